@@ -1,0 +1,1 @@
+"""Shared mathematics, each file named for what it computes."""

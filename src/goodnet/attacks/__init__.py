@@ -1,0 +1,1 @@
+"""Attacks: clean data -> poisoned data and the truth about it."""

@@ -1,0 +1,1 @@
+"""The nouns of goodnet. Nothing here imports another package of ours."""

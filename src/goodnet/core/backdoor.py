@@ -1,0 +1,56 @@
+"""`Trigger`, `Patch`, `Backdoor`: claims about a network, true from an attack, suspected from a scanner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from goodnet.core.errors import WrongShape
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """Anything that turns clean images into triggered ones."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images (N, C, H, W) float32 in [0, 1] to triggered images of the same shape and range."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The trigger that can be saved and looked at: (1 - mask) * image + mask * pattern.
+
+    `mask` (1, H, W) and `pattern` (C, H, W), float32 in [0, 1].
+    """
+
+    mask: Tensor
+    pattern: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 3 or self.mask.shape[0] != 1 or self.mask.shape[1:] != self.pattern.shape[1:]:
+            raise WrongShape(
+                f"a patch needs a mask (1, H, W) and a pattern (C, H, W), got {tuple(self.mask.shape)} and "
+                f"{tuple(self.pattern.shape)}"
+            )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Stamp the pattern on images (N, C, H, W)."""
+        mask = self.mask.to(images.device)
+        return images + mask * (self.pattern.to(images.device) - images)
+
+    @property
+    def size(self) -> float:
+        """L1 norm of the mask: how many pixels' worth of image the trigger covers."""
+        return float(self.mask.abs().sum())
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """A trigger that sends images to the class `target`; `sources` are the classes it works on (None: all)."""
+
+    trigger: Trigger
+    target: int
+    sources: tuple[int, ...] | None = None
+    name: str = ""

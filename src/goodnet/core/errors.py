@@ -1,0 +1,54 @@
+"""Every exception that goodnet raises on purpose.
+
+::
+
+    GoodnetError
+     ├── InputError              what came in cannot be used; exit code 2
+     │    ├── UnreadableModel    a model file that is damaged, unknown, hostile or does not fit
+     │    ├── UnreadableData     a data file that is damaged, incomplete, empty or out of range
+     │    ├── WrongShape         images, labels or layers that do not fit one another
+     │    ├── UnknownMethod      no such method, layer, architecture
+     │    ├── InvalidOption      an option outside its bounds
+     │    └── UnwritableOutput   an output path that cannot be written
+     └── MethodFailed            the input was fine, the work did not succeed; exit code 3
+
+A message is one line: what was expected, what came, what to do.
+"""
+
+from __future__ import annotations
+
+
+class GoodnetError(Exception):
+    """Everything that goodnet raises on purpose."""
+
+
+class InputError(GoodnetError):
+    """What came in cannot be used."""
+
+
+class UnreadableModel(InputError):
+    """A model file is damaged, of an unknown kind, hostile, or does not fit its architecture."""
+
+
+class UnreadableData(InputError):
+    """A data file is damaged, incomplete, empty, or its values are out of range."""
+
+
+class WrongShape(InputError):
+    """Images, labels, classes or layers do not fit one another."""
+
+
+class UnknownMethod(InputError):
+    """No method, layer or architecture has this name."""
+
+
+class InvalidOption(InputError):
+    """An option is outside its bounds, misspelt, or does not go with another."""
+
+
+class UnwritableOutput(InputError):
+    """An output path cannot be written."""
+
+
+class MethodFailed(GoodnetError):
+    """The input was fine, yet the method did not reach a result."""

@@ -1,0 +1,125 @@
+"""The four contracts: a method is a frozen options object with one action."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import InvalidOption
+from goodnet.core.results import Detection, Repair
+
+
+class Progress(Protocol):
+    """Is told how far a method is; the command line draws a bar from it."""
+
+    def __call__(self, done: int, total: int, /) -> None:
+        """Report that `done` of `total` steps are finished."""
+
+
+def no_progress(done: int, total: int, /) -> None:
+    """Report nothing."""
+
+
+class Method(BaseModel, ABC):
+    """Options in the fields, one action in the subclass's contract.
+
+    The fields are the only place where an option lives: command line, report and validation read them here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: ClassVar[str]
+
+    @classmethod
+    def name(cls) -> str:
+        """The method's word on the command line: its class name in snake case, which is its file name."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    @classmethod
+    def from_options(cls, **options: Any) -> Self:
+        """Make the method; options outside their bounds become one line of `InvalidOption`."""
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or cls.name()
+            raise InvalidOption(f"{cls.name()}: option '{where}': {first['msg']}, got {first['input']!r}") from error
+
+
+class Scanner(Method):
+    """Classifier -> Detection."""
+
+    family: ClassVar[str] = "scanners"
+
+    @abstractmethod
+    def scan(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> Detection:
+        """Decide whether `classifier` carries a backdoor, from clean images alone."""
+
+
+class Repairer(Method):
+    """Classifier -> Repair."""
+
+    family: ClassVar[str] = "repairers"
+
+    @abstractmethod
+    def repair(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return repaired networks; `classifier` itself stays as it is."""
+
+
+class FittedGuard(Protocol):
+    """A guard that knows its network."""
+
+    threshold: float
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Return (N,) scores, higher is more suspicious, for images (N, C, H, W) float32 in [0, 1]."""
+
+
+class Guard(Method):
+    """Classifier -> a fitted guard."""
+
+    family: ClassVar[str] = "guards"
+
+    @abstractmethod
+    def fit(
+        self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress
+    ) -> FittedGuard:
+        """Fit the guard to `classifier` on clean images."""
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """What an attack returns: the poisoned training set and the truth.
+
+    `poisoned_positions` are the positions of `dataset` that carry a trigger.
+    """
+
+    dataset: Dataset
+    backdoors: tuple[Backdoor, ...]
+    poisoned_positions: tuple[int, ...]
+
+
+class Attack(Method):
+    """Dataset -> poisoned Dataset + the true Backdoor."""
+
+    family: ClassVar[str] = "attacks"
+
+    @abstractmethod
+    def poison(self, dataset: Dataset, *, seed: int) -> Poisoned:
+        """Return `dataset` with poisoned images in it, and the truth about them."""

@@ -1,0 +1,219 @@
+"""HDF5 and `.npz` data sets, and arrays in memory -> `Dataset`.
+
+The contest's layout: `data` (N, C, H, W) or (N, H, W, C), `label` (N,). uint8 is 0..255; floats are taken as
+[0, 1] or 0..255, whichever holds all of them. HDF5 is read a batch at a time.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from goodnet.core.dataset import ArraySource, Dataset, Labels, Pixels
+from goodnet.core.errors import UnreadableData, WrongShape
+from goodnet.formats.files import replacing, require_file
+
+#: Keys of images, labels and true labels (of poisoned data), the first that is there is taken.
+_IMAGES = ("data", "images", "x")
+_LABELS = ("label", "labels", "y")
+_TRUE_LABELS = ("true_label", "true_labels")
+
+_CHANNELS = (1, 3, 4)
+#: Bytes of one read where the file is checked or read through.
+_BLOCK = 16 << 20
+#: HDF5 keeps this much unpacked, so that chunks that hold many images are unpacked once, not once a batch.
+_CHUNK_CACHE = 128 << 20
+
+
+def read_arrays(path: str | Path) -> Dataset:
+    """Read an `.h5` or `.npz` data set.
+
+    Raises:
+        UnreadableData: the file is damaged, a key is missing, the set is empty, pixels are NaN or out of range.
+        WrongShape: images are not four-dimensional, or there is not one label per image.
+    """
+    path = require_file(path)
+    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
+
+
+def _read_hdf5(path: Path) -> Dataset:
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, rdcc_nslots=100_003)
+    except OSError as error:
+        raise UnreadableData(f"{path}: expected an HDF5 file, but it is damaged or of another kind") from error
+    key = _find(path, list(file), _IMAGES)
+    _refuse_foreign(path, file)
+    images = file[key]
+    layout, scale = _layout(path, images.shape), _scale(path, images)
+    source = Hdf5Source(images, layout, scale)
+    return Dataset(source, *_labels(path, file))
+
+
+def _refuse_foreign(path: Path, file: h5py.File) -> None:
+    for name in file:
+        link = file.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink) or (
+            isinstance(file[name], h5py.Dataset) and (file[name].external or file[name].is_virtual)
+        ):
+            raise UnreadableData(f"{path}: refused, '{name}' points to another file; save the data as one file")
+
+
+def _read_npz(path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UnreadableData(
+            f"{path}: expected an .npz file of plain arrays, but it is damaged or holds objects"
+        ) from error
+    images = arrays[_find(path, list(arrays), _IMAGES)]
+    layout, scale = _layout(path, images.shape), _scale(path, images)
+    return Dataset(ArraySource(_to_pixels(path, images, layout, scale)), *_labels(path, arrays))
+
+
+def _find(path: Path, keys: Sequence[str], wanted: Sequence[str]) -> str:
+    for key in wanted:
+        if key in keys:
+            return key
+    raise UnreadableData(
+        f"{path}: expected a key '{wanted[0]}', found {', '.join(map(repr, keys)) or 'none'}; rename it or write the file again"
+    )
+
+
+def _labels(path: Path, arrays: Any) -> tuple[Labels | None, str, None, Labels | None]:
+    """Return (labels, name, no class names, true labels), as `Dataset` takes them."""
+    found = {kind[0]: next((key for key in kind if key in arrays), None) for kind in (_LABELS, _TRUE_LABELS)}
+    values = {
+        kind: None if key is None else check_labels(str(path), np.asarray(arrays[key][()]))
+        for kind, key in found.items()
+    }
+    return values["label"], path.name, None, values["true_label"]
+
+
+def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
+    """Return labels (N,) or (N, 1), of any number type, as int64.
+
+    Raises:
+        UnreadableData: they are not whole numbers from 0 on.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
+        raise UnreadableData(
+            f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}"
+        )
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
+        raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions or NaN")
+    if len(labels) and labels.min() < 0:
+        raise UnreadableData(f"{name}: expected labels from 0 on, got {labels.min():.0f}")
+    return labels.astype(np.int64)
+
+
+def _layout(path: Path, shape: Sequence[int]) -> str:
+    if len(shape) != 4:
+        raise WrongShape(f"{path}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}")
+    if shape[0] == 0:
+        raise UnreadableData(f"{path}: expected at least one image, got an empty set")
+    if shape[1] in _CHANNELS:
+        return "NCHW"
+    if shape[3] in _CHANNELS:
+        return "NHWC"
+    raise WrongShape(f"{path}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}")
+
+
+def _scale(path: Path, images: Any) -> float:
+    """Return what pixels are divided by to be in [0, 1]; floats are looked through, a block at a time."""
+    if images.dtype == np.uint8:
+        return 255.0
+    if images.dtype.kind not in "fiu":
+        raise UnreadableData(f"{path}: expected images of uint8 or float, got {images.dtype}")
+    rows = max(1, _BLOCK // max(1, int(np.prod(images.shape[1:])) * images.dtype.itemsize))
+    low, high = np.inf, -np.inf
+    for start in range(0, images.shape[0], rows):
+        block = images[start : start + rows]
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if not np.isfinite([low, high]).all() or np.isnan(block).any():
+            raise UnreadableData(
+                f"{path}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}"
+            )
+    if low < 0 or high > 255:
+        raise UnreadableData(
+            f"{path}: expected pixels in 0..1 or 0..255, got {low:g} to {high:g}; undo the normalisation"
+        )
+    return 1.0 if high <= 1.0 and images.dtype.kind == "f" else 255.0
+
+
+def _to_pixels(path: Path, block: npt.NDArray[Any], layout: str, scale: float) -> Pixels:
+    """Return a block of stored images as uint8 or float32 in [0, 1], NCHW."""
+    if layout == "NHWC":
+        block = block.transpose(0, 3, 1, 2)
+    if block.dtype == np.uint8:
+        return block
+    return (block / scale).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Hdf5Source:
+    """Images in an HDF5 file, read when asked for."""
+
+    images: Any
+    layout: str
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        n, a, b, c = self.images.shape
+        return (n, a, b, c) if self.layout == "NCHW" else (n, c, a, b)
+
+    def read(self, indices: npt.NDArray[np.int64]) -> Pixels:
+        """Return the images at `indices`, in that order.
+
+        Raises:
+            UnreadableData: the file is damaged there.
+        """
+        path = Path(self.images.file.filename)
+        try:
+            block = self._read_rows(indices)
+        except OSError as error:
+            raise UnreadableData(f"{path}: the file is damaged, images cannot be read ({error})") from error
+        return _to_pixels(path, block, self.layout, self.scale)
+
+    def _read_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        first, last = int(indices.min()), int(indices.max())
+        if last - first < 4 * len(indices):
+            # One run of rows is far faster to read than single ones.
+            rows: npt.NDArray[Any] = self.images[first : last + 1]
+            return rows if len(rows) == len(indices) and (np.diff(indices) == 1).all() else rows[indices - first]
+        unique, inverse = np.unique(indices, return_inverse=True)
+        picked: npt.NDArray[Any] = self.images[unique]
+        return picked[inverse]
+
+
+def write_hdf5(path: str | Path, dataset: Dataset, *, block: int = 1024) -> Path:
+    """Write a data set in the contest's layout: `data` (N, C, H, W) uint8, `label` (N,); `true_label` where known."""
+    positions = dataset.positions
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        images = file.create_dataset("data", (len(dataset), *dataset.image_shape), dtype=np.uint8)
+        for start in range(0, len(positions), block):
+            part = positions[start : start + block]
+            images[start : start + len(part)] = to_uint8(dataset.source.read(part))
+        if dataset.labels is not None:
+            file["label"] = dataset.targets
+        if dataset.true_targets is not None:
+            file["true_label"] = dataset.true_targets
+    return Path(path)
+
+
+def to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Return pixels (uint8, or float in [0, 1]) as uint8."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,91 @@
+"""Reading only what exists, writing only what is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from goodnet.core.errors import InputError, UnreadableData, UnwritableOutput
+
+
+def require_file(path: str | Path, kind: type[InputError] = UnreadableData) -> Path:
+    """Return `path` if it is a readable file.
+
+    Raises:
+        InputError: (of `kind`) there is no such file, or it is a folder, or it may not be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise kind(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise kind(f"{path}: expected a file, found a folder")
+    if not os.access(path, os.R_OK):
+        raise kind(f"{path}: the file may not be read; check its permissions")
+    return path
+
+
+def output_folder(path: str | Path) -> Path:
+    """Make the folder `path` if need be and return it.
+
+    Raises:
+        UnwritableOutput: it cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UnwritableOutput(f"{path}: cannot write here ({error.strerror}); choose another output folder") from error
+    return path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path of the same ending beside `path`; on success it takes `path`'s place in one step.
+
+    A killed run leaves the old file or the whole new one, never half of one.
+
+    Raises:
+        UnwritableOutput: the folder cannot be written to.
+    """
+    path = Path(path)
+    output_folder(path.parent)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary = folder / path.name
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UnwritableOutput(
+            f"{path}: cannot be written ({error.strerror or error}); check the disk and the path"
+        ) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(folder)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` to `path` in one step and return the path."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
+    digest = hashlib.sha256()
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    for item in files:
+        if item != path:
+            digest.update(str(item.relative_to(path)).encode())
+        with item.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,286 @@
+"""Keras files (`.h5` of Keras 2 and 3, `.keras`) <-> `Classifier`.
+
+Keras reads and writes the file; in between the network is a torch graph of the layers' counterparts
+(`keras_layers.py`), so methods meet one framework only, and `module.train()` means what it says. A final softmax is
+left out of the graph and stays in the file: what comes out are logits, what is saved is what was loaded.
+
+A model file from a stranger is hostile until shown otherwise: the configuration is read before Keras sees it, and
+Lambda layers, custom code and references to other files are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import fx, nn
+
+from goodnet.core.classifier import Classifier, Layout
+from goodnet.core.errors import UnreadableModel
+from goodnet.formats.files import replacing, require_file
+from goodnet.formats.keras_layers import Slot, lower
+from goodnet.formats.keras_modules import ChannelSoftmax, UnsupportedLayer
+
+
+def import_keras() -> ModuleType:
+    """Import Keras on its torch backend, or on whichever one the program has chosen before us."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    return keras  # type: ignore[no-any-return]
+
+
+def read_keras(path: str | Path) -> Classifier:
+    """Read a whole Keras model.
+
+    Raises:
+        UnreadableModel: the file is damaged, holds weights alone, carries code, or has a layer without a counterpart.
+    """
+    path = require_file(path, UnreadableModel)
+    refuse_code(path, _read_config(path))
+    keras = import_keras()
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UnreadableModel(f"{path}: Keras {keras.__version__} cannot load this model: {reason}") from error
+    return from_keras(model, path.suffix, name=path.name)
+
+
+def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> Classifier:
+    """Return a live Keras model as a `Classifier` with weights of its own.
+
+    Raises:
+        UnreadableModel: the model is subclassed, has several inputs or outputs, or a layer without a counterpart.
+    """
+    name = name or model.name
+    functional = _graph_of(model)
+    if functional is None:
+        raise UnreadableModel(
+            f"{name}: expected a Sequential or functional model, got the subclassed {type(model).__name__}"
+        )
+    if len(functional.inputs) != 1 or len(functional.outputs) != 1:
+        raise UnreadableModel(
+            f"{name}: expected one input and one output, got {len(functional.inputs)} and {len(functional.outputs)}"
+        )
+    layout, image_shape = _image_shape(name, functional.inputs[0].shape, _first_data_format(model))
+    lowering = _Lowering(model, name, layout)
+    output = lowering.add_model(model, lowering.graph.placeholder("images"))
+    lowering.graph.output(lowering.without_softmax(output))
+    network = fx.GraphModule(lowering.modules, lowering.graph)
+    source = KerasSource(suffix, model.to_json(), lowering.weights)
+    return Classifier(network, image_shape=image_shape, layout=layout, source=source, name=name)
+
+
+@dataclass(frozen=True)
+class KerasLayerWeights:
+    """How one Keras layer's arrays are made: from the torch module's `slots`, then the `fixed` ones as they came."""
+
+    slots: tuple[Slot, ...]
+    fixed: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class KerasSource:
+    """Writes a network back as a whole Keras model: `config` is its architecture, `weights` its layers by name."""
+
+    suffix: str
+    config: str
+    weights: Mapping[str, KerasLayerWeights]
+
+    def write(self, network: nn.Module, path: Path) -> None:
+        """Rebuild the model from its configuration, fill in the weights, save."""
+        model = import_keras().models.model_from_json(self.config)
+        values = dict(network.named_parameters()) | dict(network.named_buffers())
+        for name, layer in weighted_layers(model):
+            weights = self.weights[name]
+            arrays = [slot.to_keras(values[f"{name}.{slot.parameter}"]) for slot in weights.slots]
+            layer.set_weights([*arrays, *weights.fixed])
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
+        # Keras calls .h5 a legacy format in its log; it is the one that the user's file has.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        with replacing(path) as temporary:
+            model.save(temporary)
+
+
+def _graph_of(layer: Any) -> Any:
+    """Return the functional graph inside a Sequential or functional model, None for a layer."""
+    inner = getattr(layer, "_functional", layer)
+    return inner if hasattr(inner, "_nodes_by_depth") else None
+
+
+def weighted_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Go through the layers of a model and of the models nested in it, each with a name that torch accepts."""
+    for layer in _graph_of(model).operations:
+        name = prefix + layer.name.replace(".", "_")
+        if _graph_of(layer) is not None:
+            yield from weighted_layers(layer, f"{name}__")
+        elif type(layer).__name__ != "InputLayer":
+            yield name, layer
+
+
+class _Lowering:
+    """Builds the torch graph of a Keras model, layer by layer."""
+
+    def __init__(self, model: Any, model_name: str, layout: Layout) -> None:
+        self.model_name, self.layout = model_name, layout
+        self.graph, self.modules = fx.Graph(), nn.Module()
+        self.weights: dict[str, KerasLayerWeights] = {}
+        self.names: dict[int, str] = {}
+        for name, layer in weighted_layers(model):
+            if id(layer) not in self.names:
+                self._add_layer(name, layer)
+
+    def _add_layer(self, name: str, layer: Any) -> None:
+        arrays = [np.asarray(_numpy(weight), dtype=np.float32) for weight in getattr(layer, "weights", [])]
+        config = layer.get_config() if hasattr(layer, "get_config") else {}
+        try:
+            if config.get("data_format", self._data_format) != self._data_format:
+                raise UnsupportedLayer(f"data_format '{config['data_format']}' below a {self.layout} input")
+            module, slots = lower(type(layer).__name__, config, arrays)
+        except (UnsupportedLayer, KeyError) as error:
+            raise UnreadableModel(
+                f"{self.model_name}: layer '{layer.name}' cannot be translated, {error} is not supported; "
+                "load the network in PyTorch instead, or open an issue"
+            ) from error
+        self.modules.add_module(name, module)
+        self.names[id(layer)] = name
+        self.weights[name] = KerasLayerWeights(tuple(slots), tuple(arrays[len(slots) :]))
+
+    @property
+    def _data_format(self) -> str:
+        return "channels_last" if self.layout == "NHWC" else "channels_first"
+
+    def add_model(self, model: Any, images: fx.Node) -> fx.Node:
+        """Add all calls of a model (and of the models nested in it) and return the output's node."""
+        functional = _graph_of(model)
+        values = {id(functional.inputs[0]): images}
+        for depth in sorted(functional._nodes_by_depth, reverse=True):
+            for node in functional._nodes_by_depth[depth]:
+                if node.is_input or any(id(x) not in values for x in node.input_tensors):
+                    continue
+                inputs = [values[id(x)] for x in node.input_tensors]
+                values[id(node.output_tensors[0])] = self._add_call(node.operation, inputs)
+        return values[id(functional.outputs[0])]
+
+    def _add_call(self, layer: Any, inputs: list[fx.Node]) -> fx.Node:
+        if _graph_of(layer) is not None:
+            return self.add_model(layer, inputs[0])
+        return self.graph.call_module(self.names[id(layer)], tuple(inputs))
+
+    def without_softmax(self, output: fx.Node) -> fx.Node:
+        """Take a final softmax off: the core works on logits."""
+        module = self.modules.get_submodule(str(output.target))
+        if isinstance(module, ChannelSoftmax):
+            return output.all_input_nodes[0]
+        if isinstance(getattr(module, "activation", None), ChannelSoftmax):
+            setattr(module, "activation", None)  # noqa: B010
+        return output
+
+
+def _numpy(variable: Any) -> Any:
+    """Return a Keras variable's value, whatever the backend."""
+    value = variable.value if hasattr(variable, "value") else variable
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _image_shape(name: str, shape: Any, data_format: str | None) -> tuple[Layout, tuple[int, int, int]]:
+    """Return layout and (C, H, W) of a Keras input shape (None, ...)."""
+    sizes = tuple(shape[1:])
+    if len(sizes) != 3 or any(size is None for size in sizes):
+        raise UnreadableModel(
+            f"{name}: expected images of a fixed size, (None, height, width, channels), got {tuple(shape)}"
+        )
+    if data_format == "channels_first":
+        return "NCHW", (sizes[0], sizes[1], sizes[2])
+    return "NHWC", (sizes[2], sizes[0], sizes[1])
+
+
+def _first_data_format(model: Any) -> str | None:
+    formats = (
+        layer.get_config().get("data_format") for _, layer in weighted_layers(model) if hasattr(layer, "get_config")
+    )
+    return next((item for item in formats if item), None)
+
+
+def _read_config(path: Path) -> Any:
+    """Return a model file's configuration as plain data, without Keras.
+
+    Raises:
+        UnreadableModel: the file is damaged, of another kind, refers to other files, or holds weights alone.
+    """
+    try:
+        text = _config_of_zip(path) if zipfile.is_zipfile(path) else _config_of_hdf5(path)
+        return json.loads(text)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
+        raise UnreadableModel(
+            f"{path}: expected a Keras model (.h5 or .keras), but the file is damaged or of another kind; "
+            f"save it again with model.save ({str(error).splitlines()[0][:80]})"
+        ) from error
+
+
+def _config_of_zip(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("config.json").decode()
+
+
+def _config_of_hdf5(path: Path) -> str:
+    with h5py.File(path, "r") as file:
+        refuse_links(file, path)
+        if "model_config" not in file.attrs:
+            raise UnreadableModel(
+                f"{path}: the file holds weights alone, no architecture; say which network they belong to, "
+                "e.g. --architecture deepid"
+            )
+        config = file.attrs["model_config"]
+        return config.decode() if isinstance(config, bytes) else str(config)
+
+
+def refuse_links(group: h5py.Group, path: Path) -> None:
+    """Refuse an HDF5 file of which any part lies in another file.
+
+    Raises:
+        UnreadableModel: there is an external link, external storage or a virtual data set.
+    """
+    for name in group:
+        link = group.get(name, getlink=True)
+        item = None if isinstance(link, h5py.ExternalLink) else group.get(name)
+        if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
+            raise UnreadableModel(f"{path}: refused, '{name}' points to another file; save the model as one file")
+        if isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink):
+            refuse_links(item, path)
+
+
+def refuse_code(path: Path, config: Any) -> None:
+    """Refuse a model whose configuration would run code of its author.
+
+    Raises:
+        UnreadableModel: there is a Lambda layer, or a class from outside Keras.
+    """
+    if isinstance(config, list):
+        for item in config:
+            refuse_code(path, item)
+    if not isinstance(config, dict):
+        return
+    kind, module = config.get("class_name"), config.get("module")
+    if kind in ("Lambda", "__lambda__"):
+        raise UnreadableModel(f"{path}: refused, the model has a Lambda layer, which is code that runs on loading")
+    registered = config.get("registered_name")
+    foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+    if foreign or (isinstance(registered, str) and ">" in registered):
+        raise UnreadableModel(f"{path}: refused, the model needs code from outside Keras ('{registered or module}')")
+    for item in config.values():
+        refuse_code(path, item)

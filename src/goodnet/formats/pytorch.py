@@ -1,0 +1,181 @@
+"""PyTorch state dicts (`.pt`, `.pth`, `.safetensors`) and Keras weights-only files <-> `Classifier`.
+
+A state dict holds weights and no network; the architecture comes by name (`goodnet.architectures`) or as the
+user's own `package.module:factory`. No pickle is executed: `torch.load(weights_only=True)`, safetensors, or HDF5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from goodnet.architectures import Architecture
+from goodnet.core.classifier import Classifier
+from goodnet.core.errors import UnreadableModel
+from goodnet.core.graph import trace
+from goodnet.formats.files import replacing, require_file
+
+State = dict[str, Tensor]
+
+#: What `nn.DataParallel` and `torch.compile` put before each key.
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_state_dict(
+    path: str | Path, architecture: Architecture, image_shape: tuple[int, int, int] | None = None
+) -> Classifier:
+    """Read a state dict into the network that `architecture` builds.
+
+    Args:
+        path: `.pt` or `.pth` (a state dict, or a checkpoint that holds one under any key), or `.safetensors`.
+        architecture: builds the network, see `goodnet.architectures.find`.
+        image_shape: (C, H, W); None takes the architecture's own.
+
+    Raises:
+        UnreadableModel: the file is damaged, carries code, holds no state dict, or does not fit the architecture.
+    """
+    path = require_file(path, UnreadableModel)
+    content = _load(path)
+    key, state = _find_state(path, content)
+    prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), "")
+    weights = {name[len(prefix) :]: value for name, value in state.items()}
+    shape = image_shape or architecture.image_shape
+    if shape is None:
+        raise UnreadableModel(f"{path}: the image size is not known; give it with --image-shape C,H,W")
+    module = architecture.build(classes=count_classes(weights), image_shape=shape)
+    load_weights(module, weights, path, architecture.name)
+    source = StateDictSource(path.suffix, content, key, prefix)
+    return Classifier(trace(module), image_shape=shape, source=source, name=path.name, architecture=architecture.name)
+
+
+def count_classes(weights: Mapping[str, Tensor]) -> int:
+    """Return the number of rows of the last weight matrix: the head's classes."""
+    matrices = [value for value in weights.values() if value.ndim == 2] or [v for v in weights.values() if v.ndim > 2]
+    return int(matrices[-1].shape[0]) if matrices else 0
+
+
+def load_weights(module: nn.Module, weights: State, path: Path, architecture: str) -> None:
+    """Fill `module` with `weights`, all of them, each of the right shape.
+
+    Raises:
+        UnreadableModel: the message names the first weights that are missing, left over, or of another shape.
+    """
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    wrong = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    for kind, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
+        if names:
+            example = names[0]
+            if names is wrong:
+                example += f" {tuple(weights[example].shape)} instead of {tuple(expected[names[0]].shape)}"
+            raise UnreadableModel(
+                f"{path}: the weights do not fit the architecture '{architecture}': {len(names)} {kind}, e.g. {example}; "
+                "choose the architecture that it was trained with"
+            )
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
+        raise UnreadableModel(
+            f"{path}: expected finite weights, found NaN or infinity; the file is damaged or its training failed"
+        )
+    module.load_state_dict(weights)
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        if "invalid load key" in str(error) or "magic" in str(error).lower():
+            raise UnreadableModel(_damaged(path)) from error
+        reason = "it holds objects other than tensors, which can run code on loading"
+        raise UnreadableModel(
+            f"{path}: refused, {reason}; save the state dict alone: torch.save(net.state_dict(), path)"
+        ) from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+    ) as error:
+        raise UnreadableModel(_damaged(path)) from error
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path}: expected a {path.suffix} file with a PyTorch state dict, but the file is damaged or of another kind"
+    )
+
+
+def _find_state(path: Path, content: Any) -> tuple[str | None, State]:
+    """Return the state dict in a file and the key under which it lies (None: it is the whole file)."""
+    if _is_state(content):
+        return None, content
+    inside = {key: value for key, value in content.items() if _is_state(value)} if isinstance(content, Mapping) else {}
+    if not inside:
+        raise UnreadableModel(
+            f"{path}: expected a state dict (names to tensors), or a checkpoint that holds one, got {type(content).__name__}"
+        )
+    key = max(inside, key=lambda k: sum(v.numel() for v in inside[k].values()))
+    return key, dict(inside[key])
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+@dataclass(frozen=True)
+class StateDictSource:
+    """Writes weights back into the same kind of file: same keys, and whatever else the checkpoint held."""
+
+    suffix: str
+    content: Any
+    key: str | None = None
+    prefix: str = ""
+
+    def write(self, network: nn.Module, path: Path) -> None:
+        """Save the network's weights under the names that the file came with."""
+        old = self.content if self.key is None else self.content[self.key]
+        new = network.state_dict()
+        state: State = {}
+        for name, value in old.items():
+            short = name[len(self.prefix) :]
+            replacement = new.get(short, new.get(f"network.{short}"))
+            state[name] = (value if replacement is None else replacement).detach().cpu().contiguous().clone()
+        with replacing(path) as temporary:
+            if self.suffix == ".safetensors":
+                save_file(state, temporary)
+            else:
+                torch.save(state if self.key is None else {**self.content, self.key: state}, temporary)
+
+
+def from_module(
+    module: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    name: str = "network",
+    architecture: str | None = None,
+    suffix: str = ".pt",
+) -> Classifier:
+    """Return a live module as a `Classifier` that shares its weights and saves them as a state dict."""
+    source = StateDictSource(suffix, {key: value.detach().clone() for key, value in module.state_dict().items()})
+    return Classifier(
+        trace(module.eval()), image_shape=image_shape, source=source, name=name, architecture=architecture
+    )

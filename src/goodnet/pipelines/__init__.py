@@ -1,0 +1,1 @@
+"""What combines families and still may not see the truth."""

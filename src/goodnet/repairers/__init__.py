@@ -1,0 +1,1 @@
+"""Repairers: classifier + clean images -> repaired classifier."""

@@ -1,0 +1,1 @@
+"""Scanners: classifier + clean images -> is it backdoored, and how."""
