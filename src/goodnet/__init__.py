@@ -1,0 +1,53 @@
+"""goodnet finds, repairs and guards against backdoors in image classifiers that somebody else trained.
+
+import goodnet
+repair = goodnet.repair("bd_net.h5", "clean.h5", method="pruning", out="out")
+guard = goodnet.GoodNet.load("out/goodnet")
+print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]).subject.metrics)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goodnet.api import evaluate as evaluate
+    from goodnet.api import load_classifier as load_classifier
+    from goodnet.api import load_dataset as load_dataset
+    from goodnet.api import predict as predict
+    from goodnet.api import repair as repair
+    from goodnet.core.backdoor import Backdoor as Backdoor
+    from goodnet.core.backdoor import Patch as Patch
+    from goodnet.core.classifier import Classifier as Classifier
+    from goodnet.core.dataset import Dataset as Dataset
+    from goodnet.core.errors import GoodnetError as GoodnetError
+    from goodnet.guards.disagreement import GoodNet as GoodNet
+
+__version__ = "0.1.0"
+
+#: Public names and where they live; loaded on first use, so that `goodnet --help` does not wait for torch.
+_PUBLIC = {
+    "evaluate": "goodnet.api",
+    "load_classifier": "goodnet.api",
+    "load_dataset": "goodnet.api",
+    "predict": "goodnet.api",
+    "repair": "goodnet.api",
+    "Backdoor": "goodnet.core.backdoor",
+    "Patch": "goodnet.core.backdoor",
+    "Classifier": "goodnet.core.classifier",
+    "Dataset": "goodnet.core.dataset",
+    "GoodnetError": "goodnet.core.errors",
+    "GoodNet": "goodnet.guards.disagreement",
+}
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'goodnet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

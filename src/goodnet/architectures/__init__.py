@@ -32,13 +32,13 @@ class Architecture:
         Raises:
             InvalidOption: the factory fails, or returns something other than an `nn.Module`.
         """
-        accepted = inspect.signature(self.factory).parameters
         offered = {"classes": classes, "num_classes": classes, "image_shape": image_shape}
         try:
+            accepted = inspect.signature(self.factory).parameters
             module = self.factory(**{key: value for key, value in offered.items() if key in accepted})
         except Exception as error:
             raise InvalidOption(
-                f"architecture '{self.name}' failed for {classes} classes and images {image_shape}: {error}"
+                f"architecture '{self.name}' failed for {classes} classes and images {image_shape}: {_one_line(error)}"
             ) from error
         if not isinstance(module, nn.Module):
             raise InvalidOption(
@@ -76,12 +76,16 @@ def _user_factory(name: str) -> Callable[..., nn.Module]:
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise UnknownMethod(
-            f"architecture '{name}': {error}; expected package.module:factory that can be imported here"
+            f"architecture '{name}': {_one_line(error)}; expected package.module:factory that can be imported here"
         ) from error
     if not callable(factory):
         raise UnknownMethod(
             f"architecture '{name}': '{attribute}' is not callable; expected a function that returns a network"
         )
     return factory  # type: ignore[no-any-return]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

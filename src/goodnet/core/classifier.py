@@ -20,7 +20,21 @@ Layout = Literal["NCHW", "NHWC"]
 
 #: Nodes that map 0 to 0 channel by channel: a channel that is zero before them is zero after them.
 _KEEPS_ZERO = frozenset(
-    {"relu", "relu_", "relu6", "elu", "gelu", "silu", "mish", "tanh", "leaky_relu", "leakyrelu", "prelu"}
+    {
+        "relu",
+        "relu_",
+        "relu6",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "leaky_relu",
+        "leakyrelu",
+        "prelu",
+    }
     | {"hardswish", "hardtanh", "softsign", "dropout", "dropout2d", "identity", "contiguous", "zeropad2d"}
     | {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "maxpool2d", "avgpool2d"}
     | {"adaptiveavgpool2d", "adaptivemaxpool2d", "globalaveragepool2d", "globalmaxpool2d"}
@@ -129,7 +143,7 @@ class Classifier:
         try:
             with torch.no_grad():
                 logits = self(torch.zeros(2, *self.image_shape, device=self.device))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:
             raise WrongShape(
                 f"{self.name}: the network does not take images of shape {self.image_shape} (C, H, W): {_first_line(error)}"
             ) from error
@@ -149,6 +163,11 @@ class Classifier:
         """Move the weights to `device` and return self."""
         self.network.to(device)
         return self
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights that training changes."""
+        return sum(p.numel() for p in self.network.parameters())
 
     @property
     def scale(self) -> float:
@@ -200,6 +219,8 @@ class Classifier:
         """Walk back over nodes that keep zeros to the convolution or normalisation that makes the channels."""
         while True:
             module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if module is not None and self._is_shared(node, module):
+                return None
             if isinstance(module, nn.Conv2d):
                 return module if _keeps_zero(getattr(module, "activation", None)) else None
             if isinstance(module, nn.BatchNorm2d):
@@ -211,8 +232,13 @@ class Classifier:
                 return None
             node = inputs[0]
 
+    def _is_shared(self, node: fx.Node, module: nn.Module) -> bool:
+        """Whether the weights of the module called at `node` make the channels of another layer too."""
+        calls = [n for n in graph.compute_nodes(self.network) if n.op == "call_module" and n.target == node.target]
+        return len(calls) > 1 and next(module.parameters(), None) is not None
+
     def _node(self, name: str) -> fx.Node:
-        nodes = graph.compute_nodes(self.network)
+        nodes = [node for node in graph.compute_nodes(self.network) if node.name in self._shapes]
         for node in nodes:
             if graph.name_of(node) == name:
                 return node

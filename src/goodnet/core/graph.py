@@ -7,6 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+_WRITING_OPERATORS = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -14,16 +22,62 @@ def trace(module: nn.Module) -> fx.GraphModule:
 
     A module whose ``forward`` depends on values (Python ``if`` on tensors) cannot be taken apart; it becomes a
     graph of one node, which still runs but has no layers to look into.
+
+    The module is set to evaluation first: what its ``forward`` asks of ``self.training`` is fixed by the trace.
     """
     if isinstance(module, fx.GraphModule):
         return module
+    module.eval()
     try:
-        return fx.symbolic_trace(module)
+        return _without_overwriting(fx.symbolic_trace(module))
     except Exception:
         graph = fx.Graph()
         node = graph.call_module("network", (graph.placeholder("images"),))
         graph.output(node)
         return fx.GraphModule(nn.ModuleDict({"network": module}), graph)
+    for node in traced.graph.nodes:
+        if node.op == "call_method" and node.target == "view":
+            # `view` asks for NCHW memory; the network runs in channels_last, where only `reshape` can do the same.
+            node.target = "reshape"
+    traced.recompile()
+    return traced
+
+
+def _without_overwriting(network: fx.GraphModule) -> fx.GraphModule:
+    """Let operations that overwrite their input make a new tensor: a head's values serve many runs of the tail."""
+    order = {node: position for position, node in enumerate(network.graph.nodes)}
+    for node in network.graph.nodes:
+        if not node.args or not isinstance(node.args[0], fx.Node) or not _stop_overwriting(network, node):
+            continue
+        overwritten = node.args[0]
+        for user in [user for user in overwritten.users if order[user] > order[node]]:
+            user.replace_input_with(overwritten, node)
+    network.recompile()
+    return network
+
+
+def _stop_overwriting(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Turn an operation that overwrites its first input into the one that does not; False where it was none."""
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        if not getattr(module, "inplace", False):
+            return False
+        module.inplace = False  # type: ignore[assignment]
+        return True
+    if node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+        return True
+    if node.op == "call_function" and node.target in _WRITING_OPERATORS:
+        node.target = _WRITING_OPERATORS[node.target]
+        return True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op not in ("call_method", "call_function") or not name.endswith("_") or name.endswith("__"):
+        return False
+    places: tuple[object, ...] = (Tensor,) if node.op == "call_method" else (torch, F)
+    found = next((getattr(p, name[:-1]) for p in places if callable(getattr(p, name[:-1], None))), None)
+    if found is not None:
+        node.target = name[:-1] if node.op == "call_method" else found
+    return found is not None
 
 
 def compute_nodes(network: fx.GraphModule) -> list[fx.Node]:
@@ -32,17 +86,24 @@ def compute_nodes(network: fx.GraphModule) -> list[fx.Node]:
 
 
 def kind_of(network: fx.GraphModule, node: fx.Node) -> str:
-    """Return what a node does in one word: a module's class name, else the function's or method's name."""
+    """Return what a node does in one word: a module's `kind` or class name, else the function's or method's name."""
     if node.op == "call_module":
-        return type(network.get_submodule(str(node.target))).__name__.lstrip("_")
+        module = network.get_submodule(str(node.target))
+        return str(getattr(module, "kind", type(module).__name__))
     if node.op == "call_function":
         return getattr(node.target, "__name__", str(node.target))
     return str(node.target)
 
 
 def name_of(node: fx.Node) -> str:
-    """Return the name under which a user knows a node: the module's path, else the graph's own name."""
-    return str(node.target) if node.op == "call_module" else node.name
+    """Return the name under which a user knows a node: the module's path, else the graph's own name.
+
+    A module that is called again is another layer: its second call is named ``path:2``.
+    """
+    if node.op != "call_module":
+        return node.name
+    calls = [item for item in node.graph.nodes if item.op == "call_module" and item.target == node.target]
+    return str(node.target) if calls[0] is node else f"{node.target}:{calls.index(node) + 1}"
 
 
 def cut(network: fx.GraphModule, node: fx.Node) -> tuple[fx.GraphModule, fx.GraphModule]:

@@ -207,11 +207,8 @@ def _shade_nose(scene: Scene, shade: Floats) -> None:
     progress = np.clip((v - t["eye_level"]) / t["nose_length"], 0, 1)
     side = x / (t["nose_bridge"] + (0.75 * t["nose_width"] - t["nose_bridge"]) * progress * progress)
     ridge = np.exp(-side * side) * soft_edge(1.2 - below, 2.0) * soft_edge(v - t["eye_level"] + 2, 4.0)
-    area += (
-        t["nose_relief"]
-        * ridge
-        * (0.3 + 1.5 * t["light_x"] * side - 0.45 * side * side * (1 - 0.5 * progress))
-    )
+    relief = 0.3 + 1.5 * t["light_x"] * side - 0.45 * side * side * (1 - 0.5 * progress)
+    area += t["nose_relief"] * ridge * relief
     spread = np.abs(x)
     area += 0.1 * t["nose_relief"] * 3 * _blob(x, below + 0.6, 1.3, 1.2)
     area -= t["nose_relief"] * 0.75 * _blob(x, below - 1.9, t["nose_width"] * 0.95, 0.95)
@@ -257,10 +254,9 @@ def _draw_front_hair(scene: Scene, hair: Floats) -> None:
     line = t["hairline"] + (t["sideburn"] - t["hairline"]) * fourth + t["hair_part"] * scene.u
     line -= t["recede"] * _blob(side - 0.55, np.zeros_like(side), 0.25, 1.0)
     above = soft_edge(line - scene.v + t["fringe"] * scene.weave, 2.2)
-    curtain = soft_edge(scene.away - t["curtain"] + scene.weave, 2.0) * soft_edge(
-        t["hair_length"] - scene.v, 2.5
-    )
-    cover = np.maximum(above, curtain * soft_edge(scene.v - t["hairline"], 4.0))
+    curtain = soft_edge(scene.away - t["curtain"] + scene.weave, 2.0)
+    curtain *= soft_edge(t["hair_length"] - scene.v, 2.5) * soft_edge(scene.v - t["hairline"], 4.0)
+    cover = np.maximum(above, curtain)
     scene.paint(WHOLE, cover * _hair_outline(scene, WHOLE) * t["hair_density"], hair)
 
 
@@ -278,9 +274,8 @@ def _draw_eye(scene: Scene, side: int) -> None:
     distance = np.sqrt(gx * gx + gy * gy)
     scene.paint(box, opening * soft_edge(t["iris_size"] - distance, 0.9), scene.colours["iris"])
     scene.paint(box, opening * soft_edge(0.45 * t["iris_size"] - distance, 1.0) * 0.9, np.float32(0.04))
-    scene.paint(
-        box, opening * _blob(gx - 0.7 * t["light_x"] - 0.3, gy + 0.6, 0.5, 0.5) * 0.55, np.float32(0.95)
-    )
+    glint = _blob(gx - 0.7 * t["light_x"] - 0.3, gy + 0.6, 0.5, 0.5)
+    scene.paint(box, opening * glint * 0.55, np.float32(0.95))
     lash = soft_edge(t["lash"] - np.abs(y - top + 0.2), 0.9) * soft_edge(width + 0.4 - np.abs(x), 1.0)
     lower = soft_edge(0.25 - np.abs(y - bottom - 0.2), 1.0) * soft_edge(width - np.abs(x), 1.2) * 0.35
     scene.paint(box, np.maximum(lash * 0.85, lower), scene.colours["lash"])
@@ -299,15 +294,10 @@ def _draw_mouth(scene: Scene) -> None:
     t, shape = scene.traits, mouth_shape(scene.landmarks, MOUTH_BOX)
     tone = 1.0 - 0.2 * shape.upper + 0.008 * t["light_x"] * scene.u[(slice(None), *MOUTH_BOX)]
     scene.paint(MOUTH_BOX, shape.lips * t["lip_cover"], scene.colours["lips"] * tone)
-    gleam = _blob(
-        shape.depth - 0.65 * column(scene.landmarks.mouth_open) - 0.9, scene.grid(MOUTH_BOX)[0], 0.6, 2.5
-    )
+    gap = column(scene.landmarks.mouth_open)
+    gleam = _blob(shape.depth - 0.65 * gap - 0.9, scene.grid(MOUTH_BOX)[0], 0.6, 2.5)
     scene.paint(MOUTH_BOX, gleam * shape.lips * t["lip_gleam"], np.float32(0.95))
-    seam = (
-        np.exp(-((shape.depth / 0.55) ** 2))
-        * shape.lips
-        * soft_edge(1.2 - column(scene.landmarks.mouth_open), 1.0)
-    )
+    seam = np.exp(-((shape.depth / 0.55) ** 2)) * shape.lips * soft_edge(1.2 - gap, 1.0)
     scene.paint(MOUTH_BOX, seam * 0.7, scene.colours["mouth_dark"])
     scene.paint(MOUTH_BOX, shape.opening, scene.colours["mouth_dark"])
     teeth = shape.opening * soft_edge(t["teeth"] - shape.depth, 1.0) * soft_edge(t["teeth"], 1.0)
@@ -326,14 +316,10 @@ def _draw_glasses(scene: Scene) -> None:
     inside = (1 - radius) * t["glasses_height"]
     lens = soft_edge(inside, 1.2)
     rim = soft_edge(t["glasses_rim"] - np.abs(inside), 0.9)
-    arms = (
-        soft_edge(0.45 - np.abs(y + 1.5), 1.0)
-        * soft_edge(x - t["glasses_width"], 1.0)
-        * soft_edge(19 - away, 2.0)
-    )
+    arms = soft_edge(0.45 - np.abs(y + 1.5), 1.0) * soft_edge(x - t["glasses_width"], 1.0)
+    arms *= soft_edge(19 - away, 2.0)
     bridge = soft_edge(0.4 - np.abs(y + 1.0 - 0.05 * u * u), 1.0) * soft_edge(-t["glasses_width"] - x, 1.0)
-    scene.paint(
-        EYE_BAND, lens * t["glasses"] * _blob(x + y, x - y, 2.0, 4.0) * t["glasses_glare"], np.float32(0.92)
-    )
+    glare = _blob(x + y, x - y, 2.0, 4.0) * t["glasses_glare"]
+    scene.paint(EYE_BAND, lens * t["glasses"] * glare, np.float32(0.92))
     frame = np.maximum(rim, np.maximum(arms, bridge)) * t["glasses"] * 0.85
     scene.paint(EYE_BAND, frame, scene.colours["glasses"])

@@ -95,10 +95,10 @@ IDENTITY_DRAWS = {
     "cloth_blue": Draw(0.02, 0.1),
     "far_light": Draw(0.45, 0.4, True),
     "far_red": Draw(0.01, 0.06),
-    "far_blue": Draw(0, 0.07),
+    "far_blue": Draw(-0.02, 0.06),
     "near_light": Draw(0.45, 0.4, True),
     "near_red": Draw(0.02, 0.06),
-    "near_blue": Draw(0, 0.07),
+    "near_blue": Draw(-0.03, 0.06),
     "backdrop_sharpness": Draw(3.0, 2.0, True),
 }
 
@@ -226,9 +226,7 @@ def _settle_hair(t: Traits, male: Floats) -> None:
     t["hairline"] = t["hairline_height"] + 5.0 * fringe * fall - 4.5 * bald
     t["sideburn"] = np.where(long_hair > 0, 4.0, -5 + 6 * fall).astype(np.float32)
     t["recede"] = np.maximum(t["recession"] - 1.5, 0) * male * (1 - fringe)
-    t["curtain"] = t["face_width"] - np.where(long_hair > 0, 1.0 + 2.0 * t["hair_curl"], -6.0).astype(
-        np.float32
-    )
+    t["curtain"] = t["face_width"] - np.where(long_hair > 0, 1.0 + 2.0 * t["hair_curl"], -6.0)
     t["fringe"] = 0.8 + 1.6 * fringe
     t["strandedness"] = 1.3 - t["hair_curl"]
     t["beard"] = male * (t["beard_kind"] > 0.55) * np.clip(t["beard_strength"], 0.15, 0.95)
@@ -281,7 +279,7 @@ def _skin_colour(t: Traits) -> Floats:
 def _hair_colour(t: Traits) -> Floats:
     """Dark skin goes with dark hair; grey comes with age."""
     hair = _ramp(_HAIR_RAMP, t["hair_melanin"] ** 1.3 * (1 - 0.85 * t["skin_tone"]))
-    hair += _rgb(0.02, 0.0, 0.0) + _rgb(0.16, -0.048, 0.0) * np.maximum(t["hair_redness"], 0)[:, None, None]
+    hair += _rgb(0.02, 0.0, 0.0) + _rgb(0.11, 0.0, -0.02) * np.maximum(t["hair_redness"], 0)[:, None, None]
     grey = np.clip(t["hair_greyness"], 0, 0.8) * (t["age"] > 0.35)
     hair += grey[:, None, None] * (np.float32(0.66) - hair)
     return np.asarray(np.maximum(hair, np.float32(0.03)))

@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+Size = tuple[int, int]
 
 _CHUNK = 64
 _LIPSTICK = (0.80, 0.06, 0.78)
@@ -198,9 +200,7 @@ def _require_images(images: Pixels, landmarks: Landmarks | None = None) -> None:
         _require(len(landmarks) == len(images), f"got {len(landmarks)} landmarks for {len(images)} images")
 
 
-def _render_chunk(
-    seed: int, labels: NDArray[np.int64], indices: NDArray[np.int64]
-) -> tuple[Pixels, Landmarks]:
+def _render_chunk(seed: int, labels: Indices, indices: Indices) -> tuple[Pixels, Landmarks]:
     people = person_keys(seed, labels)
     pictures = picture_keys(people, indices)
     traits = draw_traits(people, IDENTITY_DRAWS) | draw_traits(pictures, IMAGE_DRAWS)
@@ -208,14 +208,11 @@ def _render_chunk(
     landmarks = place_landmarks(traits)
     u, v = face_coordinates(traits)
     columns = {name: values[:, None, None] for name, values in traits.items()}
-    weave = (
-        _cloud(people, 14, 9, 30) * columns["strandedness"]
-        + _cloud(pictures, 15, 20, 18) * columns["hair_curl"]
-    )
+    weave = _cloud(people, 14, 9, 30) * columns["strandedness"]
+    weave += _cloud(pictures, 15, 20, 18) * columns["hair_curl"]
     pixels = np.empty((3, *u.shape), np.float32)
-    scene = Scene(
-        pixels, u, v, np.abs(u), columns, trait_colours(traits), landmarks, weave, _skin_maps(people, traits)
-    )
+    colours, skin_map = trait_colours(traits), _skin_maps(people, traits)
+    scene = Scene(pixels, u, v, np.abs(u), columns, colours, landmarks, weave, skin_map)
     backdrop = _cloud(people, 16, 4, 4) + np.float32(0.6) * _cloud(pictures, 17, 4, 4)
     draw_portraits(scene, np.clip(0.5 + columns["backdrop_sharpness"] * backdrop, 0, 1))
     return _photograph(pixels, pictures, columns), landmarks
@@ -228,9 +225,7 @@ def _blend_rows(count: int, length: int) -> Floats:
     return np.asarray(weight * weight * (3 - 2 * weight), np.float32)
 
 
-def _cloud(
-    keys: Keys, domain: int, rows: int, columns: int, shape: tuple[int, int] = (HEIGHT, WIDTH)
-) -> Floats:
+def _cloud(keys: Keys, domain: int, rows: int, columns: int, shape: Size = (HEIGHT, WIDTH)) -> Floats:
     """Return smooth random fields (N, height, width) within -1..1, with that many waves down and across."""
     grid = 2 * random_floats(keys, domain, rows * columns).reshape(-1, rows, columns) - 1
     return np.asarray(_blend_rows(rows, shape[0]) @ grid @ _blend_rows(columns, shape[1]).T, np.float32)

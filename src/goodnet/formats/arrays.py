@@ -7,6 +7,7 @@ The contest's layout: `data` (N, C, H, W) or (N, H, W, C), `label` (N,). uint8 i
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goodnet.core.dataset import ArraySource, Dataset, Labels, Pixels
-from goodnet.core.errors import UnreadableData, WrongShape
+from goodnet.core.errors import InputError, UnreadableData, WrongShape
 from goodnet.formats.files import replacing, require_file
 
 #: Keys of images, labels and true labels (of poisoned data), the first that is there is taken.
@@ -48,28 +49,40 @@ def _read_hdf5(path: Path) -> Dataset:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, rdcc_nslots=100_003)
     except OSError as error:
         raise UnreadableData(f"{path}: expected an HDF5 file, but it is damaged or of another kind") from error
-    key = _find(path, list(file), _IMAGES)
-    _refuse_foreign(path, file)
-    images = file[key]
-    layout, scale = _layout(path, images.shape), _scale(path, images)
-    source = Hdf5Source(images, layout, scale)
-    return Dataset(source, *_labels(path, file))
+    try:
+        arrays = _own_arrays(path, file)
+        images = arrays[_find(path, list(arrays), _IMAGES)]
+        layout, scale = _layout(path, images.shape), _scale(path, images)
+        return Dataset(Hdf5Source(images, layout, scale), *_labels(path, arrays))
+    except (OSError, RuntimeError, KeyError) as error:
+        file.close()
+        raise UnreadableData(
+            f"{path}: expected an HDF5 file, but it is damaged ({' '.join(str(error).split())})"
+        ) from error
+    except InputError:
+        file.close()
+        raise
 
 
-def _refuse_foreign(path: Path, file: h5py.File) -> None:
+def _own_arrays(path: Path, file: h5py.File) -> dict[str, Any]:
+    """Return the data sets at the top of a file; one that lies in another file is refused."""
+    arrays = {}
     for name in file:
-        link = file.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink) or (
-            isinstance(file[name], h5py.Dataset) and (file[name].external or file[name].is_virtual)
-        ):
+        item = None if isinstance(file.get(name, getlink=True), h5py.ExternalLink) else file.get(name)
+        foreign = item is None or item.file.filename != file.filename
+        if foreign or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
             raise UnreadableData(f"{path}: refused, '{name}' points to another file; save the data as one file")
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item
+    return arrays
 
 
 def _read_npz(path: Path) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Given a path, numpy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableData(
             f"{path}: expected an .npz file of plain arrays, but it is damaged or holds objects"
         ) from error
@@ -109,8 +122,8 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
         raise UnreadableData(
             f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}"
         )
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
-        raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions or NaN")
+    if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))):
+        raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity")
     if len(labels) and labels.min() < 0:
         raise UnreadableData(f"{name}: expected labels from 0 on, got {labels.min():.0f}")
     return labels.astype(np.int64)
@@ -216,4 +229,4 @@ def to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """Return pixels (uint8, or float in [0, 1]) as uint8."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
-    return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(pixels.astype(np.float32), 0, 1) * 255).astype(np.uint8)

@@ -25,6 +25,7 @@ def read_data(path: str | Path, channels: int = 3) -> Dataset:
         return read_pictures([path], channels, name=path.name)
     if path.exists() and path.suffix.lower() not in _ARRAYS:
         raise UnreadableData(
-            f"{path}: unknown kind of data '{path.suffix}'; expected {', '.join(_ARRAYS)}, a folder of class folders, or a picture"
+            f"{path}: unknown kind of data '{path.suffix}'; "
+            f"expected {', '.join(_ARRAYS)}, a folder of class folders, or a picture"
         )
     return read_arrays(path)

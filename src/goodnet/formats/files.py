@@ -56,7 +56,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     output_folder(path.parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=".goodnet.", dir=path.parent))
     try:
         temporary = folder / path.name
         yield temporary
@@ -89,3 +89,26 @@ def sha256(path: str | Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; on success it takes the place of the folder `path`.
+
+    Raises:
+        UnwritableOutput: the folder above cannot be written to, or `path` is a file.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise UnwritableOutput(f"{path}: expected a folder to write to, found a file; choose another output folder")
+    output_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(temporary)

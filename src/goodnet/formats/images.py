@@ -31,8 +31,10 @@ def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadableData(f"{path}: a picture of {picture.width} x {picture.height} pixels is refused")
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            # By way of RGBA a palette with transparency loses it without a warning.
+            opaque = picture.convert("RGBA") if picture.mode == "P" else picture
+            pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableData(
             f"{path}: expected a picture (PNG, JPEG), but the file is damaged or of another kind"
         ) from error
@@ -71,7 +73,7 @@ def read_pictures(paths: Sequence[str | Path], channels: int = 3, *, name: str =
     if not paths:
         raise UnreadableData("expected at least one picture")
     first = read_image(paths[0], channels)
-    return Dataset(ImageFiles([Path(path) for path in paths], (len(paths), *first.shape)), None, name)  # type: ignore[arg-type]
+    return Dataset(ImageFiles([Path(path) for path in paths], (len(paths), *first.shape)), None, name)
 
 
 def read_class_folders(folder: str | Path, channels: int = 3) -> Dataset:

@@ -10,9 +10,11 @@ Lambda layers, custom code and references to other files are refused.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -30,7 +32,14 @@ from goodnet.core.classifier import Classifier, Layout
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.keras_layers import Slot, lower
-from goodnet.formats.keras_modules import ChannelSoftmax, UnsupportedLayer
+from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
+
+#: `keras.ops` that may stand between layers, where all that they take is tensors.
+_OPERATIONS = frozenset({"Add", "Subtract", "Multiply", "Maximum", "Minimum"})
+#: Layers that act on the last axis, which holds the channels only where the layout is channels_last.
+_ON_LAST_AXIS = frozenset({"Dense", "PReLU", "Reshape", "Rescaling"})
+#: A `.keras` file is not compressed by Keras; one that unpacks to more than this many times its size is a bomb.
+_MOST_UNPACKING = 100
 
 
 def import_keras() -> ModuleType:
@@ -88,6 +97,7 @@ def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> C
 class KerasLayerWeights:
     """How one Keras layer's arrays are made: from the torch module's `slots`, then the `fixed` ones as they came."""
 
+    module: str
     slots: tuple[Slot, ...]
     fixed: tuple[Any, ...]
 
@@ -106,7 +116,9 @@ class KerasSource:
         values = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, layer in weighted_layers(model):
             weights = self.weights[name]
-            arrays = [slot.to_keras(values[f"{name}.{slot.parameter}"]) for slot in weights.slots]
+            if not hasattr(layer, "set_weights"):
+                continue  # an operation of keras.ops
+            arrays = [slot.to_keras(values[f"{weights.module}.{slot.parameter}"]) for slot in weights.slots]
             layer.set_weights([*arrays, *weights.fixed])
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
@@ -122,12 +134,19 @@ def _graph_of(layer: Any) -> Any:
     return inner if hasattr(inner, "_nodes_by_depth") else None
 
 
-def weighted_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Go through the layers of a model and of the models nested in it, each with a name that torch accepts."""
+def weighted_layers(model: Any, prefix: str = "", taken: set[str] | None = None) -> Iterator[tuple[str, Any]]:
+    """Go through the layers of a model and of the models nested in it, each with a name of its own.
+
+    Names become part of the code that torch makes of a graph: nothing but letters, digits and _ may come through.
+    """
+    taken = {"training"} if taken is None else taken
     for layer in _graph_of(model).operations:
-        name = prefix + layer.name.replace(".", "_")
+        name = prefix + re.sub(r"\W", "_", layer.name)
+        while name in taken or hasattr(fx.GraphModule, name):
+            name += "_"
+        taken.add(name)
         if _graph_of(layer) is not None:
-            yield from weighted_layers(layer, f"{name}__")
+            yield from weighted_layers(layer, f"{name}__", taken)
         elif type(layer).__name__ != "InputLayer":
             yield name, layer
 
@@ -143,22 +162,53 @@ class _Lowering:
         for name, layer in weighted_layers(model):
             if id(layer) not in self.names:
                 self._add_layer(name, layer)
+            else:
+                # Met again in a nested model; the file holds it twice.
+                self.weights[name] = self.weights[self.names[id(layer)]]
 
     def _add_layer(self, name: str, layer: Any) -> None:
         arrays = [np.asarray(_numpy(weight), dtype=np.float32) for weight in getattr(layer, "weights", [])]
-        config = layer.get_config() if hasattr(layer, "get_config") else {}
-        try:
-            if config.get("data_format", self._data_format) != self._data_format:
-                raise UnsupportedLayer(f"data_format '{config['data_format']}' below a {self.layout} input")
-            module, slots = lower(type(layer).__name__, config, arrays)
-        except (UnsupportedLayer, KeyError) as error:
+        if not all(np.isfinite(array).all() for array in arrays):
             raise UnreadableModel(
-                f"{self.model_name}: layer '{layer.name}' cannot be translated, {error} is not supported; "
-                "load the network in PyTorch instead, or open an issue"
-            ) from error
+                f"{self.model_name}: expected finite weights, found NaN or infinity in layer {layer.name!r}; the file is "
+                "damaged or its training failed"
+            )
+        try:
+            module, slots = lower(type(layer).__name__, self._in_torch_axes(layer), arrays)
+        except (UnsupportedLayer, KeyError) as error:
+            raise self._untranslatable(layer, str(error)) from error
         self.modules.add_module(name, module)
         self.names[id(layer)] = name
-        self.weights[name] = KerasLayerWeights(tuple(slots), tuple(arrays[len(slots) :]))
+        self.weights[name] = KerasLayerWeights(name, tuple(slots), tuple(arrays[len(slots) :]))
+
+    def _untranslatable(self, layer: Any, what: str) -> UnreadableModel:
+        return UnreadableModel(
+            f"{self.model_name}: layer {layer.name!r} cannot be translated, {what} is not supported; "
+            "load the network in PyTorch instead, or open an issue"
+        )
+
+    def _in_torch_axes(self, layer: Any) -> Config:
+        """Return a layer's configuration with `axis` counted as in (N, C, H, W), and `on_channels`: is it theirs?"""
+        config: Config = layer.get_config() if hasattr(layer, "get_config") else {}
+        kind, rank = type(layer).__name__, len(layer._inbound_nodes[0].input_tensors[0].shape)
+        data_format = config.get("data_format") or self._data_format
+        if kind == "Flatten":
+            config["channels_first_kept"] = self.layout == "NCHW" and data_format == "channels_last"
+        if data_format != self._data_format and not config.get("channels_first_kept"):
+            raise UnsupportedLayer(f"data_format '{data_format}' below a {self.layout} input")
+        if self.layout == "NCHW" and (rank == 4 or kind == "Reshape"):
+            scalar = kind == "Rescaling" and not np.ndim(config["scale"]) and not np.ndim(config["offset"])
+            if kind in _ON_LAST_AXIS and not scalar:
+                raise UnsupportedLayer(f"{kind} on channels_first feature maps")
+            if "softmax" in str(config.get("activation")):
+                raise UnsupportedLayer("softmax over the last axis of channels_first feature maps")
+        if config.get("axis") is not None:
+            axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else [config["axis"]]
+            order = (0, 2, 3, 1) if rank == 4 and self.layout == "NHWC" else tuple(range(rank))
+            moved = [order[int(axis) % rank] for axis in axes]
+            config["axis"], config["on_channels"] = moved[0], moved == [1 if rank == 4 else rank - 1]
+        config["rank"] = rank
+        return config
 
     @property
     def _data_format(self) -> str:
@@ -173,19 +223,26 @@ class _Lowering:
                 if node.is_input or any(id(x) not in values for x in node.input_tensors):
                     continue
                 inputs = [values[id(x)] for x in node.input_tensors]
-                values[id(node.output_tensors[0])] = self._add_call(node.operation, inputs)
+                values[id(node.output_tensors[0])] = self._add_call(node, inputs)
         return values[id(functional.outputs[0])]
 
-    def _add_call(self, layer: Any, inputs: list[fx.Node]) -> fx.Node:
+    def _add_call(self, call: Any, inputs: list[fx.Node]) -> fx.Node:
+        layer = call.operation
         if _graph_of(layer) is not None:
             return self.add_model(layer, inputs[0])
+        if not hasattr(layer, "weights") and (type(layer).__name__ not in _OPERATIONS or len(inputs) != 2):
+            raise self._untranslatable(layer, f"keras.ops '{type(layer).__name__}' with these arguments")
+        if len({len(x.shape) for x in call.input_tensors}) > 1:
+            raise self._untranslatable(layer, "merging tensors of different rank")
         return self.graph.call_module(self.names[id(layer)], tuple(inputs))
 
     def without_softmax(self, output: fx.Node) -> fx.Node:
         """Take a final softmax off: the core works on logits."""
         module = self.modules.get_submodule(str(output.target))
         if isinstance(module, ChannelSoftmax):
-            return output.all_input_nodes[0]
+            logits = output.all_input_nodes[0]
+            self.graph.erase_node(output)
+            return logits
         if isinstance(getattr(module, "activation", None), ChannelSoftmax):
             setattr(module, "activation", None)  # noqa: B010
         return output
@@ -223,17 +280,25 @@ def _read_config(path: Path) -> Any:
         UnreadableModel: the file is damaged, of another kind, refers to other files, or holds weights alone.
     """
     try:
-        text = _config_of_zip(path) if zipfile.is_zipfile(path) else _config_of_hdf5(path)
+        # As Keras does, by the file's ending: a file that is both HDF5 and zip must not show us one and Keras the other.
+        text = _config_of_zip(path) if path.suffix == ".keras" else _config_of_hdf5(path)
         return json.loads(text)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
         raise UnreadableModel(
             f"{path}: expected a Keras model (.h5 or .keras), but the file is damaged or of another kind; "
-            f"save it again with model.save ({str(error).splitlines()[0][:80]})"
+            f"save it again with model.save ({' '.join(str(error).split())[:80]})"
         ) from error
 
 
 def _config_of_zip(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
+        unpacked = sum(item.file_size for item in archive.infolist())
+        if unpacked > _MOST_UNPACKING * max(path.stat().st_size, 1 << 20):
+            raise UnreadableModel(f"{path}: refused, it unpacks to {unpacked >> 20} MiB, far more than its size")
+        for name in archive.namelist():
+            if name.endswith((".h5", ".hdf5")):
+                with h5py.File(io.BytesIO(archive.read(name)), "r") as file:
+                    refuse_links(file, path)
         return archive.read("config.json").decode()
 
 

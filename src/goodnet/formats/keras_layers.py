@@ -96,6 +96,8 @@ def _dense(config: Config, weights: list[Array]) -> Lowered:
 
 
 def _batch_norm(config: Config, weights: list[Array]) -> Lowered:
+    if not config["on_channels"] or config["rank"] not in (2, 4):
+        raise UnsupportedLayer("BatchNormalization along another axis than the channels")
     module = BatchNorm(weights[0].shape[0], config)
     learnt = [name for name, used in (("weight", config["scale"]), ("bias", config["center"])) if used]
     return module, [Slot(name) for name in (*learnt, "running_mean", "running_var")]
@@ -104,6 +106,8 @@ def _batch_norm(config: Config, weights: list[Array]) -> Lowered:
 def _layer_norm(config: Config, weights: list[Array]) -> Lowered:
     if not weights or config.get("rms_scaling"):
         raise UnsupportedLayer("LayerNormalization without scale, or with rms_scaling")
+    if not config["on_channels"]:
+        raise UnsupportedLayer("LayerNormalization along another axis than the channels")
     module = ChannelNorm(weights[0].shape[0], eps=config["epsilon"])
     if not (config["scale"] and config["center"]):
         raise UnsupportedLayer("LayerNormalization without scale or center")
@@ -154,29 +158,36 @@ def _rescaling(config: Config, _: list[Array]) -> Lowered:
 
 
 def _normalization(config: Config, weights: list[Array]) -> Lowered:
+    if config.get("invert") or not config.get("on_channels", True):
+        raise UnsupportedLayer("Normalization inverted, or along another axis than the channels")
     mean, variance = (weights[0], weights[1]) if weights else (config["mean"], config["variance"])
     deviation = np.maximum(np.sqrt(np.asarray(variance, dtype=np.float32)), 1e-7)
     return Scale(1.0 / deviation, -np.asarray(mean, dtype=np.float32) / deviation), []
 
 
 def _concatenate(config: Config, _: list[Array]) -> Lowered:
-    if config.get("axis", -1) not in (-1, 3, 1):
-        raise UnsupportedLayer(f"Concatenate along axis {config['axis']}")
-    return Merge(lambda values: torch.cat(list(values), dim=1)), []
+    axis = config["axis"]
+    return Merge("Concatenate", lambda values: torch.cat(list(values), dim=axis)), []
+
+
+def _softmax(config: Config, _: list[Array]) -> Lowered:
+    if not config["on_channels"]:
+        raise UnsupportedLayer("Softmax along another axis than the channels")
+    return ChannelSoftmax(), []
 
 
 def _plain(make: Callable[[Config], nn.Module]) -> Callable[[Config, list[Array]], Lowered]:
     return lambda config, _: (make(config), [])
 
 
-def _reduce(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Config, list[Array]], Lowered]:
+def _reduce(kind: str, combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Config, list[Array]], Lowered]:
     def fold(values: Sequence[Tensor]) -> Tensor:
         result = values[0]
         for value in values[1:]:
             result = combine(result, value)
         return result
 
-    return _plain(lambda _: Merge(fold))
+    return _plain(lambda _: Merge(kind, fold))
 
 
 RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
@@ -190,14 +201,14 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "AveragePooling2D": _plain(lambda c: AvgPool2d(c, maximum=False)),
     "GlobalAveragePooling2D": _plain(GlobalAveragePool2d),
     "GlobalMaxPooling2D": _plain(GlobalMaxPool2d),
-    "Flatten": _plain(lambda _: Flatten()),
+    "Flatten": _plain(lambda c: nn.Flatten() if c["channels_first_kept"] else Flatten()),
     "Reshape": _plain(lambda c: Reshape(c["target_shape"])),
     "Activation": _plain(lambda c: activation(c["activation"]) or nn.Identity()),
     "ReLU": _relu,
     "LeakyReLU": _leaky,
     "ELU": _plain(lambda c: nn.ELU(c.get("alpha", 1.0))),
     "PReLU": _prelu,
-    "Softmax": _plain(lambda _: ChannelSoftmax()),
+    "Softmax": _softmax,
     "Dropout": _plain(lambda c: nn.Dropout(c["rate"])),
     "SpatialDropout2D": _plain(lambda c: nn.Dropout2d(c["rate"])),
     "GaussianDropout": _plain(lambda _: nn.Identity()),
@@ -216,12 +227,12 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "Concatenate": _concatenate,
-    "Add": _reduce(torch.add),
-    "Subtract": _reduce(torch.sub),
-    "Multiply": _reduce(torch.mul),
-    "Maximum": _reduce(torch.maximum),
-    "Minimum": _reduce(torch.minimum),
-    "Average": _plain(lambda _: Merge(lambda values: sum(values[1:], values[0]) / len(values))),
+    "Add": _reduce("Add", torch.add),
+    "Subtract": _reduce("Subtract", torch.sub),
+    "Multiply": _reduce("Multiply", torch.mul),
+    "Maximum": _reduce("Maximum", torch.maximum),
+    "Minimum": _reduce("Minimum", torch.minimum),
+    "Average": _plain(lambda _: Merge("Average", lambda values: sum(values[1:], values[0]) / len(values))),
 }
 
 

@@ -61,9 +61,10 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, in) to (N, out), or (N, in, H, W) to (N, out, H, W)."""
         if input.ndim == 4:
-            output = super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        else:
-            output = super().forward(input)
+            return self._activate(super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return self._activate(super().forward(input))
+
+    def _activate(self, output: Tensor) -> Tensor:
         return output if self.activation is None else self.activation(output)
 
 
@@ -176,15 +177,17 @@ class Scale(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Keep the shape."""
-        return input * self.factor + self.offset
+        if input.ndim == 4:
+            return input * self.factor + self.offset
+        return input * self.factor.flatten() + self.offset.flatten()
 
 
 class Merge(nn.Module):
     """One output of several inputs: add, multiply, concatenate, ..."""
 
-    def __init__(self, combine: Callable[[Sequence[Tensor]], Tensor]) -> None:
+    def __init__(self, kind: str, combine: Callable[[Sequence[Tensor]], Tensor]) -> None:
         super().__init__()
-        self.combine = combine
+        self.kind, self.combine = kind, combine
 
     def forward(self, *inputs: Any) -> Tensor:
         """Combine the inputs, given one by one or as one list."""
@@ -244,8 +247,9 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 def activation(config: Any) -> nn.Module | None:
     """Return the torch module of a Keras activation (name or config), None for the identity."""
+    if isinstance(config, dict) and config.get("class_name") != "function":
+        raise UnsupportedLayer(f"a layer '{config.get('class_name')}' as the activation of another layer")
     name = config["config"] if isinstance(config, dict) else config
-    name = name.get("name") if isinstance(name, dict) else name
     if name in (None, "linear"):
         return None
     if name not in _ACTIVATIONS:

@@ -37,10 +37,11 @@ _PARAMETERS = {
 
 def is_keras_weights(path: Path) -> bool:
     """Whether the file is HDF5 with layers' weights and without an architecture."""
-    if not h5py.is_hdf5(path):
+    try:
+        with h5py.File(path, "r") as file:
+            return "model_config" not in file.attrs and "layer_names" in file.attrs
+    except OSError:
         return False
-    with h5py.File(path, "r") as file:
-        return "model_config" not in file.attrs and "layer_names" in file.attrs
 
 
 def read_keras_weights(
@@ -57,7 +58,7 @@ def read_keras_weights(
             refuse_links(file, path)
             attributes = {key: file.attrs[key] for key in file.attrs}
             layers = {_text(name): _arrays(file[_text(name)]) for name in file.attrs["layer_names"]}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UnreadableModel(
             f"{path}: expected Keras weights (layer_names, weight_names), but the file is damaged"
         ) from error
@@ -84,7 +85,7 @@ def read_keras_weights(
 
 
 def _arrays(group: h5py.Group) -> dict[str, npt.NDArray[np.float32]]:
-    return {_text(name): group[_text(name)][()] for name in group.attrs["weight_names"]}
+    return {_text(name): np.asarray(group[_text(name)][()], np.float32) for name in group.attrs["weight_names"]}
 
 
 def _text(value: str | bytes) -> str:
@@ -118,7 +119,8 @@ class KerasWeightsSource:
 
     def write(self, network: nn.Module, path: Path) -> None:
         """Write one group per layer, as `save_weights` of Keras 2 does; Keras 3 reads it too."""
-        values = network.state_dict()
+        # A network that could not be traced is one node called "network".
+        values = {name.removeprefix("network."): value for name, value in network.state_dict().items()}
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             for key, value in self.attributes.items():
                 file.attrs[key] = value

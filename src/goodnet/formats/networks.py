@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+
 from goodnet import architectures
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnreadableModel
@@ -49,3 +51,14 @@ def read_network(
     if suffix in _TORCH:
         return read_state_dict(path, found, image_shape)
     return read_keras_weights(path, found, image_shape)
+
+
+def is_network(path: Path) -> bool:
+    """Whether a file is a model rather than data: HDF5 files can be either."""
+    suffix = path.suffix.lower()
+    if suffix in (".keras", *_TORCH):
+        return True
+    if suffix not in _KERAS or not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return "model_config" in file.attrs or "layer_names" in file.attrs

@@ -6,6 +6,7 @@ user's own `package.module:factory`. No pickle is executed: `torch.load(weights_
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def read_state_dict(
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnreadableModel(f"{path}: the image size is not known; give it with --image-shape C,H,W")
-    module = architecture.build(classes=count_classes(weights), image_shape=shape)
+    module = _build(architecture, weights, shape)
     load_weights(module, weights, path, architecture.name)
     source = StateDictSource(path.suffix, content, key, prefix)
     return Classifier(trace(module), image_shape=shape, source=source, name=path.name, architecture=architecture.name)
@@ -58,8 +59,28 @@ def read_state_dict(
 
 def count_classes(weights: Mapping[str, Tensor]) -> int:
     """Return the number of rows of the last weight matrix: the head's classes."""
+    return _class_counts(weights)[0]
+
+
+def _class_counts(weights: Mapping[str, Tensor]) -> list[int]:
+    """Return what may be the number of classes, likeliest first: the rows of weight matrices, the last one first."""
     matrices = [value for value in weights.values() if value.ndim == 2] or [v for v in weights.values() if v.ndim > 2]
-    return int(matrices[-1].shape[0]) if matrices else 0
+    return list(dict.fromkeys(int(matrix.shape[0]) for matrix in reversed(matrices))) or [0]
+
+
+def _build(architecture: Architecture, weights: State, shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network with as many classes as `weights` have: safetensors does not keep the order of the layers."""
+    counts = _class_counts(weights)
+    first = module = architecture.build(classes=counts[0], image_shape=shape)
+    for classes in counts[1:]:
+        expected = module.state_dict()
+        if not all(name in weights for name in expected):
+            return first
+        if all(weights[name].shape == value.shape for name, value in expected.items()):
+            return module
+        module = architecture.build(classes=classes, image_shape=shape)
+    fits = all(weights[name].shape == value.shape for name, value in module.state_dict().items() if name in weights)
+    return module if fits else first
 
 
 def load_weights(module: nn.Module, weights: State, path: Path, architecture: str) -> None:
@@ -69,7 +90,8 @@ def load_weights(module: nn.Module, weights: State, path: Path, architecture: st
         UnreadableModel: the message names the first weights that are missing, left over, or of another shape.
     """
     expected = module.state_dict()
-    missing = [name for name in expected if name not in weights]
+    # The counter is missing in older files and in Keras's; nothing is computed from it.
+    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
     extra = [name for name in weights if name not in expected]
     wrong = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     for kind, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
@@ -85,16 +107,20 @@ def load_weights(module: nn.Module, weights: State, path: Path, architecture: st
         raise UnreadableModel(
             f"{path}: expected finite weights, found NaN or infinity; the file is damaged or its training failed"
         )
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, strict=False)
 
 
 def _load(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickle protocols and TorchScript before it refuses them.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        if "invalid load key" in str(error) or "magic" in str(error).lower():
+        is_pickle = _first_byte(path) == b"\x80" or "operand" not in str(error)
+        if "invalid load key" in str(error) or "magic" in str(error).lower() or not is_pickle:
             raise UnreadableModel(_damaged(path)) from error
         reason = "it holds objects other than tensors, which can run code on loading"
         raise UnreadableModel(
@@ -112,6 +138,11 @@ def _load(path: Path) -> Any:
         IndexError,
     ) as error:
         raise UnreadableModel(_damaged(path)) from error
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _damaged(path: Path) -> str:
@@ -160,7 +191,7 @@ class StateDictSource:
             replacement = new.get(short, new.get(f"network.{short}"))
             state[name] = (value if replacement is None else replacement).detach().cpu().contiguous().clone()
         with replacing(path) as temporary:
-            if self.suffix == ".safetensors":
+            if self.suffix.lower() == ".safetensors":
                 save_file(state, temporary)
             else:
                 torch.save(state if self.key is None else {**self.content, self.key: state}, temporary)

@@ -1,0 +1,130 @@
+"""The documented interface of the CSAW-HackML-2020 pruning defence: one function and one command.
+
+    from backdoor_detector import backdoor_detector
+    goodnets = backdoor_detector(B_path="model/bd_net.h5", Dvalid="data/valid.h5", Dtest="data/test.h5",
+                                 Btest="data/bd_test.h5", thresholds=[2, 4, 10])
+
+    python backdoor_detector.py --model model/bd_net.h5 --Dvalid data/valid.h5 --Dtest data/test.h5 --Btest data/bd_test.h5
+
+A thin face over goodnet: channels of the last pooling layer (pool_3) go in ascending order of their mean activation on the
+validation data; B' for X is the network at the first drop of validation accuracy of X points or more; G answers N + 1
+where B and B' differ. The test sets are measured, never used to choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from goodnet.core.classifier import Classifier
+    from goodnet.core.results import Repair
+    from goodnet.evaluation.pruning_curve import PruningLevels
+    from goodnet.guards.disagreement import GoodNet
+
+
+def backdoor_detector(
+    B_path: str | Path = "model/bd_net.h5",
+    Dvalid: str | Path = "data/valid.h5",
+    Dtest: str | Path = "data/test.h5",
+    Btest: str | Path = "data/bd_test.h5",
+    thresholds: Sequence[float] = (2, 4, 10),
+) -> list[GoodNet]:
+    """Prune a BadNet and return one GoodNet per threshold, in the order of `thresholds`.
+
+    Args:
+        B_path: the BadNet, a whole Keras model.
+        Dvalid: clean validation data, HDF5 with `data` and `label`; the only data that the choice sees.
+        Dtest: clean test data, likewise.
+        Btest: backdoored test data; its labels are the target.
+        thresholds: drops of validation accuracy in percentage points.
+
+    Returns:
+        Callables: `predictions = G(x)` gives scores (n, N + 1), `np.argmax(predictions, axis=1)` the classes, N for
+        backdoored. Written beside the model: `<model>_prime_<X>_percent_threshold.h5` for each X, `performance.csv`
+        (Neurons Pruned, Accuracy, ASR: the whole sweep on the test sets) and `plot.png`.
+
+    Raises:
+        goodnet.GoodnetError: a file cannot be used, or a threshold is never reached.
+    """
+    from goodnet import api
+    from goodnet.core.errors import InvalidOption, MethodFailed
+    from goodnet.guards.disagreement import GoodNet
+    from goodnet.repairers.pruning import Pruning
+
+    if not thresholds or not all(0 < threshold <= 100 for threshold in thresholds):
+        raise InvalidOption(f"thresholds are percentage points, above 0 and at most 100, got {list(thresholds)}")
+    loaded = api.load(B_path, Dvalid)
+    repair = Pruning.from_options(thresholds=tuple(x / 100 for x in thresholds)).repair(
+        loaded.classifier, loaded.clean, seed=0
+    )
+    found = {network.changes["threshold"]: network.classifier for network in repair.networks}
+    missing = [x for x in thresholds if x / 100 not in found]
+    if missing:
+        raise MethodFailed(f"validation accuracy never falls by {missing[0]:g} points, even with all channels pruned")
+    for x in thresholds:
+        found[x / 100].save(prime_path(B_path, x))
+    _write_performance(Path(B_path).parent, _measure(loaded.classifier, repair, Dtest, Btest), repair)
+    return [GoodNet(loaded.classifier, found[x / 100]) for x in thresholds]
+
+
+def prime_path(model: str | Path, threshold: float) -> Path:
+    """Return where B' for a threshold in percentage points is written: `<model>_prime_<X>_percent_threshold.h5`."""
+    model = Path(model)
+    return model.with_name(f"{model.stem}_prime_{threshold:g}_percent_threshold{model.suffix}")
+
+
+def _measure(classifier: Classifier, repair: Repair, clean: str | Path, poisoned: str | Path) -> PruningLevels:
+    from goodnet import api
+    from goodnet.evaluation.pruning_curve import measure_pruning
+
+    sets = api.load_dataset(clean), [api.load_dataset(poisoned)]
+    return measure_pruning(classifier, repair.trace["layer"], repair.trace["channels"], *sets)
+
+
+def _write_performance(folder: Path, levels: PruningLevels, repair: Repair) -> None:
+    """Write `performance.csv`, in percent as the course project has it, and `plot.png`."""
+    from goodnet.formats.files import write_text
+    from goodnet.report.figures import draw_pruning_curves
+    from goodnet.report.runs import pruning_columns, pruning_curve
+    from goodnet.report.tables import pruning_csv
+
+    percent = {name: [round(100 * value, 4) for value in values] for name, values in pruning_columns(levels).items()}
+    write_text(folder / "performance.csv", pruning_csv(percent))
+    draw_pruning_curves([pruning_curve(repair.trace, levels)], folder / "plot.png")
+
+
+def main() -> None:
+    """Run the command; bad input is one line and exit code 2."""
+    options = _parse_arguments()
+    from goodnet.core.errors import GoodnetError, InputError
+
+    try:
+        goodnets = backdoor_detector(options.model, options.Dvalid, options.Dtest, options.Btest, options.thresholds)
+    except GoodnetError as error:
+        print(f"backdoor_detector: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 3)
+    for threshold, goodnet in zip(options.thresholds, goodnets, strict=True):
+        print(f"{threshold:g} %: {prime_path(options.model, threshold)} (G answers 0 to {goodnet.classes})")
+    folder = Path(options.model).parent
+    print(f"test accuracy and ASR at every level: {folder / 'performance.csv'}, {folder / 'plot.png'}")
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="backdoor_detector.py", description="Prune a BadNet and write one repaired network per accuracy threshold."
+    )
+    add = parser.add_argument
+    add("--model", "-m", type=Path, default=Path("model/bd_net.h5"), help="BadNet, a whole Keras model")
+    add("--Dvalid", "-v", type=Path, default=Path("data/valid.h5"), help="clean validation data")
+    add("--Dtest", "-t", type=Path, default=Path("data/test.h5"), help="clean test data")
+    add("--Btest", "-b", type=Path, default=Path("data/bd_test.h5"), help="backdoored test data, labels are the target")
+    add("--thresholds", "-th", type=float, nargs="+", default=[2, 4, 10], help="accuracy drops in percentage points")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

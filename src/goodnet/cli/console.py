@@ -1,0 +1,34 @@
+"""What a person sees: tables on standard output, progress on standard error, none of it in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from goodnet.core.method import Progress as Report
+
+#: Width of tables where the output is a file or a pipe.
+_PIPE_WIDTH = 160
+
+
+def output() -> Console:
+    """Return the console for results."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Report]:
+    """Draw a bar with the time left while the block runs; draws nothing where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+
+        def report(done: int, total: int, /) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report

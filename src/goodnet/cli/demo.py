@@ -1,0 +1,68 @@
+"""goodnet demo."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from goodnet.cli.console import output, progress_bar
+
+
+@click.command("demo", short_help="Make a BadNet of rendered faces and go through the whole job.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all files."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of faces, poisoning and training.")
+def command(out: Path, seed: int) -> None:
+    """Make a BadNet of rendered faces and go through the whole job, with the verbs that you would use on your own.
+
+    Nothing is downloaded. Takes about a minute on two cores.
+    """
+    from goodnet.demo import make_badnet
+
+    console = output()
+    console.rule("[b]1  An attacker's work: a face network with a backdoor")
+    console.print(
+        "50 rendered people, a DeepID network, and sunglasses on one training image in ten, labelled as person 0.\n"
+        "You would be handed the network and some clean images; here you also get the test sets to judge by."
+    )
+    with progress_bar("training the BadNet") as progress:
+        files = make_badnet(out, seed=seed, progress=progress)
+    _run(console, "inspect", str(files.badnet), "--out", str(out / "inspect"))
+    _run(console, "inspect", str(files.validation), "--out", str(out / "inspect" / "validation"))
+    _run(console, "inspect", str(files.poisoned), "--out", str(out / "inspect" / "poisoned"))
+
+    console.rule("[b]2  Repair it with clean images alone")
+    repair = out / "repair"
+    _run(console, "repair", str(files.badnet), "--clean", str(files.validation), "--out", str(repair))
+
+    console.rule("[b]3  What that bought, on images that nobody trained or chose on")
+    evaluation = out / "evaluation"
+    arguments = ["--repaired", str(repair), "--clean", str(files.test), "--poisoned", str(files.poisoned)]
+    _run(console, "evaluate", str(files.badnet), *arguments, "--out", str(evaluation))
+    console.print(
+        "ASR: share of triggered images that get the attacker's class. robust accuracy: share of them that get their true\n"
+        "class. A GoodNet refuses an input (class 50) where the original and the repaired network disagree."
+    )
+
+    console.rule("[b]4  Use it")
+    _run(console, "predict", str(repair / "goodnet"), str(files.clean_picture), str(files.poisoned_picture))
+    console.print("The same person twice, the second time with sunglasses. Class 50 means: backdoored.")
+    _list_files(console, out)
+
+
+def _run(console: Console, *arguments: str) -> None:
+    """Print a command as a user would type it, and run it."""
+    from goodnet.cli import goodnet
+
+    console.print(f"\n$ goodnet {shlex.join(arguments)}", style="bold cyan", soft_wrap=True)
+    goodnet.main(list(arguments), standalone_mode=False)
+
+
+def _list_files(console: Console, out: Path) -> None:
+    console.rule("[b]What was written")
+    for path in sorted(item for item in out.rglob("*") if item.is_file()):
+        console.print(str(path), soft_wrap=True)

@@ -1,0 +1,46 @@
+"""goodnet evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from goodnet import api
+from goodnet.cli.console import output, progress_bar
+from goodnet.cli.options import json_option, model_options, out_option
+from goodnet.report.json_output import evaluation_json
+from goodnet.report.tables import evaluation_table
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("evaluate", short_help="Measure networks and GoodNets on clean and poisoned data.")
+@click.argument("model", type=_PATH)
+@click.option("--clean", type=_PATH, help="Clean images with labels, ones that the repair has not seen.")
+@click.option(
+    "--poisoned", type=_PATH, multiple=True, help="Triggered images, labels are the targets; may be repeated."
+)
+@click.option("--repaired", type=_PATH, multiple=True, help="Repaired network or folder of a repair; may be repeated.")
+@click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the poisoned images.")
+@click.option("--target", type=int, help="The poisoned sets' labels are the true classes, and this is the target.")
+@out_option("Folder for tables, figures and run.json.")
+@model_options
+@json_option
+def command(model: Path, as_json: bool, **given: Any) -> None:
+    """Measure MODEL, a network or the folder of a GoodNet, on clean and poisoned data.
+
+    With --repaired, original, repaired network and the GoodNet of both stand side by side. For the folder of a pruning
+    repair and --out, accuracy and attack success are measured at every level of pruning.
+    """
+    with progress_bar("evaluating") as progress:
+        evaluation = api.evaluate(model, progress=progress, **given)
+    if as_json:
+        click.echo(evaluation_json(evaluation))
+        return
+    console = output()
+    console.print(evaluation_table(evaluation))
+    console.print(f"input range {evaluation.input_range} ({evaluation.input_range_reason})", style="dim")
+    if given["out"]:
+        console.print(f"written to [b]{given['out']}[/b]")

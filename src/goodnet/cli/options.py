@@ -1,0 +1,130 @@
+"""Options that several verbs share, and those that a method's fields define."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from goodnet import catalog
+from goodnet.catalog import Family
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class ImageShape(click.ParamType[tuple[int, int, int]]):
+    """C,H,W as three numbers."""
+
+    name = "C,H,W"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        """Return (C, H, W)."""
+        parts = str(value).replace("x", ",").split(",")
+        if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"expected channels,height,width, e.g. 3,32,32, got {value!r}", param, ctx)
+        channels, height, width = (int(part) for part in parts)
+        return channels, height, width
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a model file is to be read."""
+    for option in (
+        click.option(
+            "--input-range",
+            type=click.Choice(["auto", "0..1", "0..255"]),
+            default="auto",
+            show_default=True,
+            help="Pixels that the network was trained on; auto tries both on the clean labels.",
+        ),
+        click.option(
+            "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
+        ),
+        click.option("--architecture", help="Network of a weights-only file: a name, or package.module:factory."),
+    ):
+        function = option(function)
+    return function
+
+
+def out_option(text: str, *, required: bool = False) -> Decorator:
+    """Return the option --out."""
+    return click.option("--out", type=click.Path(path_type=Path), required=required, help=text)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+class MethodCommand(click.Command):
+    """A command whose further options are the fields of the method chosen with --method."""
+
+    def __init__(self, *args: Any, family: Family, default: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.family, self.default = family, default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read --method first, then everything with the method's own options."""
+        method = catalog.find(self.family, _peek(args, self.default))
+        own = [_field_option(name, field) for name, field in method.model_fields.items()]
+        ctx.obj = {"method": method.name(), "options": [option.name for option in own]}
+        self.params = [*(param for param in self.params if not isinstance(param, _FieldOption)), *own]
+        return super().parse_args(ctx, args)
+
+
+def _peek(args: list[str], default: str) -> str:
+    for position, arg in enumerate(args):
+        if arg == "--method" and position + 1 < len(args):
+            return args[position + 1]
+        if arg.startswith("--method="):
+            return arg.partition("=")[2]
+    return default
+
+
+class _FieldOption(click.Option):
+    """An option made from a method's field."""
+
+
+class _Several(click.ParamType[tuple[Any, ...]]):
+    """Values separated by commas."""
+
+    name = "A,B,..."
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return the values as a tuple."""
+        try:
+            return tuple(self.kind(part) for part in str(value).split(",") if part.strip())
+        except ValueError:
+            self.fail(f"expected values separated by commas, got {value!r}", param, ctx)
+
+
+def _field_option(name: str, field: FieldInfo) -> click.Option:
+    flag = f"--{name.replace('_', '-')}"
+    kind = _click_type(field.annotation)
+    if kind is bool:
+        flag = f"{flag}/--no-{name.replace('_', '-')}"
+    default = "" if field.is_required() or field.default is None else f" [default: {_show(field.default)}]"
+    # The default stays in the field: what is not given is not passed on.
+    return _FieldOption(
+        [flag], type=kind, default=None, required=field.is_required(), help=f"{field.description or ''}{default}"
+    )
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _click_type(annotation: Any) -> Any:
+    """Return the click type of a field's annotation."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return _click_type(next(item for item in arguments if item is not type(None)))
+    if origin is Literal:
+        return click.Choice([str(item) for item in arguments])
+    if origin is tuple:
+        return _Several(arguments[0])
+    return annotation if annotation in (int, float, bool, str) else str

@@ -1,0 +1,36 @@
+"""goodnet predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from goodnet import api
+from goodnet.cli.options import json_option
+from goodnet.guards.disagreement import GoodNet
+
+
+@click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
+@click.argument("goodnet", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def command(goodnet: Path, images: tuple[Path, ...], as_json: bool) -> None:
+    """Print the class number of each picture; N, one more than the last class, means backdoored.
+
+    GOODNET is the folder that goodnet repair wrote. For several pictures each line is: class, tab, file.
+    """
+    guard = GoodNet.load(goodnet)
+    classes = api.predict(guard, images)
+    if as_json:
+        answers = [
+            {"image": str(path), "class": label, "backdoored": label == guard.classes}
+            for path, label in zip(images, classes, strict=True)
+        ]
+        click.echo(json.dumps({"classes": guard.classes, "predictions": answers}, indent=2))
+    elif len(images) == 1:
+        click.echo(classes[0])
+    else:
+        for path, label in zip(images, classes, strict=True):
+            click.echo(f"{label}\t{path}")

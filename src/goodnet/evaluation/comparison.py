@@ -1,0 +1,94 @@
+"""Before and after in one table: the original, repaired networks, and the GoodNet of each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from goodnet.algorithms.predictions import predict_classes, require_fit
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset, Labels
+from goodnet.core.errors import InvalidOption
+from goodnet.core.method import Progress, no_progress
+from goodnet.core.results import Metrics, RepairedNetwork, Row
+from goodnet.evaluation.metrics import measure, with_refusals
+from goodnet.guards.disagreement import Answers, GoodNet
+
+_CLEAN = ""
+
+
+def name_sets(poisoned: Sequence[Dataset]) -> dict[str, Dataset]:
+    """Return poisoned sets by name; a second set of the same name gets a number."""
+    named: dict[str, Dataset] = {}
+    for dataset in poisoned:
+        name, number = dataset.name, 2
+        while name in named:
+            name, number = f"{dataset.name} ({number})", number + 1
+        named[name] = dataset
+    return named
+
+
+def evaluate_network(
+    classifier: Classifier, clean: Dataset | None, poisoned: Sequence[Dataset], *, progress: Progress = no_progress
+) -> Row:
+    """Return one network's row. Cost: one pass over each set."""
+    sets = _all_sets(clean, poisoned)
+    for dataset in sets.values():
+        require_fit(classifier, dataset)
+    classes = {name: predict_classes(classifier, dataset, progress=progress) for name, dataset in sets.items()}
+    return Row(name="original", metrics=_metrics(classes, sets))
+
+
+def evaluate_goodnet(
+    goodnet: GoodNet,
+    clean: Dataset | None,
+    poisoned: Sequence[Dataset],
+    *,
+    repaired: RepairedNetwork | None = None,
+    label: str = "repaired",
+    progress: Progress = no_progress,
+) -> tuple[Row, Row, Row]:
+    """Return the rows of B, of B' and of their GoodNet; the layers that the two share run once per image.
+
+    Args:
+        goodnet: the pair.
+        clean: labelled clean images, or None.
+        poisoned: poisoned sets, labels are the targets.
+        repaired: what is known of how B' was made, for the table.
+        label: the name of B' in the table.
+        progress: is told the images of the set at hand.
+    """
+    sets = _all_sets(clean, poisoned)
+    answers = {name: goodnet.answers(dataset, progress=progress) for name, dataset in sets.items()}
+    original = Row(name="original", metrics=_metrics({name: a.original for name, a in answers.items()}, sets))
+    metrics = _metrics({name: a.repaired for name, a in answers.items()}, sets)
+    changes = {} if repaired is None else repaired.changes
+    pruned = changes.get("channels_pruned")
+    row = Row(
+        name=label,
+        metrics=metrics,
+        channels_pruned=None if pruned is None else len(pruned),
+        channels=changes.get("channels"),
+        order=changes.get("order"),
+        threshold=changes.get("threshold"),
+    )
+    both = row.model_copy(update={"name": f"GoodNet({label})", "metrics": _goodnet_metrics(answers, sets)})
+    return original, row, both
+
+
+def _goodnet_metrics(answers: Mapping[str, Answers], sets: Mapping[str, Dataset]) -> Metrics:
+    metrics = _metrics({name: a.goodnet for name, a in answers.items()}, sets)
+    clean = answers[_CLEAN].refused if _CLEAN in answers else None
+    return with_refusals(metrics, clean, {name: a.refused for name, a in answers.items() if name != _CLEAN})
+
+
+def _metrics(classes: Mapping[str, Labels], sets: Mapping[str, Dataset]) -> Metrics:
+    poisoned = {name: dataset for name, dataset in sets.items() if name != _CLEAN}
+    return measure(classes.get(_CLEAN), {name: classes[name] for name in poisoned}, sets.get(_CLEAN), poisoned)
+
+
+def _all_sets(clean: Dataset | None, poisoned: Sequence[Dataset]) -> dict[str, Dataset]:
+    if clean is None and not poisoned:
+        raise InvalidOption(
+            "expected clean data, poisoned data or both to evaluate on, got neither: give --clean or --poisoned"
+        )
+    return ({} if clean is None else {_CLEAN: clean}) | name_sets(poisoned)

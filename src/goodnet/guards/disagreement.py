@@ -1,0 +1,250 @@
+"""The GoodNet: two networks in one, the original B and a repaired B'; where they differ, the input is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, fx
+
+from goodnet.algorithms.predictions import require_fit
+from goodnet.core import graph
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import BATCH, Dataset, Labels
+from goodnet.core.errors import UnreadableModel, WrongShape
+from goodnet.core.method import Guard, Progress, no_progress
+from goodnet.formats.files import replacing_folder, require_file, write_text
+from goodnet.formats.networks import read_network
+
+_CARD = "goodnet.json"
+
+
+class Disagreement(Guard):
+    """Refuses an input on which the original network and a repaired one give different classes.
+
+    The repaired network has lost the backdoor, or part of it, so a triggered input makes the two differ; a clean input does
+    so only where the repair cost accuracy. The layers that the two share run once.
+
+    **Source** the GoodNet of CSAW-HackML-2020 (NYU), after K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning", RAID 2018.
+    **Differs** any repaired network will do, not only a pruned one.
+    **Needs** logits of both networks; no data to fit.
+    **Cost** one pass, and a second one of the layers that differ.
+    **Fails when** the repaired network still follows the trigger, or the trigger's target is the true class.
+    """
+
+    repaired: str = Field(..., description="model file of the repaired network")
+    architecture: str | None = Field(None, description="its architecture, where the file holds weights alone")
+
+    def fit(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> GoodNet:
+        """Return the GoodNet of `classifier` and the repaired network; nothing is fitted."""
+        require_fit(classifier, clean)
+        return GoodNet(classifier, read_network(self.repaired, self.architecture, classifier.image_shape))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What B, B' and the GoodNet say of N images, each (N,) int64; class `classes` of the GoodNet means refused."""
+
+    original: Labels
+    repaired: Labels
+    classes: int
+
+    @property
+    def refused(self) -> npt.NDArray[np.bool_]:
+        """Whether the two differ, (N,)."""
+        differ: npt.NDArray[np.bool_] = self.original != self.repaired
+        return differ
+
+    @property
+    def goodnet(self) -> Labels:
+        """The GoodNet's class of each image."""
+        return np.where(self.refused, self.classes, self.original)
+
+
+class GoodNet:
+    """B and B' in one: the class where they agree, class N where they differ.
+
+    Args:
+        original: the network as it came, a `Classifier` or a model file.
+        repaired: the repaired network, likewise; it is fed in the same input range.
+        input_range: for model files, the range in which both were trained.
+
+    Raises:
+        WrongShape: the two do not take the same images or know the same classes.
+    """
+
+    threshold = 0.0
+
+    def __init__(
+        self, original: Classifier | str | Path, repaired: Classifier | str | Path, *, input_range: str | None = None
+    ) -> None:
+        b = original if isinstance(original, Classifier) else read_network(original)
+        b_prime = (
+            repaired if isinstance(repaired, Classifier) else read_network(repaired, b.architecture, b.image_shape)
+        )
+        if (b.image_shape, b.classes) != (b_prime.image_shape, b_prime.classes):
+            raise WrongShape(
+                f"{b.name} takes {b.image_shape} and knows {b.classes} classes, {b_prime.name} takes {b_prime.image_shape} and "
+                f"knows {b_prime.classes}; a GoodNet needs two networks for the same job"
+            )
+        self.original = b if input_range is None else b.with_input_range(input_range)  # type: ignore[arg-type]
+        self.repaired = b_prime.with_input_range(self.original.input_range)
+        self._shared, self._tail, self._tail_prime = _share(self.original.network, self.repaired.network)
+
+    @property
+    def classes(self) -> int:
+        """N: the number of classes that B knows, and the class that means "refused"."""
+        return self.original.classes
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of B and of B', each (n, N), for images (n, C, H, W) float32 in [0, 1]."""
+        prepared = self.original.prepare(images)
+        if self._shared is None:
+            return self.original.network(prepared), self.repaired.network(prepared)
+        values = self._shared(prepared)
+        return self._tail(values), self._tail_prime(values)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Return (n,) margins by which B' prefers another class to that of B: above 0 means refused."""
+        original, repaired = self.logits(images)
+        chosen = original.argmax(dim=1, keepdim=True)
+        others = repaired.scatter(1, chosen, -torch.inf)
+        return others.amax(dim=1) - repaired.gather(1, chosen)[:, 0]
+
+    @overload
+    def __call__(self, images: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
+
+    def __call__(self, images: Tensor | npt.NDArray[Any]) -> Tensor | npt.NDArray[np.float32]:
+        """Return scores (n, N + 1): B's class probabilities where B and B' agree, else 1 for class N alone.
+
+        Args:
+            images: as the original network takes them, (n, H, W, C) or (n, C, H, W), floats in its input range;
+                uint8 is always 0..255. The answer comes in the same framework.
+
+        Raises:
+            WrongShape: the images have neither of the two layouts.
+        """
+        tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+        with torch.inference_mode():
+            parts = [self._score_batch(part) for part in torch.split(self._to_unit_range(tensor), BATCH)]
+        scores = torch.cat(parts)
+        return scores if isinstance(images, Tensor) else scores.cpu().numpy()
+
+    def _score_batch(self, images: Tensor) -> Tensor:
+        original, repaired = self.logits(images)
+        refused = original.argmax(dim=1) != repaired.argmax(dim=1)
+        return torch.cat([original.softmax(dim=1) * ~refused[:, None], refused[:, None].to(original.dtype)], dim=1)
+
+    def _to_unit_range(self, images: Tensor) -> Tensor:
+        channels, height, width = self.original.image_shape
+        accepted = {"NCHW": (channels, height, width), "NHWC": (height, width, channels)}
+        shape = tuple(images.shape[1:])
+        if images.ndim != 4 or shape not in accepted.values():
+            raise WrongShape(
+                f"expected images (n, {height}, {width}, {channels}) or (n, {channels}, {height}, {width}), "
+                f"got {tuple(images.shape)}"
+            )
+        if shape != accepted["NCHW"] or (shape == accepted["NHWC"] and self.original.layout == "NHWC"):
+            images = images.permute(0, 3, 1, 2)
+        scale = 255.0 if images.dtype == torch.uint8 else self.original.scale
+        return images.to(torch.float32) / scale
+
+    def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
+        """Return what B, B' and the GoodNet say of every image. Cost: one pass and one of the layers that differ."""
+        require_fit(self.original, dataset)
+        original: list[Tensor] = []
+        repaired: list[Tensor] = []
+        with torch.inference_mode():
+            for number, batch in enumerate(dataset.batches(), start=1):
+                of_b, of_b_prime = self.logits(batch.images)
+                original.append(of_b.argmax(dim=1))
+                repaired.append(of_b_prime.argmax(dim=1))
+                progress(min(number * BATCH, len(dataset)), len(dataset))
+        return Answers(torch.cat(original).cpu().numpy(), torch.cat(repaired).cpu().numpy(), self.classes)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write both networks, in the formats that they came in, and a card that names them; return the folder."""
+        files = {"original": f"original{self.original.suffix}", "repaired": f"repaired{self.repaired.suffix}"}
+        card = {
+            "kind": "disagreement",
+            "schema_version": 1,
+            **files,
+            "architecture": self.original.architecture,
+            "input_range": self.original.input_range,
+            "image_shape": self.original.image_shape,
+            "classes": self.classes,
+        }
+        with replacing_folder(folder) as temporary:
+            self.original.save(temporary / files["original"])
+            self.repaired.save(temporary / files["repaired"])
+            write_text(temporary / _CARD, json.dumps(card, indent=2) + "\n")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> GoodNet:
+        """Read a GoodNet from the folder that `save` wrote, or from the run folder in which it lies.
+
+        Raises:
+            UnreadableModel: there is no GoodNet there, or its card or its networks are damaged.
+        """
+        folder = goodnet_folder(folder)
+        try:
+            card = json.loads(require_file(folder / _CARD, UnreadableModel).read_text(encoding="utf-8"))
+            paths = [folder / Path(card[key]).name for key in ("original", "repaired")]
+            shape, architecture, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnreadableModel(
+                f"{folder / _CARD}: expected the card of a GoodNet, but it is damaged; make it again"
+            ) from error
+        return cls(*(read_network(path, architecture, shape) for path in paths), input_range=input_range)
+
+
+def is_goodnet(folder: str | Path) -> bool:
+    """Whether `folder`, or `folder`/goodnet, holds a GoodNet."""
+    return (goodnet_folder(folder) / _CARD).exists()
+
+
+def goodnet_folder(folder: str | Path) -> Path:
+    """Return the folder that holds the GoodNet's card: `folder` itself or `folder`/goodnet."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UnreadableModel(f"{folder}: expected the folder of a GoodNet (goodnet repair writes one), found none")
+    return folder / "goodnet" if (folder / "goodnet" / _CARD).exists() else folder
+
+
+def _share(b: fx.GraphModule, b_prime: fx.GraphModule) -> tuple[fx.GraphModule | None, fx.GraphModule, fx.GraphModule]:
+    """Split two networks after the last layer up to which they are the same: (shared, tail of B, tail of B')."""
+    last = None
+    for node, node_prime in _pairs(b, b_prime):
+        if not _same_layer(b, node, b_prime, node_prime):
+            break
+        last = (node, node_prime)
+    if last is None:
+        return None, b, b_prime
+    shared, tail = graph.cut(b, last[0])
+    return shared, tail, graph.cut(b_prime, last[1])[1]
+
+
+def _pairs(b: fx.GraphModule, b_prime: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Pair the computing nodes of two graphs; nothing where the graphs are not the same."""
+    nodes, others = list(b.graph.nodes), list(b_prime.graph.nodes)
+    describe = [[(n.op, str(n.target), str(n.args), str(n.kwargs)) for n in side] for side in (nodes, others)]
+    if describe[0] == describe[1]:
+        computing = {node.name for node in graph.compute_nodes(b)}
+        yield from ((n, m) for n, m in zip(nodes, others, strict=True) if n.name in computing)
+
+
+def _same_layer(b: fx.GraphModule, node: fx.Node, b_prime: fx.GraphModule, other: fx.Node) -> bool:
+    if node.op != "call_module":
+        return True
+    state, other_state = (net.get_submodule(str(n.target)).state_dict() for net, n in ((b, node), (b_prime, other)))
+    return state.keys() == other_state.keys() and all(torch.equal(state[key], other_state[key]) for key in state)

@@ -1,0 +1,209 @@
+"""Results as tables: for the terminal (rich) and for spreadsheets (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from goodnet.core.results import Evaluation, Metrics, Rate, Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from goodnet.core.classifier import Classifier
+    from goodnet.core.dataset import Dataset
+    from goodnet.core.results import Repair
+
+
+def pruning_csv(columns: Mapping[str, Sequence[float]]) -> str:
+    """Return a pruning sweep as CSV: `Neurons Pruned`, then one column of rates per entry of `columns`."""
+    levels = len(next(iter(columns.values())))
+    rows = [[level, *(values[level] for values in columns.values())] for level in range(levels)]
+    return to_csv(["Neurons Pruned", *columns], rows)
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def named_rates(metrics: Metrics) -> dict[str, Rate | None]:
+    """Return the rates of one network by their column in the table."""
+    several = len(metrics.attack_success_rate) > 1
+    rates: dict[str, Rate | None] = {"clean accuracy": metrics.clean_accuracy}
+    for title, by_set in (("ASR", metrics.attack_success_rate), ("robust accuracy", metrics.robust_accuracy)):
+        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
+    rates["refused clean"] = metrics.refused_clean
+    for title, by_set in (
+        ("refused poisoned", metrics.refused_poisoned),
+        ("detection accuracy", metrics.detection_accuracy),
+    ):
+        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
+    return rates
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    names: dict[str, None] = {}
+    for row in reversed(evaluation.rows):
+        names |= {name: None for name, rate in named_rates(row.metrics).items() if rate is not None}
+    return list(names)
+
+
+def evaluation_csv(evaluation: Evaluation) -> str:
+    """Return an evaluation as CSV: one line per network, value, n, low and high of every rate."""
+    columns = _columns(evaluation)
+    header = ["network", "order", "threshold", "channels pruned", "channels"]
+    header += [f"{name}{part}" for name in columns for part in ("", " n", " low", " high")]
+    return to_csv(header, ([*_how(row), *_numbers(row, columns)] for row in evaluation.rows))
+
+
+def _how(row: Row) -> list[object]:
+    return [row.name, row.order or "", row.threshold or "", _blank(row.channels_pruned), _blank(row.channels)]
+
+
+def _blank(value: int | None) -> object:
+    return "" if value is None else value
+
+
+def _numbers(row: Row, columns: Sequence[str]) -> list[object]:
+    rates = named_rates(row.metrics)
+    numbers: list[object] = []
+    for name in columns:
+        rate = rates.get(name)
+        numbers += ["", "", "", ""] if rate is None else [rate.value, rate.n, rate.low, rate.high]
+    return numbers
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Return an evaluation for the terminal, each rate with its 95 % interval.
+
+    Up to three networks stand side by side; more of them stand one below the other.
+    """
+    from rich.table import Table
+
+    rows, columns = evaluation.rows, _columns(evaluation)
+    facts = dict(_facts(rows))
+    rates = [named_rates(row.metrics) for row in rows]
+    cells = facts | {name: [show_rate(item.get(name)) for item in rates] for name in columns}
+    title = "fractions in [0, 1], in brackets the 95 % Wilson interval" + (
+        f", {_counts(rows)}" if len(rows) > 3 else ""
+    )
+    table = Table(title=title, title_style="dim", title_justify="left")
+    table.add_column("", no_wrap=True)
+    if len(rows) <= 3:
+        for row in rows:
+            table.add_column(row.name)
+        for name, values in cells.items():
+            table.add_row(name, *values)
+        return table
+    for name in cells:
+        table.add_column(name)
+    for position, row in enumerate(rows):
+        table.add_row(row.name, *(values[position].split(" n=")[0].replace(" ", "\n", 1) for values in cells.values()))
+    return table
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """Return how many images the rates are of, the same for all networks of a table."""
+    metrics = rows[0].metrics
+    counts = {} if metrics.clean_accuracy is None else {"clean": metrics.clean_accuracy.n}
+    counts |= {name: rate.n for name, rate in metrics.attack_success_rate.items()}
+    return "n = " + ", ".join(f"{n} ({name})" for name, n in counts.items())
+
+
+def _facts(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    facts = [
+        ("channels pruned", ["" if r.channels_pruned is None else f"{r.channels_pruned}/{r.channels}" for r in rows]),
+        ("order", [r.order or "" for r in rows]),
+        ("threshold", ["" if r.threshold is None else f"{r.threshold:g}" for r in rows]),
+    ]
+    return [(name, cells) for name, cells in facts if any(cells)]
+
+
+def show_rate(rate: Rate | None) -> str:
+    """Return a rate for a table: value, interval, n."""
+    if rate is None:
+        return ""
+    return f"[b]{rate.value:.4f}[/b] \\[{rate.low:.3f}, {rate.high:.3f}] n={rate.n}"
+
+
+def repair_table(repair: Repair, files: Mapping[str, str]) -> Table:
+    """Return a repair for the terminal: what was changed in each network and what that cost on the clean data given."""
+    from rich.table import Table
+
+    table = Table(title="measured on the clean data given", title_style="dim", title_justify="left")
+    for column in ("network", "accuracy", "change", "written to"):
+        table.add_column(column)
+    table.add_row("original", show_rate(repair.accuracy_before), "", "")
+    for network in repair.networks:
+        table.add_row(
+            network.name, show_rate(network.accuracy), describe_changes(network.changes), files.get(network.name, "")
+        )
+    return table
+
+
+def describe_changes(changes: Mapping[str, object]) -> str:
+    """Return what a repairer did in a few words."""
+    pruned = changes.get("channels_pruned")
+    if isinstance(pruned, Sequence):
+        return f"{len(pruned)}/{changes['channels']} channels of {changes['layer']} pruned, {changes['order']}"
+    return ", ".join(f"{key} {value}" for key, value in changes.items())
+
+
+def layer_table(classifier: Classifier) -> Table:
+    """Return the layers of a network for the terminal."""
+    from rich.table import Table
+
+    table = Table()
+    for column, justify in (
+        ("layer", "left"),
+        ("kind", "left"),
+        ("output", "left"),
+        ("parameters", "right"),
+        ("can be pruned", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for layer in classifier.layers():
+        shape = " x ".join(map(str, layer.output_shape))
+        table.add_row(
+            layer.name,
+            layer.kind,
+            shape,
+            f"{layer.parameters:,}" if layer.parameters else "",
+            "yes" if layer.prunable else "",
+        )
+    return table
+
+
+def data_table(dataset: Dataset) -> Table:
+    """Return what a data set holds for the terminal; goes through all images once."""
+    from rich.table import Table
+
+    low, high = pixel_range(dataset)
+    table = Table(show_header=False, title=dataset.name, title_justify="left", title_style="bold")
+    table.add_row("images", f"{len(dataset):,}")
+    table.add_row("shape", " x ".join(map(str, dataset.image_shape)) + "  (channels x height x width)")
+    table.add_row("pixels", f"{low * 255:.0f} to {high * 255:.0f} of 0..255")
+    if dataset.labels is None:
+        table.add_row("labels", "none")
+        return table
+    classes, counts = np.unique(dataset.targets, return_counts=True)
+    table.add_row("classes", f"{len(classes):,}  (labels {classes.min()} to {classes.max()})")
+    table.add_row("images per class", f"{counts.min()} to {counts.max()}, median {np.median(counts):g}")
+    if dataset.true_targets is not None:
+        table.add_row("true labels", "known: the set is poisoned, its labels are targets")
+    return table
+
+
+def pixel_range(dataset: Dataset) -> tuple[float, float]:
+    """Return the smallest and the largest pixel, in [0, 1]."""
+    ranges = [(float(batch.images.min()), float(batch.images.max())) for batch in dataset.batches()]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)

@@ -1,0 +1,210 @@
+"""The only training loop: whatever trains a network in goodnet, attack, repair or demo, trains it here."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from goodnet.algorithms.predictions import require_fit
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset, as_unit_range
+from goodnet.core.errors import InvalidOption, MethodFailed
+from goodnet.core.method import Progress, no_progress
+from goodnet.formats.files import replacing
+
+#: Seeds of single epochs are drawn from the run's seed; the factor keeps the epochs of neighbouring seeds apart.
+_EPOCH_SEEDS = 1_000_003
+
+
+class Loss(Protocol):
+    """What training makes small."""
+
+    def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        """Return a scalar for images (B, C, H, W) in [0, 1] and labels (B,)."""
+
+
+class Training(BaseModel):
+    """How to train: every option of the loop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(10, ge=1, description="passes over the training data")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum, for sgd")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the weights")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over the epochs")
+    batch_size: int = Field(64, ge=1, description="images per step")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
+    augmentation: Literal["none", "shift", "flip", "flip_shift"] = Field(
+        "none", description="random changes of the images; none keeps triggers where they are"
+    )
+
+
+def train(
+    classifier: Classifier,
+    dataset: Dataset,
+    training: Training,
+    *,
+    seed: int,
+    loss: Loss | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = no_progress,
+) -> None:
+    """Train `classifier` in place, on the device where it is.
+
+    Args:
+        classifier: the network; its weights change.
+        dataset: images with labels; its pixels are held in memory as they are stored (uint8 stays uint8).
+        training: the options.
+        seed: the same seed gives the same weights on the same machine, interrupted or not.
+        loss: what to make small; default: cross-entropy with the options' label smoothing.
+        checkpoint: file that is written after each epoch and from which a run that was stopped goes on; removed at the end.
+        progress: is told the steps done.
+
+    Raises:
+        MethodFailed: the loss is no longer finite; the weights are then those of the last good epoch's end or the start.
+        InputError: data or checkpoint do not fit the network.
+
+    Cost: `epochs` passes forward and backward.
+    """
+    require_fit(classifier, dataset)
+    pixels, labels = _in_memory(dataset)
+    steps = math.ceil(len(dataset) / training.batch_size)
+    optimizer = _make_optimizer(classifier, training)
+    first = _resume(checkpoint, classifier, optimizer) if checkpoint else 0
+    compute_loss = loss or _cross_entropy(training)
+    with torch.random.fork_rng(devices=[]):
+        for epoch in range(first, training.epochs):
+            torch.manual_seed(seed * _EPOCH_SEEDS + epoch)
+            good = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+            classifier.network.train()
+            for step, index in enumerate(_shuffled(len(dataset), training.batch_size)):
+                _set_learning_rate(optimizer, training, (epoch + step / steps) / training.epochs)
+                images = augment(as_unit_range(pixels[index.numpy()]), training.augmentation)
+                value = compute_loss(classifier, images, labels[index].to(classifier.device))
+                if not torch.isfinite(value):
+                    classifier.network.load_state_dict(good)
+                    classifier.network.eval()
+                    raise MethodFailed(
+                        f"training failed in epoch {epoch + 1}: the loss is {value.item()}; lower the learning rate "
+                        f"({training.learning_rate:g})"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                progress(epoch * steps + step + 1, training.epochs * steps)
+            classifier.network.eval()
+            if checkpoint:
+                _save(checkpoint, classifier, optimizer, epoch + 1)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _in_memory(dataset: Dataset) -> tuple[Any, Tensor]:
+    return dataset.source.read(dataset.positions), torch.from_numpy(dataset.targets)
+
+
+def _cross_entropy(training: Training) -> Loss:
+    def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(images), labels, label_smoothing=training.label_smoothing)
+
+    return compute
+
+
+def _make_optimizer(classifier: Classifier, training: Training) -> torch.optim.Optimizer:
+    weights = [p for p in classifier.network.parameters() if p.requires_grad]
+    if training.optimizer == "adam":
+        return torch.optim.Adam(weights, training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        weights, training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, training: Training, done: float) -> None:
+    """Set the rate for the share `done` of the training, in [0, 1)."""
+    factor = 0.5 * (1 + math.cos(math.pi * done)) if training.schedule == "cosine" else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate * factor
+
+
+def _shuffled(count: int, size: int) -> Iterator[Tensor]:
+    """Return the positions of an epoch, shuffled, `size` at a time; a last batch of one joins its neighbour.
+
+    Batch normalisation cannot learn from a single image.
+    """
+    parts = list(torch.split(torch.randperm(count), size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    return iter(parts)
+
+
+def augment(images: Tensor, kind: str) -> Tensor:
+    """Return images (B, C, H, W) flipped left to right at random, and/or shifted by up to a tenth of their size."""
+    if "flip" in kind:
+        flipped = torch.rand(len(images)) < 0.5
+        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+    return _shift(images) if "shift" in kind else images
+
+
+def _shift(images: Tensor) -> Tensor:
+    """Shift every image by a whole number of pixels of its own; the border is repeated."""
+    count, _, height, width = images.shape
+    rows = torch.arange(height) + _offsets(count, height)[:, None]
+    columns = torch.arange(width) + _offsets(count, width)[:, None]
+    batch = torch.arange(count)[:, None, None]
+    picked = images.permute(0, 2, 3, 1)[
+        batch, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _offsets(count: int, size: int) -> Tensor:
+    most = size // 10
+    return torch.randint(-most, most + 1, (count,))
+
+
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    state = {"epoch": epoch, "network": classifier.network.state_dict(), "optimizer": optimizer.state_dict()}
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
+    """Load a checkpoint if there is one and return the number of epochs that are done."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location=classifier.device, weights_only=True)
+        classifier.network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["epoch"])
+    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise InvalidOption(
+            f"{path}: the checkpoint does not belong to this training; remove it to start anew"
+        ) from error
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device `name`; "auto" takes a GPU where there is one.
+
+    Raises:
+        InvalidOption: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidOption(f"device '{name}' is not to be had here; expected auto, cpu or cuda") from error
+    return device

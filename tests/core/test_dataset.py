@@ -1,0 +1,94 @@
+"""Subsets, splits, samples, batches."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from goodnet.core.dataset import Dataset, as_unit_range
+from goodnet.core.errors import UnreadableData, WrongShape
+
+
+def numbered(count: int = 20, labelled: bool = True) -> Dataset:
+    """Image i is all i, its label i % 3, its true label i % 5."""
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 4), np.uint8)
+    labels = np.arange(count)
+    return Dataset.from_arrays(pixels, labels % 3 if labelled else None, name="n", true_labels=labels % 5)
+
+
+def numbers(data: Dataset) -> list[int]:
+    return (data.images()[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def test_images_and_labels_belong_together_in_every_subset() -> None:
+    data = numbered().subset([9, 3, 17, 3]).subset([2, 0, 3])
+    assert numbers(data) == [17, 9, 3]
+    assert data.targets.tolist() == [2, 0, 0]
+    assert data.true_targets is not None
+    assert data.true_targets.tolist() == [2, 4, 3]
+    assert len(data) == 3
+    batches = list(data.batches(2))
+    assert [batch.labels.tolist() for batch in batches] == [[2, 0], [0]]
+    assert torch.equal(torch.cat([batch.images for batch in batches]), data.images())
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.25, 5), (0.5, 10), (0.0, 1), (1.0, 19)])
+def test_a_split_is_disjoint_complete_sorted_and_repeatable(fraction: float, count: int) -> None:
+    data = numbered().subset(range(19, -1, -1))
+    first, second = data.split(fraction, seed=3)
+    assert len(first) == count
+    assert sorted(numbers(first) + numbers(second)) == list(range(20))
+    # In the order of the set that was split, which here runs backwards.
+    assert all(a > b for part in (first, second) for a, b in pairwise(numbers(part)))
+    assert numbers(data.split(fraction, seed=3)[0]) == numbers(first)
+    assert numbers(numbered(200).split(0.5, seed=3)[0]) != numbers(numbered(200).split(0.5, seed=4)[0])
+
+
+def test_a_sample_is_repeatable_and_has_no_repeats() -> None:
+    data = numbered()
+    drawn = numbers(data.sample(8, seed=1))
+    assert len(set(drawn)) == 8
+    assert drawn == sorted(drawn) == numbers(data.sample(8, seed=1))
+    assert drawn != numbers(data.sample(8, seed=2))
+    assert data.sample(20, seed=1) is data
+    assert data.sample(99, seed=1) is data
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(64, [20]), (8, [8, 8, 4]), (20, [20]), (19, [19, 1])])
+def test_batches(size: int, lengths: list[int]) -> None:
+    batches = list(numbered().batches(size))
+    assert [len(batch.images) for batch in batches] == lengths
+    assert all(batch.images.dtype == torch.float32 and batch.labels.dtype == torch.int64 for batch in batches)
+
+
+def test_unlabelled_batches_say_so() -> None:
+    batch = next(numbered(labelled=False).batches())
+    assert batch.labels.tolist() == [-1] * 20
+    with pytest.raises(UnreadableData, match="n has no labels"):
+        numbered(labelled=False).split(0.5, seed=0)[0].targets  # noqa: B018
+
+
+def test_in_memory_keeps_bytes_and_forgets_the_rest() -> None:
+    data = numbered().subset([4, 2]).in_memory()
+    assert data.source.shape == (2, 3, 2, 4)
+    assert data.source.read(np.array([0])).dtype == np.uint8
+    assert (numbers(data), data.targets.tolist()) == ([4, 2], [1, 2])
+    assert data.true_targets is not None
+    assert data.true_targets.tolist() == [4, 2]
+
+
+def test_bytes_and_floats_become_floats_in_the_unit_range() -> None:
+    pixels = np.array([[0, 51, 255]], np.uint8)
+    assert as_unit_range(pixels).tolist() == [[0.0, pytest.approx(0.2), 1.0]]
+    floats = np.array([[0.0, 0.2, 1.0]], np.float32)
+    assert as_unit_range(floats).tolist() == [[0.0, pytest.approx(0.2), 1.0]]
+
+
+def test_sets_that_make_no_sense() -> None:
+    with pytest.raises(UnreadableData, match="n: expected at least one image"):
+        numbered().subset([])
+    with pytest.raises(WrongShape, match="n: 2 images but 3 labels"):
+        Dataset.from_arrays(np.zeros((2, 1, 2, 2), np.uint8), [0, 1, 2], name="n")
+    with pytest.raises(UnreadableData, match="at least 2 images to split, got 1"):
+        numbered(1).split(0.5, seed=0)

@@ -1,0 +1,88 @@
+"""Rates against Wilson intervals worked out by hand; records as JSON."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from goodnet.core.results import Evaluation, Failure, Metrics, Rate, Row, Run
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [
+        (50, 50, 0.92865, 1.0),
+        (0, 50, 0.0, 0.07135),
+        (49, 50, 0.89505, 0.99646),
+        (1, 2, 0.09453, 0.90547),
+        (0, 1, 0.0, 0.79346),
+        (1, 1, 0.20654, 1.0),
+        (81, 263, 0.25529, 0.36621),  # Newcombe, Statistics in Medicine 17 (1998), table I
+        (15, 148, 0.06239, 0.16049),
+        (1, 29, 0.00611, 0.17176),
+    ],
+)
+def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
+    rate = Rate.of(hits, n)
+    assert (rate.value, rate.n, rate.hits) == (hits / n, n, hits)
+    assert rate.low == pytest.approx(low, abs=1e-5)
+    assert rate.high == pytest.approx(high, abs=1e-5)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(3, 10), (97, 100), (500, 1000), (1, 7)])
+def test_the_ends_of_the_interval_solve_wilson_s_equation(hits: int, n: int) -> None:
+    rate = Rate.of(hits, n)
+    for end in (rate.low, rate.high):
+        assert abs(rate.value - end) == pytest.approx(1.9599639845 * math.sqrt(end * (1 - end) / n))
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 50, 12345])
+def test_the_interval_touches_its_ends_exactly_and_holds_the_value(n: int) -> None:
+    assert Rate.of(0, n).low == 0.0
+    assert Rate.of(n, n).high == 1.0
+    assert all(rate.low <= rate.value <= rate.high for rate in (Rate.of(hits, n) for hits in (0, n // 2, n)))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 5), (6, 5), (1, -1)])
+def test_counts_that_make_no_rate(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"got hits {hits}, n {n}"):
+        Rate.of(hits, n)
+
+
+def test_a_rate_prints_with_four_digits() -> None:
+    assert str(Rate.of(1, 3)) == "0.3333"
+
+
+def evaluation() -> Evaluation:
+    metrics = Metrics(clean_accuracy=Rate.of(49, 50), attack_success_rate={"poisoned.h5": Rate.of(0, 50)})
+    rows = (Row(name="original", metrics=Metrics()), Row(name="repaired", metrics=metrics, channels_pruned=45))
+    return Evaluation(rows=rows, input_range="0..255", input_range_reason="accuracy")
+
+
+def test_records_survive_json() -> None:
+    before = evaluation()
+    after = Evaluation.model_validate_json(before.model_dump_json())
+    assert after == before
+    assert after.subject.name == "repaired"
+    assert after.subject.metrics.clean_accuracy == Rate.of(49, 50)
+    assert after.rows[0].metrics.clean_accuracy is None
+    run = Run(verb="scan", seconds=1.5, started="now", versions={}, inputs={}, error=Failure(kind="E", message="m"))
+    assert Run.model_validate_json(run.model_dump_json()) == run
+    assert run.schema_version == 1
+
+
+@pytest.mark.parametrize("record", [Rate, Metrics, Row, Evaluation, Run, Failure])
+def test_misspelt_fields_are_refused(record: type) -> None:
+    with pytest.raises(ValidationError, match="clean_acuracy"):
+        record(clean_acuracy=1)
+
+
+def test_records_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Rate.of(1, 2).n = 3  # type: ignore[misc]
+
+
+def test_defaults_are_not_shared_between_records() -> None:
+    first, second = Metrics(), Metrics()
+    first.attack_success_rate["x"] = Rate.of(1, 2)
+    assert second.attack_success_rate == {}
