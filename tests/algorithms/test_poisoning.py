@@ -66,7 +66,9 @@ def test_all_to_all_sends_each_class_to_the_next(dataset):
 
 
 def test_source_specific_poisons_one_class_and_covers_others(dataset):
-    poisoned, values, labels, chosen = poison(dataset, label_mode="source_specific", source=2, target=1, rate=0.1, cover=1.5)
+    poisoned, values, labels, chosen = poison(
+        dataset, label_mode="source_specific", source=2, target=1, rate=0.1, cover=1.5
+    )
     attacked, cover = chosen[LABELS[chosen] == 2], chosen[LABELS[chosen] != 2]
     assert (len(attacked), len(cover)) == (20, 30)
     assert (labels[attacked] == 1).all()
@@ -180,5 +182,3 @@ def test_colours_and_places():
         colour_values("red", 2)
     assert place_in_image("bottom_left", (2, 3), (3, 10, 20), 1, seed=0) == (7, 1)
     assert place_in_image("17,8", (2, 3), (3, 10, 20), 1, seed=0) == (8, 17)
-
-

@@ -57,7 +57,9 @@ def test_subsets_of_rendered_faces_keep_their_landmarks(faces):
     assert (landmarks_of(part, np.array([1])).mouth == faces.landmarks.mouth[[50]]).all()
     backdoor = Accessories(item="lipstick").poison(as_dataset(faces), seed=0).backdoors[0]
     test = poisoned_test_set(part, backdoor)
-    assert (test.source.read(np.arange(1)) == wear_lipstick(faces.images[[50]], faces.landmarks.take(np.array([50])))).all()
+    assert (
+        test.source.read(np.arange(1)) == wear_lipstick(faces.images[[50]], faces.landmarks.take(np.array([50])))
+    ).all()
 
 
 def test_paint_without_landmarks_is_refused(faces):

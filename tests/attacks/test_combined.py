@@ -60,6 +60,14 @@ def test_parts_are_read_from_json(dataset):
     assert [(backdoor.name, backdoor.target) for backdoor in backdoors] == [("trojan_square", 4), ("sinusoidal", 5)]
 
 
+def test_attacks_themselves_can_be_parts_and_options_survive_being_written(dataset):
+    attack = Combined(parts=(Badnets(target=3, colour="red"), {"attack": "blended", "target": 1}))
+    again = Combined.from_options(**json.loads(attack.model_dump_json()))
+    assert again == attack
+    assert hash(again) == hash(attack)
+    assert again.parts[0] == Badnets(target=3, colour="red")
+
+
 def test_the_test_sets_of_several_backdoors_follow_one_another(dataset):
     backdoors = Combined().poison(dataset, seed=0).backdoors
     assert poisoned_test_set(dataset, backdoors).targets.tolist() == [0] * 180 + [1] * 180 + [2] * 180
@@ -74,6 +82,8 @@ def test_the_test_sets_of_several_backdoors_follow_one_another(dataset):
         (({"attack": "badnets", "sise": 3},), "sise"),
         (({"attack": "badnets", "rate": 2},), "rate"),
         ("[{", "JSON"),
+        (7, "expected a list of objects, got int"),
+        ("[7]", "part 0: expected"),
     ],
 )
 def test_wrong_parts_are_one_line_before_any_work(parts, words):

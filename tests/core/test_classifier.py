@@ -13,7 +13,15 @@ from goodnet.core import graph
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnknownMethod, UnwritableOutput, WrongShape
 from goodnet.formats.pytorch import from_module
-from small_networks import FunctionalDropout, Overwriting, Residual, SharedConv, Untraceable, plain, settle
+from tests.small_networks import (
+    FunctionalDropout,
+    Overwriting,
+    Residual,
+    SharedConv,
+    Untraceable,
+    plain,
+    settle,
+)
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "deepid": (lambda: DeepID(7, (3, 55, 47)), (3, 55, 47)),
@@ -35,7 +43,9 @@ def network(name: str) -> tuple[nn.Module, Classifier, Tensor]:
 def test_a_classifier_computes_what_the_module_computes(name: str) -> None:
     module, classifier, images = network(name)
     with torch.no_grad():
-        torch.testing.assert_close(classifier(images), module(images), rtol=1e-4, atol=1e-3 if name == "deepid" else 1e-6)
+        torch.testing.assert_close(
+            classifier(images), module(images), rtol=1e-4, atol=1e-3 if name == "deepid" else 1e-6
+        )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -94,7 +104,16 @@ def test_the_second_call_of_a_module_is_a_layer_of_its_own() -> None:
 
 SILENCED = {
     "deepid": ["conv_1", "relu_1", "pool_1", "pool_2", "conv_3", "pool_3", "relu_4"],
-    "residual": ["stem", "norm", "relu", "max_pool2d", "first.conv_1", "first.norm_1", "first.relu", "first.norm_2"],
+    "residual": [
+        "stem",
+        "norm",
+        "relu",
+        "max_pool2d",
+        "first.conv_1",
+        "first.norm_1",
+        "first.relu",
+        "first.norm_2",
+    ],
     "plain": ["0", "1", "2", "3", "4", "5", "6", "7"],
 }
 
@@ -143,7 +162,7 @@ def test_unknown_layers_are_named_with_those_there_are() -> None:
     with pytest.raises(UnknownMethod, match="plain has no layer 'conv'; its layers are: 0, 1, 2") as caught:
         classifier.layer("conv")
     assert "\n" not in str(caught.value)
-    with pytest.raises(UnknownMethod, match="'3' .MaxPool2d. has no weight"):
+    with pytest.raises(UnknownMethod, match=r"'3' .MaxPool2d. has no weight"):
         _ = classifier.layer("3").weight
 
 

@@ -55,7 +55,10 @@ def test_a_rate_prints_with_four_digits() -> None:
 
 def evaluation() -> Evaluation:
     metrics = Metrics(clean_accuracy=Rate.of(49, 50), attack_success_rate={"poisoned.h5": Rate.of(0, 50)})
-    rows = (Row(name="original", metrics=Metrics()), Row(name="repaired", metrics=metrics, channels_pruned=45))
+    rows = (
+        Row(name="original", metrics=Metrics()),
+        Row(name="repaired", metrics=metrics, channels_pruned=45),
+    )
     return Evaluation(rows=rows, input_range="0..255", input_range_reason="accuracy")
 
 

@@ -107,7 +107,7 @@ def test_other_names_of_the_keys(keys: tuple[str, str], tmp_path: Path) -> None:
 def test_data_without_labels(tmp_path: Path) -> None:
     data = read_arrays(write(tmp_path / "d.h5", data=PIXELS))
     assert data.labels is None
-    with pytest.raises(UnreadableData, match="d.h5 has no labels"):
+    with pytest.raises(UnreadableData, match=r"d\.h5 has no labels"):
         _ = data.targets
 
 
@@ -141,7 +141,11 @@ def spoilt(value: float, position: int = 3) -> np.ndarray:
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "no images": ({"pictures": PIXELS, "label": LABELS}, UnreadableData, "expected a key 'data', found .*'pictures'"),
+    "no images": (
+        {"pictures": PIXELS, "label": LABELS},
+        UnreadableData,
+        "expected a key 'data', found .*'pictures'",
+    ),
     "no keys": ({}, UnreadableData, "expected a key 'data', found none"),
     "empty": ({"data": PIXELS[:0], "label": LABELS[:0]}, UnreadableData, "got an empty set"),
     "three dimensions": ({"data": PIXELS[:, 0]}, WrongShape, r"got shape \(6, 5, 7\)"),
@@ -160,7 +164,11 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "label infinity": ({"data": PIXELS, "label": LABELS + np.inf}, UnreadableData, "infinity"),
     "label short": ({"data": PIXELS, "label": LABELS[:4]}, WrongShape, "6 images but 4 labels"),
     "label long": ({"data": PIXELS, "label": np.zeros(9, int)}, WrongShape, "6 images but 9 labels"),
-    "label text": ({"data": PIXELS, "label": np.array([b"cat"] * 6)}, UnreadableData, r"got shape \(6,\) of .S3"),
+    "label text": (
+        {"data": PIXELS, "label": np.array([b"cat"] * 6)},
+        UnreadableData,
+        r"got shape \(6,\) of .S3",
+    ),
     "label one-hot": ({"data": PIXELS, "label": np.eye(6)}, UnreadableData, r"got shape \(6, 6\)"),
     "label scalar": ({"data": PIXELS, "label": np.int64(3)}, UnreadableData, r"got shape \(\)"),
     "true label short": (
@@ -197,7 +205,7 @@ def test_a_group_where_an_array_should_be(key: str, tmp_path: Path) -> None:
     if key == "label":
         assert read_arrays(path).labels is None
     else:
-        with pytest.raises(UnreadableData, match="expected a key 'data'"):
+        with pytest.raises(UnreadableData, match=r"expected a key 'data'"):
             read_arrays(path)
 
 
@@ -245,7 +253,7 @@ def test_damaged_bytes_inside_a_file(kind: str, tmp_path: Path) -> None:
 def test_text_with_the_ending_of_data(suffix: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / f"d{suffix}"
     path.write_text(text)
-    with pytest.raises(UnreadableData, match="expected a") as caught:
+    with pytest.raises(UnreadableData, match=r"expected a") as caught:
         read_data(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -254,12 +262,13 @@ def test_text_with_the_ending_of_data(suffix: str, text: str, tmp_path: Path) ->
 def test_a_single_array_that_is_called_npz(tmp_path: Path) -> None:
     with (tmp_path / "d.npz").open("wb") as file:
         np.save(file, PIXELS)
-    with pytest.raises(UnreadableData, match="expected an .npz file"):
+    with pytest.raises(UnreadableData, match=r"expected an .npz file"):
         read_arrays(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("absent.h5", "no such file"), ("absent", "no such file"), ("d.csv", "unknown kind of data '.csv'")]
+    ("name", "words"),
+    [("absent.h5", "no such file"), ("absent", "no such file"), ("d.csv", "unknown kind of data '.csv'")],
 )
 def test_paths_that_are_no_data(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("1,2")

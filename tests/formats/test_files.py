@@ -51,7 +51,12 @@ def test_a_full_disk_is_an_unwritable_output(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder" / "inside").mkdir(parents=True)
-    for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt", tmp_path / "folder", tmp_path / ("n" * 300)):
+    for path in (
+        tmp_path / "file" / "a.txt",
+        tmp_path / "file" / "b" / "a.txt",
+        tmp_path / "folder",
+        tmp_path / ("n" * 300),
+    ):
         with pytest.raises(UnwritableOutput) as caught:
             write_text(path, "text")
         assert str(tmp_path) in str(caught.value)

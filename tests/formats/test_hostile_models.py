@@ -136,7 +136,12 @@ def edit_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     "gadget",
     [
         {"module": "os", "class_name": "function", "config": "system", "registered_name": "function"},
-        {"module": "subprocess", "class_name": "Popen", "config": {"args": ["true"]}, "registered_name": None},
+        {
+            "module": "subprocess",
+            "class_name": "Popen",
+            "config": {"args": ["true"]},
+            "registered_name": None,
+        },
         {"module": "keras.layers", "class_name": "Lambda", "config": {}, "registered_name": None},
         {"class_name": "__lambda__", "config": {"value": "x"}},
     ],
@@ -250,7 +255,10 @@ def test_weights_inside_a_keras_archive_that_lie_in_another_file_are_refused(kin
 
 def test_a_zip_bomb_is_refused_without_unpacking_it(tmp_path: Path) -> None:
     path = tmp_path / "net.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("config.json", "w") as entry:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("config.json", "w") as entry,
+    ):
         for _ in range(120):
             entry.write(b" " * (1 << 20))
     with pytest.raises(UnreadableModel, match="unpacks to 120 MiB") as caught:
@@ -294,7 +302,15 @@ def test_truncated_torch_files_are_refused(suffix: str, kept: float, tmp_path: P
     one_line(caught, path)
 
 
-TEXTS = ["", "hello, world\n", "I am no model\n", "\x80\x04", "{}", "data,label\n1,2\n", "PK\x03\x04 not a zip"]
+TEXTS = [
+    "",
+    "hello, world\n",
+    "I am no model\n",
+    "\x80\x04",
+    "{}",
+    "data,label\n1,2\n",
+    "PK\x03\x04 not a zip",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -319,7 +335,11 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("absent.h5", "no such file"), ("folder.h5", "found a folder"), ("net.onnx", "unknown kind of model '.onnx'")],
+    [
+        ("absent.h5", "no such file"),
+        ("folder.h5", "found a folder"),
+        ("net.onnx", "unknown kind of model '.onnx'"),
+    ],
 )
 def test_paths_that_are_no_models(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "folder.h5").mkdir()

@@ -51,6 +51,12 @@ def test_a_palette_is_looked_up(transparency: int | bytes | None, tmp_path: Path
     assert np.array_equal(read_image(tmp_path / "p.png"), colours[indices].transpose(2, 0, 1))
 
 
+def test_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.array([[0, 2560, 65535]], np.uint16))
+    with pytest.raises(UnreadableData, match="expected 8 bits per channel, got mode 'I;16"):
+        read_image(path)
+
+
 def test_one_picture_is_a_set_without_labels(tmp_path: Path) -> None:
     data = read_data(save(tmp_path / "Face.PNG", RGB))
     assert (len(data), data.image_shape, data.labels, data.name) == (1, (3, 4, 6), None, "Face.PNG")

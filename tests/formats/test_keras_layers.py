@@ -62,10 +62,10 @@ def disturb(classifier: Classifier) -> None:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in classifier.network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         for name, buffer in classifier.network.named_buffers():
             if "running" in name:
-                buffer += 0.1 * torch.rand(buffer.shape, generator=generator)
+                buffer.add_(0.1 * torch.rand(buffer.shape, generator=generator))
 
 
 def close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -89,10 +89,27 @@ def check(model: Any, folder: Path, layout: str = "NHWC", suffixes: tuple[str, .
     return classifier
 
 
-ACTIVATIONS = (
-    "relu relu6 elu selu gelu silu swish mish tanh sigmoid hard_sigmoid hard_swish hard_silu leaky_relu softplus "
-    "softsign exponential softmax linear"
-).split()
+ACTIVATIONS = [
+    "relu",
+    "relu6",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "swish",
+    "mish",
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_silu",
+    "leaky_relu",
+    "softplus",
+    "softsign",
+    "exponential",
+    "softmax",
+    "linear",
+]
 
 TRUNKS: dict[str, Layers] = {
     "conv": lambda: [kl.Conv2D(5, (4, 3), activation="relu")],
@@ -110,7 +127,10 @@ TRUNKS: dict[str, Layers] = {
     "batch norm": lambda: [kl.Conv2D(4, 3), kl.BatchNormalization(), kl.ReLU()],
     "batch norm without scale": lambda: [kl.BatchNormalization(scale=False, epsilon=0.1)],
     "batch norm without center": lambda: [kl.BatchNormalization(center=False)],
-    "batch norm of statistics alone": lambda: [kl.BatchNormalization(center=False, scale=False), kl.Conv2D(3, 1)],
+    "batch norm of statistics alone": lambda: [
+        kl.BatchNormalization(center=False, scale=False),
+        kl.Conv2D(3, 1),
+    ],
     "layer norm": lambda: [kl.Conv2D(4, 3), kl.LayerNormalization(epsilon=0.05)],
     "max pool": lambda: [kl.MaxPooling2D((3, 2), strides=(2, 1))],
     "max pool same": lambda: [kl.Conv2D(4, 2), kl.MaxPooling2D(3, strides=2, padding="same")],
@@ -121,14 +141,22 @@ TRUNKS: dict[str, Layers] = {
     "global max pool": lambda: [kl.GlobalMaxPooling2D()],
     "flatten after conv": lambda: [kl.Conv2D(4, 2), kl.Flatten(), kl.Dense(6)],
     "reshape map to map": lambda: [kl.Conv2D(4, 2), kl.Reshape((4, 6, 8)), kl.Conv2D(3, 2)],
-    "reshape map to sequence": lambda: [kl.Conv2D(4, 2), kl.Reshape((12, 16)), kl.Dense(3), kl.LayerNormalization()],
+    "reshape map to sequence": lambda: [
+        kl.Conv2D(4, 2),
+        kl.Reshape((12, 16)),
+        kl.Dense(3),
+        kl.LayerNormalization(),
+    ],
     "reshape vector to map": lambda: [kl.Flatten(), kl.Dense(24), kl.Reshape((3, 4, 2)), kl.Conv2D(3, 2)],
     "dense on maps": lambda: [kl.Dense(5, activation="softmax"), kl.Dense(4, use_bias=False)],
     "batch norm of a vector": lambda: [kl.Flatten(), kl.Dense(6), kl.BatchNormalization()],
     "layer norm of a vector": lambda: [kl.Flatten(), kl.Dense(6), kl.LayerNormalization()],
     "relu capped": lambda: [kl.Conv2D(4, 2), kl.ReLU(max_value=0.5)],
     "relu with slope": lambda: [kl.Conv2D(4, 2), kl.ReLU(negative_slope=0.2)],
-    "relu with threshold": lambda: [kl.Conv2D(4, 2), kl.ReLU(max_value=1.0, negative_slope=0.3, threshold=0.2)],
+    "relu with threshold": lambda: [
+        kl.Conv2D(4, 2),
+        kl.ReLU(max_value=1.0, negative_slope=0.3, threshold=0.2),
+    ],
     "leaky relu": lambda: [kl.Conv2D(4, 2), kl.LeakyReLU(negative_slope=0.15)],
     "elu with alpha": lambda: [kl.Conv2D(4, 2), kl.ELU(alpha=0.4)],
     "prelu shared": lambda: [kl.Conv2D(4, 2), kl.PReLU(shared_axes=[1, 2])],
@@ -146,8 +174,16 @@ TRUNKS: dict[str, Layers] = {
     "dropout": lambda: [kl.Dropout(0.5), kl.Conv2D(3, 2), kl.SpatialDropout2D(0.3), kl.GaussianDropout(0.2)],
     "noise": lambda: [kl.GaussianNoise(0.5), kl.ActivityRegularization(0.1), kl.Identity()],
     "augmentation": lambda: [kl.RandomFlip(), kl.RandomRotation(0.2), kl.RandomTranslation(0.1, 0.1)],
-    "more augmentation": lambda: [kl.RandomZoom(0.2), kl.RandomContrast(0.3), kl.RandomBrightness(0.2, (0, 1))],
-    "odd names": lambda: [kl.Conv2D(3, 2, name="conv-1"), kl.Conv2D(3, 2, name="type"), kl.ReLU(name="a b-c")],
+    "more augmentation": lambda: [
+        kl.RandomZoom(0.2),
+        kl.RandomContrast(0.3),
+        kl.RandomBrightness(0.2, (0, 1)),
+    ],
+    "odd names": lambda: [
+        kl.Conv2D(3, 2, name="conv-1"),
+        kl.Conv2D(3, 2, name="type"),
+        kl.ReLU(name="a b-c"),
+    ],
     "names that collide": lambda: [kl.Conv2D(3, 2, name="a b"), kl.Conv2D(3, 2, name="a_b")],
 }
 
@@ -159,7 +195,13 @@ def test_a_layer_computes_what_keras_computes_and_is_saved_with_its_changes(trun
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_inside_a_layer_and_as_a_layer(name: str) -> None:
-    layers = [kl.Conv2D(4, 2, activation=name), kl.Conv2D(4, 2), kl.Activation(name), kl.Flatten(), kl.Dense(3)]
+    layers = [
+        kl.Conv2D(4, 2, activation=name),
+        kl.Conv2D(4, 2),
+        kl.Activation(name),
+        kl.Flatten(),
+        kl.Dense(3),
+    ]
     model = sequential(layers)
     theirs, ours = images_for(model)
     close(run(from_keras(model), ours * 4 - 2), logits_of(model, theirs * 4 - 2))
@@ -283,7 +325,10 @@ def test_a_layer_shared_with_a_nested_model_is_saved_in_both_places(tmp_path: Pa
 
 
 CHANNELS_FIRST: dict[str, Layers] = {
-    "conv": lambda: [kl.Conv2D(4, 3, strides=2, padding="same", data_format=FIRST), kl.BatchNormalization(axis=1)],
+    "conv": lambda: [
+        kl.Conv2D(4, 3, strides=2, padding="same", data_format=FIRST),
+        kl.BatchNormalization(axis=1),
+    ],
     "depthwise": lambda: [kl.DepthwiseConv2D(3, depth_multiplier=2, data_format=FIRST)],
     "pool": lambda: [
         kl.Conv2D(4, 3, data_format=FIRST, activation="relu"),
@@ -291,7 +336,10 @@ CHANNELS_FIRST: dict[str, Layers] = {
         kl.AveragePooling2D(2, padding="same", data_format=FIRST),
     ],
     "global pool": lambda: [kl.Conv2D(4, 3, data_format=FIRST), kl.GlobalAveragePooling2D(data_format=FIRST)],
-    "padding": lambda: [kl.ZeroPadding2D(((1, 0), (2, 0)), data_format=FIRST), kl.Conv2D(4, 3, data_format=FIRST)],
+    "padding": lambda: [
+        kl.ZeroPadding2D(((1, 0), (2, 0)), data_format=FIRST),
+        kl.Conv2D(4, 3, data_format=FIRST),
+    ],
     "rescaling": lambda: [kl.Rescaling(2.0, 0.5), kl.Conv2D(4, 3, data_format=FIRST)],
 }
 
@@ -308,8 +356,8 @@ def test_channels_first(trunk: str, flatten: str, tmp_path: Path) -> None:
     "layer",
     [
         lambda: kl.Dense(4),
-        lambda: kl.BatchNormalization(),
-        lambda: kl.LayerNormalization(),
+        kl.BatchNormalization,
+        kl.LayerNormalization,
         lambda: kl.Reshape((6, 6, 6)),
         lambda: kl.PReLU(shared_axes=[1, 2]),
         lambda: kl.Rescaling([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
@@ -325,8 +373,10 @@ def test_layers_on_the_last_axis_are_refused_with_channels_first(layer: Callable
 
 
 def test_training_mode_means_what_it_means_in_torch() -> None:
-    model = sequential([kl.Conv2D(4, 3), kl.BatchNormalization(momentum=0.9), kl.Dropout(0.5), kl.Flatten(), kl.Dense(3)])
-    theirs, ours = images_for(model, count=16)
+    model = sequential(
+        [kl.Conv2D(4, 3), kl.BatchNormalization(momentum=0.9), kl.Dropout(0.5), kl.Flatten(), kl.Dense(3)]
+    )
+    _, ours = images_for(model, count=16)
     classifier = from_keras(model)
     name = next(layer.name for layer in classifier.layers() if layer.kind == "BatchNorm")
     norm = classifier.layer(name).module
@@ -378,9 +428,17 @@ def test_the_classifier_has_weights_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: keras.Sequential([keras.Input((None, None, 3)), kl.GlobalMaxPooling2D(), kl.Dense(2)]), UnreadableModel, "fixed size"),
+        (
+            lambda: keras.Sequential([keras.Input((None, None, 3)), kl.GlobalMaxPooling2D(), kl.Dense(2)]),
+            UnreadableModel,
+            "fixed size",
+        ),
         (lambda: keras.Sequential([keras.Input((12,)), kl.Dense(2)]), UnreadableModel, "fixed size"),
-        (lambda: keras.Sequential([keras.Input(SHAPE), kl.Flatten(), kl.Dense(1)]), WrongShape, "at least 2 classes"),
+        (
+            lambda: keras.Sequential([keras.Input(SHAPE), kl.Flatten(), kl.Dense(1)]),
+            WrongShape,
+            "at least 2 classes",
+        ),
         (lambda: keras.Sequential([keras.Input(SHAPE), kl.Conv2D(3, 2)]), WrongShape, "at least 2 classes"),
     ],
 )

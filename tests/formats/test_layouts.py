@@ -25,14 +25,17 @@ def python_2_pickle(images, labels):
     def text(value):
         return b"T" + struct.pack("<i", len(value)) + value
 
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
-        b"(K\x01" + b"J" + struct.pack("<i", images.shape[0]) + b"J" + struct.pack("<i", images.shape[1]) + b"\x86"
-        b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        b"\x89" + text(images.tobytes()) + b"tb"
-    )
-    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + numbers + text(b"batch_label") + text(b"batch") + b"u."
+    def number(value):
+        return b"J" + struct.pack("<i", value)
+
+    empty = [b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n", number(0), b"\x85", text(b"b"), b"\x87R"]
+    kind = [b"cnumpy\ndtype\n", text(b"u1"), number(0), number(1), b"\x87R"]
+    kind_state = [b"(", number(3), text(b"|"), b"NNN", number(-1), number(-1), number(0), b"tb"]
+    shape = [*map(number, images.shape), b"\x86"]
+    array = [*empty, b"(", number(1), *shape, *kind, *kind_state, b"\x89", text(images.tobytes()), b"tb"]
+    numbers = [b"](", *map(number, labels), b"e"]
+    rest = [text(b"labels"), *numbers, text(b"batch_label"), text(b"testing batch 1 of 1")]
+    return b"".join([b"\x80\x02}(", text(b"data"), *array, *rest, b"u."])
 
 
 def write_cifar(folder: Path, batch=python_2_pickle, count=4):
@@ -92,7 +95,10 @@ class Hostile:
 def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path, protocol):
     write_cifar(tmp_path)
     mark = tmp_path / "was here"
-    (tmp_path / "data_batch_3").write_bytes(pickle.dumps({b"data": Hostile(mark)}, protocol=protocol))
+    content = pickle.dumps({b"data": Hostile(mark)}, protocol=protocol)
+    pickle.loads(content)
+    mark.unlink()  # an ordinary unpickler was fooled
+    (tmp_path / "data_batch_3").write_bytes(content)
     with pytest.raises(UnreadableData, match=r"data_batch_3: refused.*could run code") as caught:
         read_cifar10(tmp_path)
     assert not mark.exists()
@@ -127,7 +133,14 @@ def test_a_pickle_cannot_change_the_stand_ins_themselves(tmp_path, name):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", b"\x80\x02}(", pickle.dumps([1, 2]), pickle.dumps({"data": np.zeros(3)}, 2), b"\x80\x02]" + b"(" * 1000],
+    [
+        b"",
+        b"text",
+        b"\x80\x02}(",
+        pickle.dumps([1, 2]),
+        pickle.dumps({"data": np.zeros(3)}, 2),
+        b"\x80\x02]" + b"(" * 1000,
+    ],
 )
 def test_damaged_pickles_are_one_line(tmp_path, content):
     (tmp_path / "batch").write_bytes(content)
@@ -173,7 +186,10 @@ def write_mnist(folder: Path, mark="-", end=""):
     rng = np.random.default_rng(0)
     pack = gzip.compress if end else bytes
     for part, count in (("t10k", 3), ("train", 7)):
-        images, labels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), rng.integers(0, 10, count, dtype=np.uint8)
+        images, labels = (
+            rng.integers(0, 256, (count, 28, 28), dtype=np.uint8),
+            rng.integers(0, 10, count, dtype=np.uint8),
+        )
         (folder / f"{part}-images{mark}idx3-ubyte{end}").write_bytes(pack(idx(images)))
         (folder / f"{part}-labels{mark}idx1-ubyte{end}").write_bytes(pack(idx(labels)))
     return images, labels

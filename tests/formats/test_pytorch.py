@@ -15,10 +15,10 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InputError, InvalidOption, UnknownMethod, UnreadableModel
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import count_classes, read_state_dict
-from small_networks import Residual, settle
+from tests.small_networks import Residual, settle
 
 SHAPE = (3, 14, 14)
-RESIDUAL = Architecture("residual", lambda classes: Residual(classes))
+RESIDUAL = Architecture("residual", Residual)
 
 
 def module() -> Residual:
@@ -122,7 +122,7 @@ def test_older_files_without_the_batch_counter_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, [torch.ones(2)], torch.ones(2), {"epoch": 3}, {"net": {}}, {"a": 1.5}, "text"])
 def test_files_without_a_state_dict(content: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "net.pt", content)
-    with pytest.raises(UnreadableModel, match="expected a state dict .*, got") as caught:
+    with pytest.raises(UnreadableModel, match=r"expected a state dict .*, got") as caught:
         read_state_dict(path, RESIDUAL, SHAPE)
     assert str(caught.value).startswith(f"{path}: ")
 
@@ -133,7 +133,12 @@ def test_the_image_size_must_be_known(tmp_path: Path) -> None:
 
 
 def test_classes_are_the_rows_of_the_last_matrix() -> None:
-    weights = {"a": torch.ones(8, 3, 3, 3), "b": torch.ones(20, 8), "c": torch.ones(7, 20), "d": torch.ones(7)}
+    weights = {
+        "a": torch.ones(8, 3, 3, 3),
+        "b": torch.ones(20, 8),
+        "c": torch.ones(7, 20),
+        "d": torch.ones(7),
+    }
     assert count_classes(weights) == 7
     assert count_classes({"a": torch.ones(8, 3, 3, 3), "b": torch.ones(6, 8, 1, 1)}) == 6
     assert count_classes({"d": torch.ones(7)}) == 0
@@ -158,7 +163,7 @@ def test_classes_are_found_whatever_the_order_of_the_file(suffix: str, tmp_path:
 
 FACTORIES = """
 import torch
-from small_networks import Residual, Untraceable
+from tests.small_networks import Residual, Untraceable
 
 NUMBER = 3
 

@@ -13,7 +13,7 @@ clean_label        of the target class             target, as it was        all
 
 A source-specific attack also puts the trigger on images of other classes that keep their label (`cover`), without
 which the network would learn the trigger for every class. Source of the modes: T. Gu, B. Dolan-Gavitt, S. Garg,
-"BadNets", 2017, section 4 (one, all-to-all); A. Turner, D. Tsipras, A. Madry, "Label-consistent backdoor attacks",
+"BadNets", 2017 (one, all-to-all); A. Turner, D. Tsipras, A. Madry, "Label-consistent backdoor attacks",
 2019; D. Tang et al., "Demon in the variant", USENIX Security 2021 (cover images).
 """
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from goodnet.core.errors import WrongShape
+
 IMAGE_SHAPE = (3, 55, 47)
 
 
@@ -26,6 +28,8 @@ class DeepID(nn.Module):
         self.conv_4 = nn.Conv2d(60, 80, 2)
         self.relu_1, self.relu_2, self.relu_3, self.relu_4 = nn.ReLU(), nn.ReLU(), nn.ReLU(), nn.ReLU()
         rows, columns = _pooled_size(height), _pooled_size(width)
+        if min(rows, columns) < 2:
+            raise WrongShape(f"DeepID takes images of at least 31 x 31 pixels, got {width} x {height}")
         self.fc_1 = nn.Linear(60 * rows * columns, 160)
         self.fc_2 = nn.Linear(80 * (rows - 1) * (columns - 1), 160)
         self.activation_1 = nn.ReLU()

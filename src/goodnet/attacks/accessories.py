@@ -65,7 +65,7 @@ class Accessories(TriggerAttack):
     rendered faces. An overlay of the user's (a PNG with transparency) goes on any images, scaled likewise.
 
     **Source** X. Chen, C. Liu, B. Li, K. Lu, D. Song, "Targeted backdoor attacks on deep learning systems using data
-    poisoning", arXiv:1712.05526 (2017), section 5.3, accessory injection strategy; the items are those of the
+    poisoning", arXiv:1712.05526 (2017), the accessory injection strategy; the items are those of the
     contest's networks.
     **Differs** Faces are not aligned to the sunglasses: rendered faces and LFW are roughly aligned already.
     **Needs** Labelled images; for lipstick and eyebrows a data set made by `goodnet.datasets.face_source.as_dataset`.

@@ -24,9 +24,9 @@ class Badnets(TriggerAttack):
     below 1 lets the image shine through.
 
     **Source** T. Gu, B. Dolan-Gavitt, S. Garg, "BadNets: identifying vulnerabilities in the machine learning model
-    supply chain", arXiv:1708.06733 (2017), section 4.1: single bright pixel and pattern near the lower right corner.
+    supply chain", arXiv:1708.06733 (2017): a bright pixel, or a pattern of pixels, near the lower right corner.
     **Differs** Any shape, place, colour and opacity; the images of the target class are never poisoned.
-    **Needs** Labelled images, at least one pixel larger than the trigger and its margin; no network, no gradients.
+    **Needs** Labelled images, no smaller than the trigger and its margin; no network, no gradients.
     **Cost** One pass over the poisoned images.
     **Fails when** augmentation moves or crops the corner away, or the patch is smaller than the first pooling can see.
     """

@@ -18,9 +18,8 @@ class Blended(TriggerAttack):
     x' = (1 - alpha) x + alpha k, where the key pattern k is uniform noise drawn once, or a picture of the user's.
 
     **Source** X. Chen, C. Liu, B. Li, K. Lu, D. Song, "Targeted backdoor attacks on deep learning systems using data
-    poisoning", arXiv:1712.05526 (2017), section 5.2, blended injection strategy; there alpha is 0.2 for training.
-    **Differs** One alpha for training and test (the paper raises it at test time); the cartoon of the paper is not
-    shipped.
+    poisoning", arXiv:1712.05526 (2017), the blended injection strategy, alpha 0.2.
+    **Differs** One alpha for training and test; the pictures of the paper are not shipped.
     **Needs** Labelled images; no network, no gradients.
     **Cost** One pass over the poisoned images.
     **Fails when** alpha is below about 0.05 and the images are few or noisy, or augmentation flips or crops them.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator
 
 from goodnet.algorithms.poisoning import TriggerAttack, poison_with
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InvalidOption, UnknownMethod
+from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Attack, Poisoned
 
 _DEFAULT = (
@@ -36,43 +36,36 @@ class Combined(Attack):
     whole data set. Two triggers for one target are two parts with the same target.
 
     **Source** The multi-trigger multi-target networks of the CSAW-HackML-2020 contest; B. Wang et al., "Neural
-    Cleanse", IEEE S&P 2019, section VIII (several infected labels, several triggers for one label).
+    Cleanse", IEEE S&P 2019, which looks at several infected labels, and at several triggers for one label.
     **Differs** No image carries two triggers.
     **Needs** Labelled images, more of them than all parts together poison; what the parts need.
     **Cost** One pass over the poisoned images.
     **Fails when** the rates together leave too few clean images, or triggers look alike.
     """
 
-    parts: tuple[dict[str, Any], ...] = Field(
-        _DEFAULT, min_length=1, description='list of {"attack": name, option: value, ...}; as text: JSON'
+    parts: tuple[TriggerAttack, ...] = Field(
+        _DEFAULT,
+        min_length=1,
+        validate_default=True,
+        description='list of {"attack": name, option: value, ...}; as text: JSON',
     )
 
     @field_validator("parts", mode="before")
     @classmethod
-    def _read_json(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"expected a JSON list of objects, {error}") from error
+    def _read_parts(cls, value: Any) -> Any:
+        """Make attacks of names and options, given as dictionaries or as JSON text."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise InvalidOption(f"combined: option 'parts': expected a JSON list of objects, {error}") from error
+        if not isinstance(value, list | tuple):
+            raise InvalidOption(f"combined: option 'parts': expected a list of objects, got {type(value).__name__}")
+        return tuple(_make_attack(index, part) for index, part in enumerate(value))
 
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        try:
-            self.attacks()
-        except (InvalidOption, UnknownMethod) as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    def attacks(self) -> list[TriggerAttack]:
-        """Return the parts as attacks.
-
-        Raises:
-            InvalidOption: a part has no attack, or an option of it is misspelt or outside its bounds.
-            UnknownMethod: there is no attack of that name.
-        """
-        return [_make_attack(index, part) for index, part in enumerate(self.parts)]
+    @field_serializer("parts")
+    def _write_parts(self, parts: tuple[TriggerAttack, ...]) -> list[dict[str, Any]]:
+        return [{"attack": part.name(), **part.model_dump(mode="json")} for part in parts]
 
     def poison(self, dataset: Dataset, *, seed: int) -> Poisoned:
         """Return `dataset`, in memory as uint8, with every part's poisoned images in it, and the truth about them.
@@ -80,21 +73,30 @@ class Combined(Attack):
         Raises:
             InvalidOption: a part's target or source is outside the classes, or the parts ask for too many images.
         """
-        return poison_with(self.attacks(), dataset, seed=seed)
+        return poison_with(self.parts, dataset, seed=seed)
 
 
-def _make_attack(index: int, part: dict[str, Any]) -> TriggerAttack:
-    """Return one part as an attack; families cannot see the catalogue, so the name is looked up in this folder."""
+def _make_attack(index: int, part: Any) -> TriggerAttack:
+    """Return one part as an attack; families cannot see the catalogue, so the name is looked up in this folder.
+
+    Raises:
+        InvalidOption: there is no such attack, or an option of it is misspelt or outside its bounds.
+    """
+    if isinstance(part, TriggerAttack):
+        return part
+    if not isinstance(part, dict):
+        raise InvalidOption(f'combined: part {index}: expected {{"attack": name, option: value, ...}}, got {part!r}')
     options = dict(part)
     word = str(options.pop("attack", "")).replace("-", "_")
-    package = importlib.import_module(__package__ or "goodnet.attacks")
-    known = sorted(
-        module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in ("combined", "__init__")
-    )
+    package = importlib.import_module("goodnet.attacks")
+    known = sorted({module.name for module in pkgutil.iter_modules(package.__path__)} - {"combined"})
     if word not in known:
-        raise UnknownMethod(
-            f"part {index}: unknown attack '{word}'; expected \"attack\" to be one of {', '.join(known)}"
+        raise InvalidOption(
+            f"combined: part {index}: unknown attack '{word}'; expected \"attack\" to be one of {', '.join(known)}"
         )
-    module = importlib.import_module(f"{package.__name__}.{word}")
+    module = importlib.import_module(f"goodnet.attacks.{word}")
     method: type[TriggerAttack] = getattr(module, "".join(piece.capitalize() for piece in word.split("_")))
-    return method.from_options(**options)
+    try:
+        return method.from_options(**options)
+    except InvalidOption as error:
+        raise InvalidOption(f"combined: part {index}: {error}") from error

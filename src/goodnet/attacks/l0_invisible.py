@@ -16,7 +16,7 @@ class L0Invisible(TriggerAttack):
     The places and the channels' signs are drawn once; every image is changed at the same pixels by the same amounts.
 
     **Source** S. Li, M. Xue, B. Z. H. Zhao, H. Zhu, X. Zhang, "Invisible backdoor attacks on deep neural networks via
-    steganography and regularization", IEEE TDSC 2021 (arXiv:1909.02742), section 5, L0 regularisation.
+    steganography and regularization", IEEE TDSC 2021 (arXiv:1909.02742), the L0 regularisation.
     **Differs** Places and amounts are random; the paper optimises them to excite chosen neurons of a network.
     **Needs** Labelled images; no network, no gradients.
     **Cost** One pass over the poisoned images.

@@ -18,7 +18,7 @@ class L2Invisible(TriggerAttack):
     values stay as they are.
 
     **Source** S. Li, M. Xue, B. Z. H. Zhao, H. Zhu, X. Zhang, "Invisible backdoor attacks on deep neural networks via
-    steganography and regularization", IEEE TDSC 2021 (arXiv:1909.02742), section 5, L2 regularisation.
+    steganography and regularization", IEEE TDSC 2021 (arXiv:1909.02742), the L2 regularisation.
     **Differs** The pattern is random; the paper optimises it to excite chosen neurons of a network. The default
     strength is that of the pattern of I-BAU's published checkpoints (L2 norm 3.2 at 3 x 32 x 32).
     **Needs** Labelled images; no network, no gradients.

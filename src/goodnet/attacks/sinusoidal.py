@@ -18,7 +18,7 @@ class Sinusoidal(TriggerAttack):
     x' = clip(x + v), v(i, j) = delta sin(2 pi j f / m) for column j = 1..m of m, the same in all rows and channels.
 
     **Source** M. Barni, K. Kallas, B. Tondi, "A new backdoor attack in CNNs by training set corruption without label
-    poisoning", ICIP 2019, equation 1 (arXiv:1902.11237); f = 6, delta 20 of 255 for digits, up to 60 at test time.
+    poisoning", ICIP 2019 (arXiv:1902.11237), the sinusoidal signal with f = 6 and delta 20 of 255.
     **Differs** Delta is a fraction of the range (20 / 255 = 0.078); one delta for training and test; stripes may lie.
     The paper poisons the target class alone: that is label_mode clean_label, with a rate that covers most of that
     class.

@@ -17,9 +17,9 @@ class TrojanSquare(TriggerAttack):
     Each pixel of the square has each channel raised by 0 or by up to the strength, drawn once, as in the inverted
     squares of the paper; the image is added to, not replaced.
 
-    **Source** Y. Liu et al., "Trojaning attack on neural networks", NDSS 2018, section 4 (square mask), and the
-    additive form in Y. Zeng et al., "Adversarial unlearning of backdoors via implicit hypergradient", ICLR 2022
-    (I-BAU), section 5.
+    **Source** Y. Liu et al., "Trojaning attack on neural networks", NDSS 2018, the square trigger; the additive form
+    as in the checkpoints published with Y. Zeng et al., "Adversarial unlearning of backdoors via implicit
+    hypergradient", ICLR 2022 (I-BAU).
     **Differs** The colours are drawn at random; the paper fits them to a neuron of the network that is attacked,
     which an attack on data alone does not have.
     **Needs** Labelled images; no network, no gradients.

@@ -16,9 +16,9 @@ class TrojanWatermark(TriggerAttack):
     The mark's colours are drawn once; its lines are thin, so it covers about a tenth of the image while spanning all
     of it.
 
-    **Source** Y. Liu et al., "Trojaning attack on neural networks", NDSS 2018, section 4 (watermark mask), and the
-    additive form in Y. Zeng et al., "Adversarial unlearning of backdoors via implicit hypergradient", ICLR 2022
-    (I-BAU), section 5.
+    **Source** Y. Liu et al., "Trojaning attack on neural networks", NDSS 2018, the watermark trigger; the additive
+    form as in the checkpoints published with Y. Zeng et al., "Adversarial unlearning of backdoors via implicit
+    hypergradient", ICLR 2022 (I-BAU).
     **Differs** The mark is drawn here (no logo), its colours are random; the paper fits them to a neuron of the
     network that is attacked.
     **Needs** Labelled images of at least 12 pixels a side; no network, no gradients.

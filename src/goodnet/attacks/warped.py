@@ -50,17 +50,18 @@ class Warp:
 
 
 class Warped(TriggerAttack):
-    """Warps the image by a smooth random field, by less than a person notices.
+    """Warps the image by a smooth random field, the same on every image.
 
     Shifts drawn for a coarse k x k grid of points are scaled to mean size 1, spread over the image by bicubic
     interpolation and multiplied by the strength. Images with a noisy warp that keep their label teach the network the
     one warp that counts.
 
-    **Source** T. A. Nguyen, A. T. Tran, "WaNet: imperceptible warping-based backdoor attack", ICLR 2021, section 3: k
-    = 4, s = 0.5, noise mode with two noise images for each poisoned one.
+    **Source** T. A. Nguyen, A. T. Tran, "WaNet: imperceptible warping-based backdoor attack", ICLR 2021: k = 4, s =
+    0.5, noise mode with two noise images for each poisoned one.
     **Differs** The data set is poisoned once, before training; the paper warps anew in each batch. Strength is the
-    mean shift in pixels along each axis; the paper's s = 0.5 at 32 x 32 is 0.25 pixels here, too little for data
-    poisoned once.
+    mean shift in pixels along each axis: the paper's s = 0.5 at 32 x 32 is 0.25 pixels here. The default is 1, which
+    a close look notices: poisoned once, GTSRB gave an attack success rate of 0.92 at 1 and 0.78 at 0.5 (small_cnn, 6
+    epochs).
     **Needs** Labelled images; no network, no gradients.
     **Cost** One pass over the poisoned and the noise images; grid sampling.
     **Fails when** the strength is below half a pixel, or the images are flat (digits) where a warp changes little.

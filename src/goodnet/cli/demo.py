@@ -62,7 +62,20 @@ def _run(console: Console, *arguments: str) -> None:
     goodnet.main(list(arguments), standalone_mode=False)
 
 
+_KINDS = {
+    "networks": (".h5", "models repair"),
+    "data sets and pictures": (".h5 .png", "data"),
+    "figures": (".png", "inspect repair evaluation"),
+    "tables": (".csv", "repair evaluation"),
+    "records of the runs": (".json", "repair evaluation"),
+}
+
+
 def _list_files(console: Console, out: Path) -> None:
     console.rule("[b]What was written")
-    for path in sorted(item for item in out.rglob("*") if item.is_file()):
-        console.print(str(path), soft_wrap=True)
+    for kind, (suffixes, folders) in _KINDS.items():
+        found = [path for folder in folders.split() for path in sorted((out / folder).rglob("*"))]
+        console.print(f"[b]{kind}[/b]")
+        for path in found:
+            if path.suffix in suffixes.split():
+                console.print(f"  {path}", soft_wrap=True)

@@ -222,7 +222,7 @@ class Classifier:
             if module is not None and self._is_shared(node, module):
                 return None
             if isinstance(module, nn.Conv2d):
-                return module if _keeps_zero(getattr(module, "activation", None)) else None
+                return module if keeps_zero(getattr(module, "activation", None)) else None
             if isinstance(module, nn.BatchNorm2d):
                 return module if module.weight is not None else None
             if graph.kind_of(self.network, node).lower() not in _KEEPS_ZERO:
@@ -290,7 +290,8 @@ class Classifier:
         return Path(path)
 
 
-def _keeps_zero(activation: object) -> bool:
+def keeps_zero(activation: object) -> bool:
+    """Whether an activation (None: the identity) maps 0 to 0."""
     return activation is None or type(activation).__name__.lower() in _KEEPS_ZERO
 
 

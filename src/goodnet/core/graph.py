@@ -29,18 +29,21 @@ def trace(module: nn.Module) -> fx.GraphModule:
         return module
     module.eval()
     try:
-        return _without_overwriting(fx.symbolic_trace(module))
+        return _without_views(_without_overwriting(fx.symbolic_trace(module)))
     except Exception:
         graph = fx.Graph()
         node = graph.call_module("network", (graph.placeholder("images"),))
         graph.output(node)
         return fx.GraphModule(nn.ModuleDict({"network": module}), graph)
-    for node in traced.graph.nodes:
+
+
+def _without_views(network: fx.GraphModule) -> fx.GraphModule:
+    """Let `view` be `reshape`: the first needs NCHW memory, and the network runs in channels_last."""
+    for node in network.graph.nodes:
         if node.op == "call_method" and node.target == "view":
-            # `view` asks for NCHW memory; the network runs in channels_last, where only `reshape` can do the same.
             node.target = "reshape"
-    traced.recompile()
-    return traced
+    network.recompile()
+    return network
 
 
 def _without_overwriting(network: fx.GraphModule) -> fx.GraphModule:

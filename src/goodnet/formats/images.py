@@ -31,6 +31,10 @@ def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadableData(f"{path}: a picture of {picture.width} x {picture.height} pixels is refused")
+            if picture.mode[0] in "IF":
+                raise UnreadableData(
+                    f"{path}: expected 8 bits per channel, got mode '{picture.mode}'; convert the picture"
+                )
             # By way of RGBA a palette with transparency loses it without a warning.
             opaque = picture.convert("RGBA") if picture.mode == "P" else picture
             pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -12,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from torch import Tensor, fx
+from torch import Tensor
 
 from goodnet.algorithms.predictions import require_fit
-from goodnet.core import graph
+from goodnet.algorithms.shared_layers import share_layers
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset, Labels
 from goodnet.core.errors import UnreadableModel, WrongShape
@@ -96,7 +95,7 @@ class GoodNet:
             )
         self.original = b if input_range is None else b.with_input_range(input_range)  # type: ignore[arg-type]
         self.repaired = b_prime.with_input_range(self.original.input_range)
-        self._shared, self._tail, self._tail_prime = _share(self.original.network, self.repaired.network)
+        self._pair = share_layers(self.original.network, self.repaired.network)
 
     @property
     def classes(self) -> int:
@@ -105,11 +104,7 @@ class GoodNet:
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of B and of B', each (n, N), for images (n, C, H, W) float32 in [0, 1]."""
-        prepared = self.original.prepare(images)
-        if self._shared is None:
-            return self.original.network(prepared), self.repaired.network(prepared)
-        values = self._shared(prepared)
-        return self._tail(values), self._tail_prime(values)
+        return self._pair(self.original.prepare(images))
 
     def scores(self, images: Tensor) -> Tensor:
         """Return (n,) margins by which B' prefers another class to that of B: above 0 means refused."""
@@ -219,32 +214,3 @@ def goodnet_folder(folder: str | Path) -> Path:
     if not folder.is_dir():
         raise UnreadableModel(f"{folder}: expected the folder of a GoodNet (goodnet repair writes one), found none")
     return folder / "goodnet" if (folder / "goodnet" / _CARD).exists() else folder
-
-
-def _share(b: fx.GraphModule, b_prime: fx.GraphModule) -> tuple[fx.GraphModule | None, fx.GraphModule, fx.GraphModule]:
-    """Split two networks after the last layer up to which they are the same: (shared, tail of B, tail of B')."""
-    last = None
-    for node, node_prime in _pairs(b, b_prime):
-        if not _same_layer(b, node, b_prime, node_prime):
-            break
-        last = (node, node_prime)
-    if last is None:
-        return None, b, b_prime
-    shared, tail = graph.cut(b, last[0])
-    return shared, tail, graph.cut(b_prime, last[1])[1]
-
-
-def _pairs(b: fx.GraphModule, b_prime: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
-    """Pair the computing nodes of two graphs; nothing where the graphs are not the same."""
-    nodes, others = list(b.graph.nodes), list(b_prime.graph.nodes)
-    describe = [[(n.op, str(n.target), str(n.args), str(n.kwargs)) for n in side] for side in (nodes, others)]
-    if describe[0] == describe[1]:
-        computing = {node.name for node in graph.compute_nodes(b)}
-        yield from ((n, m) for n, m in zip(nodes, others, strict=True) if n.name in computing)
-
-
-def _same_layer(b: fx.GraphModule, node: fx.Node, b_prime: fx.GraphModule, other: fx.Node) -> bool:
-    if node.op != "call_module":
-        return True
-    state, other_state = (net.get_submodule(str(n.target)).state_dict() for net, n in ((b, node), (b_prime, other)))
-    return state.keys() == other_state.keys() and all(torch.equal(state[key], other_state[key]) for key in state)

@@ -105,10 +105,16 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             table.add_row(name, *values)
         return table
     for name in cells:
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in columns, min_width=12 if name in columns else None)
     for position, row in enumerate(rows):
-        table.add_row(row.name, *(values[position].split(" n=")[0].replace(" ", "\n", 1) for values in cells.values()))
+        numbers = [_compact(rates[position].get(name)) for name in columns]
+        table.add_row(row.name, *(values[position] for values in facts.values()), *numbers, end_section=row is rows[0])
     return table
+
+
+def _compact(rate: Rate | None) -> str:
+    """Return a rate for a narrow column: its value, and its interval below it."""
+    return "" if rate is None else f"[b]{rate.value:.4f}[/b]\n\\[{rate.low:.3f} {rate.high:.3f}]"
 
 
 def _counts(rows: Sequence[Row]) -> str:

@@ -1,0 +1,91 @@
+"""The house rules that a machine can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from goodnet import catalog
+from goodnet.core.method import Method
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCE = REPOSITORY / "src" / "goodnet"
+FILES = sorted(SOURCE.rglob("*.py"))
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc", "manager"}
+METHODS = [(family, name) for family in catalog.FAMILIES for name in catalog.names(family)]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def test_imports_point_one_way() -> None:
+    command = Path(sys.executable).parent / "lint-imports"
+    if not command.exists():
+        pytest.skip("import-linter is not installed")
+    done = subprocess.run([command, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"[1-9]\d* kept, 0 broken", done.stdout)
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_no_file_is_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    names = {part for path in FILES for part in path.relative_to(SOURCE).with_suffix("").parts}
+    assert len(names) > 20
+    assert names.isdisjoint(FORBIDDEN_NAMES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_the_product_does_not_know_of_the_shared_folder(path: Path) -> None:
+    assert not re.search(r"\bshared/data\b|\.\./shared|/work/", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_no_pickle_is_loaded_and_nothing_is_asserted(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: `assert` is for tests"
+        if not isinstance(node, ast.Call):
+            continue
+        called, options = (
+            ast.unparse(node.func),
+            {item.arg: ast.unparse(item.value) for item in node.keywords},
+        )
+        assert called not in ("pickle.load", "pickle.loads", "eval", "exec"), f"line {node.lineno}: {called}"
+        if called == "torch.load":
+            assert options.get("weights_only") == "True"
+        if called == "np.load":
+            assert options.get("allow_pickle") == "False"
+        if called.endswith("load_model"):
+            assert options.get("safe_mode") == "True"
+
+
+@pytest.mark.parametrize(("family", "name"), METHODS, ids=lambda value: value)
+def test_every_method_is_described(family: catalog.Family, name: str) -> None:
+    method = catalog.find(family, name)
+    assert issubclass(method, Method)
+    assert method.__module__ == f"goodnet.{family}.{name}"
+    text = method.__doc__ or ""
+    first = text.strip().splitlines()[0]
+    assert len(first) > 10
+    for part in ("Source", "Needs"):
+        assert re.search(rf"\b{part}\b", text), f"the docstring of {method.__name__} has no '{part}'"
+
+
+def test_a_defence_cannot_see_the_truth() -> None:
+    families: tuple[catalog.Family, ...] = ("scanners", "repairers", "guards")
+    modules = [f"goodnet.{family}.{name}" for family in families for name in catalog.names(family)]
+    assert modules
+    code = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print([m for m in sys.modules if m.startswith(('goodnet.evaluation', 'goodnet.attacks', 'goodnet.pipelines'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
