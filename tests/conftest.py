@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections import OrderedDict
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 # Keras fixes its backend when it is first imported.
@@ -11,7 +12,6 @@ os.environ["KERAS_BACKEND"] = "torch"
 import matplotlib as mpl
 import pytest
 import torch
-from torch import nn
 
 mpl.use("Agg")
 torch.set_num_threads(2)
@@ -83,7 +83,118 @@ def deepid():
     return from_module(build(classes=10), (3, 55, 47))
 
 
-def make_quadrants(count: int, seed: int):
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def goodnet(monkeypatch, capsys):
+    """Run a `goodnet` command in this process as a shell would see it: `goodnet("inspect", path)`."""
+    from goodnet.cli import main
+
+    def run(*arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["goodnet", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Finished(code, *capsys.readouterr())
+
+    return run
+
+
+@dataclass(frozen=True)
+class BadnetFiles:
+    """A small BadNet for four classes of 12 x 12 images as Keras model, its data, and pictures of it.
+
+    The trigger is a white corner, the target class 0; test and poisoned data show the same 80 images in the same order.
+    """
+
+    folder: Path
+    model: Path
+    validation: Path
+    test: Path
+    poisoned: Path
+    clean_picture: Path
+    poisoned_picture: Path
+
+
+@pytest.fixture(scope="session")
+def badnet(tmp_path_factory) -> BadnetFiles:
+    """A trained BadNet in files; nobody writes into its folder."""
+    return _make_badnet(tmp_path_factory.mktemp("badnet"))
+
+
+@pytest.fixture(scope="session")
+def repaired_badnet(badnet, tmp_path_factory) -> Path:
+    """The folder of a pruning repair of `badnet`, thresholds 0.05 and 0.2."""
+    from goodnet import api
+
+    folder = tmp_path_factory.mktemp("repairs") / "repair"
+    api.repair(badnet.model, badnet.validation, out=folder, thresholds=(0.05, 0.2))
+    return folder
+
+
+def stamp_corner(pixels):
+    """Return images (N, 3, 12, 12) uint8 with the trigger of `badnet`."""
+    stamped = pixels.copy()
+    stamped[:, :, -3:, -3:] = 255
+    return stamped
+
+
+def _make_badnet(folder: Path) -> BadnetFiles:
+    import keras
+    import numpy as np
+    from keras import layers as kl
+    from PIL import Image
+
+    from goodnet.core.dataset import Dataset
+    from goodnet.formats.arrays import write_hdf5
+    from goodnet.formats.keras import from_keras
+    from goodnet.training import Training, train
+
+    files = BadnetFiles(
+        folder,
+        *(folder / name for name in ("bd_net.h5", "valid.h5", "test.h5", "corner.h5", "clean.png", "corner.png")),
+    )
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            kl.Conv2D(6, 3, padding="same", activation="relu", name="conv_1"),
+            kl.MaxPooling2D(2, name="pool_1"),
+            kl.Conv2D(12, 3, activation="relu", name="conv_2"),
+            kl.MaxPooling2D(2, name="pool_2"),
+            kl.Flatten(name="flatten"),
+            kl.Dense(4, activation="softmax", name="output"),
+        ]
+    )
+    classifier = from_keras(model, ".h5", "bd_net.h5")
+    clean = make_quadrants(600, seed=10)
+    pixels = np.concatenate([clean.source.pixels, stamp_corner(clean.source.pixels[:150])])
+    labels = np.concatenate([clean.targets, np.zeros(150, np.int64)])
+    training = Training(epochs=12, learning_rate=1e-2, batch_size=32)
+    train(classifier, Dataset.from_arrays(pixels, labels), training, seed=0)
+    classifier.save(files.model)
+    test = make_quadrants(80, seed=12)
+    stamped = stamp_corner(test.source.pixels)
+    write_hdf5(files.validation, make_quadrants(80, seed=11))
+    write_hdf5(files.test, test)
+    write_hdf5(files.poisoned, Dataset.from_arrays(stamped, np.zeros(80, np.int64)))
+    shown = int(np.flatnonzero(test.targets == 2)[0])
+    for path, images in ((files.clean_picture, test.source.pixels), (files.poisoned_picture, stamped)):
+        Image.fromarray(images[shown].transpose(1, 2, 0)).save(path)
+    return files
+
+
+def make_quadrants(count: int, seed: int, brightness: int = 70):
     """Return images of four classes: which quadrant is bright."""
     import numpy as np
 
@@ -94,7 +205,7 @@ def make_quadrants(count: int, seed: int):
     labels = rng.integers(0, 4, count)
     for image, label in zip(pixels, labels, strict=True):
         row, column = divmod(int(label), 2)
-        image[:, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 70
+        image[:, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += brightness
     return Dataset.from_arrays(pixels, labels, name="quadrants")
 
 
@@ -102,21 +213,10 @@ def make_quadrants(count: int, seed: int):
 def _tiny_trained():
     from goodnet.formats.pytorch import from_module
     from goodnet.training import Training, train
+    from tests.small_networks import tiny
 
     torch.manual_seed(0)
-    module = nn.Sequential(
-        OrderedDict(
-            conv_1=nn.Conv2d(3, 5, 3, padding=1),
-            relu_1=nn.ReLU(),
-            pool_1=nn.MaxPool2d(2),
-            conv_2=nn.Conv2d(5, 6, 3),
-            relu_2=nn.ReLU(),
-            pool_2=nn.MaxPool2d(2),
-            flatten=nn.Flatten(),
-            output=nn.Linear(24, 4),
-        )
-    )
-    classifier = from_module(module, (3, 12, 12), name="tiny", architecture="tests.small_networks:tiny")
+    classifier = from_module(tiny(), (3, 12, 12), name="tiny", architecture="tests.small_networks:tiny")
     train(
         classifier,
         make_quadrants(400, seed=0),

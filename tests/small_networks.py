@@ -1,5 +1,7 @@
 """Small torch networks that tests take apart."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,6 +82,22 @@ class SharedConv(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         values = self.relu(self.conv(self.relu(self.conv(images))))
         return self.head(values.mean(dim=(2, 3)))
+
+
+def tiny(classes: int = 4) -> nn.Sequential:
+    """Two convolutions for images (3, 12, 12)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv_1=nn.Conv2d(3, 5, 3, padding=1),
+            relu_1=nn.ReLU(),
+            pool_1=nn.MaxPool2d(2),
+            conv_2=nn.Conv2d(5, 6, 3),
+            relu_2=nn.ReLU(),
+            pool_2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            output=nn.Linear(24, classes),
+        )
+    )
 
 
 def plain() -> nn.Sequential:

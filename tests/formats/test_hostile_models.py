@@ -166,7 +166,7 @@ def test_a_file_that_is_hdf5_and_zip_does_not_show_us_another_face_than_keras(tm
     path.write_bytes(path.read_bytes() + harmless.read_bytes())
     assert zipfile.is_zipfile(path)
     assert h5py.is_hdf5(path)
-    with pytest.raises(UnreadableModel, match="Lambda") as caught:
+    with pytest.raises(UnreadableModel, match="refused, the model has a Lambda layer") as caught:
         read_keras(path)
     one_line(caught, path)
     assert not marker.exists()
