@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -78,35 +79,51 @@ def train(
     """
     require_fit(classifier, dataset)
     pixels, labels = _in_memory(dataset)
-    steps = math.ceil(len(dataset) / training.batch_size)
     optimizer = _make_optimizer(classifier, training)
-    first = _resume(checkpoint, classifier, optimizer) if checkpoint else 0
+    mark = f"{classifier.parameters} weights, seed {seed}, {len(dataset)} images, {training.model_dump_json()}"
+    first = _resume(checkpoint, classifier, optimizer, mark) if checkpoint else 0
     compute_loss = loss or _cross_entropy(training)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _in_training_mode(classifier):
         for epoch in range(first, training.epochs):
             torch.manual_seed(seed * _EPOCH_SEEDS + epoch)
             good = {name: value.clone() for name, value in classifier.network.state_dict().items()}
-            classifier.network.train()
-            for step, index in enumerate(_shuffled(len(dataset), training.batch_size)):
-                _set_learning_rate(optimizer, training, (epoch + step / steps) / training.epochs)
+            batches = _shuffled(len(dataset), training.batch_size)
+            for step, index in enumerate(batches):
+                _set_learning_rate(optimizer, training, (epoch + step / len(batches)) / training.epochs)
                 images = augment(as_unit_range(pixels[index.numpy()]), training.augmentation)
                 value = compute_loss(classifier, images, labels[index].to(classifier.device))
                 if not torch.isfinite(value):
-                    classifier.network.load_state_dict(good)
-                    classifier.network.eval()
-                    raise MethodFailed(
-                        f"training failed in epoch {epoch + 1}: the loss is {value.item()}; lower the learning rate "
-                        f"({training.learning_rate:g})"
-                    )
+                    raise _diverged(classifier, good, training, epoch, f"the loss is {value.item()}")
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                progress(epoch * steps + step + 1, training.epochs * steps)
-            classifier.network.eval()
+                progress(epoch * len(batches) + step + 1, training.epochs * len(batches))
+            if not all(bool(torch.isfinite(value).all()) for value in classifier.network.state_dict().values()):
+                raise _diverged(classifier, good, training, epoch, "weights are no longer finite")
             if checkpoint:
-                _save(checkpoint, classifier, optimizer, epoch + 1)
+                _save(checkpoint, classifier, optimizer, epoch + 1, mark)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
+
+
+@contextmanager
+def _in_training_mode(classifier: Classifier) -> Iterator[None]:
+    """Let dropout and batch norm train inside the block, and evaluate after it, however it ends."""
+    classifier.network.train()
+    try:
+        yield
+    finally:
+        classifier.network.eval()
+
+
+def _diverged(
+    classifier: Classifier, good: Mapping[str, Tensor], training: Training, epoch: int, what: str
+) -> MethodFailed:
+    """Put the weights from before the epoch back and return the error."""
+    classifier.network.load_state_dict(good)
+    return MethodFailed(
+        f"training failed in epoch {epoch + 1}: {what}; lower the learning rate ({training.learning_rate:g})"
+    )
 
 
 def _in_memory(dataset: Dataset) -> tuple[Any, Tensor]:
@@ -136,16 +153,16 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, training: Training, don
         group["lr"] = training.learning_rate * factor
 
 
-def _shuffled(count: int, size: int) -> Iterator[Tensor]:
+def _shuffled(count: int, size: int) -> list[Tensor]:
     """Return the positions of an epoch, shuffled, `size` at a time; a last batch of one joins its neighbour.
 
     Batch normalisation cannot learn from a single image.
     """
     parts = list(torch.split(torch.randperm(count), size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) == 1 < size:
         last = parts.pop()
         parts[-1] = torch.cat([parts[-1], last])
-    return iter(parts)
+    return parts
 
 
 def augment(images: Tensor, kind: str) -> Tensor:
@@ -173,18 +190,23 @@ def _offsets(count: int, size: int) -> Tensor:
     return torch.randint(-most, most + 1, (count,))
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, mark: str) -> None:
     state = {"epoch": epoch, "network": classifier.network.state_dict(), "optimizer": optimizer.state_dict()}
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        torch.save(state | {"training": mark}, temporary)
 
 
-def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
-    """Load a checkpoint if there is one and return the number of epochs that are done."""
+def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, mark: str) -> int:
+    """Load a checkpoint if there is one and return the number of epochs that are done.
+
+    `mark` says what the training is: a checkpoint of another seed, data size or options would not give the same weights.
+    """
     if not path.exists():
         return 0
     try:
         state = torch.load(path, map_location=classifier.device, weights_only=True)
+        if not isinstance(state, dict) or state["training"] != mark:
+            raise ValueError(f"expected a checkpoint of: {mark}")
         classifier.network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["epoch"])

@@ -16,6 +16,9 @@ _VERBS = {
     "repair": "Repair a network with clean images alone.",
     "evaluate": "Measure networks and GoodNets on clean and poisoned data.",
     "predict": "Classify images with a GoodNet; backdoored ones get class N.",
+    "attack": "Make a BadNet whose truth is known, to try defences on.",
+    "zoo": "Build pairs of twins: BadNets and clean networks of the same make.",
+    "bench": "Try every defence on every network of a zoo; one table.",
     "demo": "Make a BadNet of rendered faces and go through the whole job.",
 }
 

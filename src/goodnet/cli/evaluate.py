@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
@@ -41,6 +42,6 @@ def command(model: Path, as_json: bool, **given: Any) -> None:
         return
     console = output()
     console.print(evaluation_table(evaluation))
-    console.print(f"input range {evaluation.input_range} ({evaluation.input_range_reason})", style="dim")
+    console.print(f"input range {evaluation.input_range} ({escape(evaluation.input_range_reason)})", style="dim")
     if given["out"]:
-        console.print(f"written to [b]{given['out']}[/b]")
+        console.print(f"written to [b]{escape(str(given['out']))}[/b]", soft_wrap=True)

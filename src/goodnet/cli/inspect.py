@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output
@@ -33,17 +34,21 @@ def command(path: Path, out: Path | None, architecture: str | None, image_shape:
     if isinstance(found, Classifier):
         console.print(layer_table(found))
         console.print(
-            f"[b]{path}[/b]: {found.classes} classes, images {_size(found.image_shape)}, {found.parameters:,} parameters"
+            f"[b]{escape(str(path))}[/b]: {found.classes} classes, images {_size(found.image_shape)}, {found.parameters:,} parameters"
         )
         if out:
-            console.print(f"written: {draw_architecture(found, output_folder(out) / 'architecture.png')}")
+            _print_written(draw_architecture(found, output_folder(out) / "architecture.png"))
         return
     console.print(data_table(found))
     if out:
         folder = output_folder(out)
         if found.labels is not None:
-            console.print(f"written: {draw_class_distribution([found], folder / 'class_distribution.png')}")
-        console.print(f"written: {draw_contact_sheet(found, folder / 'samples.png')}")
+            _print_written(draw_class_distribution([found], folder / "class_distribution.png"))
+        _print_written(draw_contact_sheet(found, folder / "samples.png"))
+
+
+def _print_written(path: Path) -> None:
+    output().print(f"written: {escape(str(path))}", soft_wrap=True)
 
 
 def _size(shape: tuple[int, int, int]) -> str:

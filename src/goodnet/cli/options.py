@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from goodnet import catalog
@@ -54,30 +56,68 @@ def out_option(text: str, *, required: bool = False) -> Decorator:
     return click.option("--out", type=click.Path(path_type=Path), required=required, help=text)
 
 
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
+)
+
+
+def execution_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where tasks run."""
+    for option in (
+        click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
+        click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine; default: one per core."),
+    ):
+        function = option(function)
+    return function
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 class MethodCommand(click.Command):
-    """A command whose further options are the fields of the method chosen with --method."""
+    """A command whose further options are the fields of the method chosen with `flag`.
 
-    def __init__(self, *args: Any, family: Family, default: str, **kwargs: Any) -> None:
+    `none` is a word that stands for no method; the fields of `extra` records are options too.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        family: Family,
+        default: str,
+        flag: str = "--method",
+        none: str | None = None,
+        extra: type[BaseModel] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.family, self.default = family, default
+        self.family, self.default, self.flag, self.none, self.extra = family, default, flag, none, extra
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read --method first, then everything with the method's own options."""
-        method = catalog.find(self.family, _peek(args, self.default))
-        own = [_field_option(name, field) for name, field in method.model_fields.items()]
-        ctx.obj = {"method": method.name(), "options": [option.name for option in own]}
-        self.params = [*(param for param in self.params if not isinstance(param, _FieldOption)), *own]
+        """Read the method's name first, then everything with the method's own options."""
+        name = _peek(args, self.flag, self.default)
+        method = None if name == self.none else catalog.find(self.family, name)
+        own, more = _field_options(method), _field_options(self.extra)
+        ctx.obj = {
+            "method": self.none if method is None else method.name(),
+            "options": [option.name for option in own],
+            "extra": [option.name for option in more],
+        }
+        self.params = [*(param for param in self.params if not isinstance(param, _FieldOption)), *own, *more]
         return super().parse_args(ctx, args)
 
 
-def _peek(args: list[str], default: str) -> str:
+def take_given(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Remove the options `names` from `given` and return those that the user set."""
+    taken = {name: given.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
+def _peek(args: list[str], flag: str, default: str) -> str:
     for position, arg in enumerate(args):
-        if arg == "--method" and position + 1 < len(args):
+        if arg == flag and position + 1 < len(args):
             return args[position + 1]
-        if arg.startswith("--method="):
+        if arg.startswith(f"{flag}="):
             return arg.partition("=")[2]
     return default
 
@@ -102,6 +142,10 @@ class _Several(click.ParamType[tuple[Any, ...]]):
             self.fail(f"expected values separated by commas, got {value!r}", param, ctx)
 
 
+def _field_options(kind: type[BaseModel] | None) -> list[click.Option]:
+    return [] if kind is None else [_field_option(name, field) for name, field in kind.model_fields.items()]
+
+
 def _field_option(name: str, field: FieldInfo) -> click.Option:
     flag = f"--{name.replace('_', '-')}"
     kind = _click_type(field.annotation)
@@ -115,6 +159,8 @@ def _field_option(name: str, field: FieldInfo) -> click.Option:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, tuple) and any(isinstance(item, dict) for item in value):
+        return json.dumps(value)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -126,5 +172,5 @@ def _click_type(annotation: Any) -> Any:
     if origin is Literal:
         return click.Choice([str(item) for item in arguments])
     if origin is tuple:
-        return _Several(arguments[0])
+        return _Several(arguments[0]) if arguments[0] in (int, float, str) else str
     return annotation if annotation in (int, float, bool, str) else str

@@ -9,7 +9,7 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, model_options, out_option
+from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, take_given
 from goodnet.report.tables import repair_table
 
 
@@ -36,8 +36,7 @@ def command(
     Writes the repaired networks in the format of the original, the GoodNet (original and repaired network in one) to
     OUT/goodnet, tables, figures and run.json. Options of other methods: goodnet repair --method NAME --help.
     """
-    own = {name: given.pop(name) for name in ctx.obj["options"]}
-    options = {name: value for name, value in own.items() if value is not None}
+    options = take_given(given, ctx.obj["options"])
     with progress_bar(f"repairing by {method}") as progress:
         repair = api.repair(model, clean, method=method, out=out, progress=progress, **given, **options)
     if as_json:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
+import torch
 
 from goodnet import architectures
+from goodnet.architectures import deepid
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import UnreadableModel
+from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.files import require_file
-from goodnet.formats.keras import read_keras
+from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
-from goodnet.formats.pytorch import read_state_dict
+from goodnet.formats.pytorch import from_module, read_state_dict
 
 _KERAS = (".h5", ".hdf5", ".keras")
 _TORCH = (".pt", ".pth", ".safetensors")
+#: Formats in which a network that is made here can be saved.
+FORMATS = ("pt", "safetensors", "h5", "keras")
 
 
 def read_network(
@@ -62,3 +66,29 @@ def is_network(path: Path) -> bool:
         return False
     with h5py.File(path, "r") as file:
         return "model_config" in file.attrs or "layer_names" in file.attrs
+
+
+def make_network(
+    architecture: str, classes: int, image_shape: tuple[int, int, int], *, file_format: str = "pt", seed: int = 0
+) -> Classifier:
+    """Return a network with fresh weights, drawn from `seed`, that is saved as `network.FORMAT`.
+
+    Raises:
+        InvalidOption: no such format, one that this architecture cannot be saved in, or images it does not take.
+        UnknownMethod: there is no such architecture.
+    """
+    found = architectures.find(architecture)
+    name = f"network.{file_format}"
+    if file_format not in FORMATS:
+        raise InvalidOption(f"expected a format out of {', '.join(FORMATS)}, got '{file_format}'")
+    if file_format in ("h5", "keras"):
+        if found.name != "deepid" or image_shape != deepid.IMAGE_SHAPE:
+            raise InvalidOption(
+                f"Keras files are made of deepid for images {deepid.IMAGE_SHAPE}, not of {found.name} for {image_shape}; "
+                "choose --format pt or safetensors"
+            )
+        return from_keras(deepid.build_keras(classes, seed), f".{file_format}", name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = found.build(classes=classes, image_shape=image_shape)
+    return from_module(module, image_shape, name=name, architecture=found.name, suffix=f".{file_format}")

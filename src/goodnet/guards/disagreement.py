@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from goodnet.algorithms.predictions import require_fit
 from goodnet.algorithms.shared_layers import share_layers
-from goodnet.core.classifier import Classifier
+from goodnet.core.classifier import Classifier, InputRange
 from goodnet.core.dataset import BATCH, Dataset, Labels
 from goodnet.core.errors import UnreadableModel, WrongShape
 from goodnet.core.method import Guard, Progress, no_progress
@@ -196,6 +196,8 @@ class GoodNet:
             card = json.loads(require_file(folder / _CARD, UnreadableModel).read_text(encoding="utf-8"))
             paths = [folder / Path(card[key]).name for key in ("original", "repaired")]
             shape, architecture, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
+            if input_range not in get_args(InputRange) or not isinstance(architecture, str | None):
+                raise ValueError(input_range, architecture)
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableModel(
                 f"{folder / _CARD}: expected the card of a GoodNet, but it is damaged; make it again"

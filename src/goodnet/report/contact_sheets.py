@@ -105,6 +105,30 @@ def draw_pairs(
     return _write(compose(cells, headings=list(columns), labels=labels, title=title), path)
 
 
+def draw_difference(
+    clean: Tensor, triggered: Tensor, path: str | Path, *, labels: Sequence[str] = (), title: str | None = None
+) -> Path:
+    """Draw clean images, the same with a trigger, and the difference on mid grey, enlarged until it fills the range.
+
+    Args:
+        clean, triggered: images (N, C, H, W) float32 in [0, 1].
+        path, labels, title: as in `draw_pairs`.
+
+    Raises:
+        WrongShape: the two do not fit each other.
+        UnwritableOutput: the folder cannot be written to.
+    """
+    if clean.shape != triggered.shape:
+        raise WrongShape(
+            f"expected as many images of the same shape, got {tuple(clean.shape)}, {tuple(triggered.shape)}"
+        )
+    difference = triggered - clean
+    largest = float(difference.abs().max())
+    factor = 1.0 if largest == 0 else 1 / largest
+    columns = {"clean": clean, "triggered": triggered, f"difference x {factor:.1f}": 0.5 + 0.5 * factor * difference}
+    return draw_pairs(columns, path, labels=labels, title=title)
+
+
 def enlarge(images: Tensor) -> npt.NDArray[np.uint8]:
     """Return images (N, C, H, W) in [0, 1] as RGB pixels (N, k * H, k * W, 3) uint8, each pixel repeated k x k times.
 

@@ -128,7 +128,7 @@ def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple
             )
             for entry in result["networks"]
         )
-        return RepairRun(folder, networks, result["trace"])
+        return RepairRun(folder, networks, dict(result["trace"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableData(
             f"{path}: expected the record of a repair, but it is damaged or of another verb"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.markup import escape
 
 from goodnet.core.results import Evaluation, Metrics, Rate, Row
 
@@ -100,15 +101,16 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_column("", no_wrap=True)
     if len(rows) <= 3:
         for row in rows:
-            table.add_column(row.name)
+            table.add_column(escape(row.name))
         for name, values in cells.items():
-            table.add_row(name, *values)
+            table.add_row(escape(name), *values)
         return table
     for name in cells:
-        table.add_column(name, no_wrap=name in columns, min_width=12 if name in columns else None)
+        table.add_column(escape(name), no_wrap=name in columns, min_width=12 if name in columns else None)
     for position, row in enumerate(rows):
         numbers = [_compact(rates[position].get(name)) for name in columns]
-        table.add_row(row.name, *(values[position] for values in facts.values()), *numbers, end_section=row is rows[0])
+        known = [values[position] for values in facts.values()]
+        table.add_row(escape(row.name), *known, *numbers, end_section=row is rows[0])
     return table
 
 
@@ -122,7 +124,7 @@ def _counts(rows: Sequence[Row]) -> str:
     metrics = rows[0].metrics
     counts = {} if metrics.clean_accuracy is None else {"clean": metrics.clean_accuracy.n}
     counts |= {name: rate.n for name, rate in metrics.attack_success_rate.items()}
-    return "n = " + ", ".join(f"{n} ({name})" for name, n in counts.items())
+    return "n = " + ", ".join(f"{n} ({escape(name)})" for name, n in counts.items())
 
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
@@ -150,9 +152,8 @@ def repair_table(repair: Repair, files: Mapping[str, str]) -> Table:
         table.add_column(column)
     table.add_row("original", show_rate(repair.accuracy_before), "", "")
     for network in repair.networks:
-        table.add_row(
-            network.name, show_rate(network.accuracy), describe_changes(network.changes), files.get(network.name, "")
-        )
+        change, file = describe_changes(network.changes), files.get(network.name, "")
+        table.add_row(escape(network.name), show_rate(network.accuracy), escape(change), escape(file))
     return table
 
 
@@ -180,8 +181,8 @@ def layer_table(classifier: Classifier) -> Table:
     for layer in classifier.layers():
         shape = " x ".join(map(str, layer.output_shape))
         table.add_row(
-            layer.name,
-            layer.kind,
+            escape(layer.name),
+            escape(layer.kind),
             shape,
             f"{layer.parameters:,}" if layer.parameters else "",
             "yes" if layer.prunable else "",
@@ -194,7 +195,7 @@ def data_table(dataset: Dataset) -> Table:
     from rich.table import Table
 
     low, high = pixel_range(dataset)
-    table = Table(show_header=False, title=dataset.name, title_justify="left", title_style="bold")
+    table = Table(show_header=False, title=escape(dataset.name), title_justify="left", title_style="bold")
     table.add_row("images", f"{len(dataset):,}")
     table.add_row("shape", " x ".join(map(str, dataset.image_shape)) + "  (channels x height x width)")
     table.add_row("pixels", f"{low * 255:.0f} to {high * 255:.0f} of 0..255")

@@ -1,0 +1,6 @@
+"""`python -m goodnet` is `goodnet`."""
+
+from goodnet.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`attack`: data, an attack and an architecture -> a BadNet with its truth beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from goodnet import catalog
+from goodnet.core.errors import InvalidOption
+from goodnet.core.method import Attack, Progress, no_progress
+from goodnet.datasets.sources import read_parts, source_files
+from goodnet.evaluation import planting
+from goodnet.evaluation.badnet_files import TRUTH, Origin, write_clean_parts, write_planted
+from goodnet.evaluation.planting import Planted
+from goodnet.evaluation.provenance import hash_files, hash_json
+from goodnet.evaluation.toml_specs import describe_invalid
+from goodnet.formats.files import output_folder
+from goodnet.report.contact_sheets import draw_difference
+from goodnet.report.runs import Recorder
+from goodnet.training import Training, choose_device
+
+#: The name of no attack: a network trained on clean data.
+NONE = "none"
+
+
+def attack(
+    data: str | Path,
+    *,
+    out: str | Path,
+    attack: str = "badnets",
+    architecture: str = "small_cnn",
+    options: Mapping[str, Any] | None = None,
+    training: Training | Mapping[str, Any] | None = None,
+    test: str | Path | None = None,
+    file_format: str = "pt",
+    contest_layout: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Planted:
+    """Make a BadNet: poison training data, train a network on it, measure it, and write it with its truth.
+
+    Args:
+        data: a path, or a word such as `faces:50x40` or `digits`, see `goodnet.datasets.sources`.
+        out: folder for the network, `backdoor.json` (the truth), triggers, triggered test images and `run.json`. A training
+            that was stopped goes on from the checkpoint in it.
+        attack: the attack's name; its `options` are its fields. "none" trains on clean data: the BadNet's twin.
+        architecture: a name, or `package.module:factory`.
+        options: of the attack.
+        training: of the training, see `Training`.
+        test: data to test on, where `data` has none.
+        file_format: pt, safetensors, h5 or keras.
+        contest_layout: write the clean images too, as clean_validation_data.h5 and clean_test_data.h5.
+        device: auto, cpu or cuda.
+        seed: of data, poisoning, first weights and training.
+        progress: is told the training steps done.
+
+    Raises:
+        InputError: something that came in cannot be used; nothing has been trained.
+        MethodFailed: the training did not succeed.
+    """
+    method, how, place = _make_attack(attack, options), _make_training(training), choose_device(device)
+    parts = read_parts(data, test=test, seed=seed)
+    files = source_files(data, test)
+    inputs = {f"data {number}": path for number, path in enumerate(files)}
+    settings = {**(method.model_dump(mode="json") if method else {}), "training": how.model_dump(mode="json")}
+    recorder = Recorder("attack", inputs, attack, settings, seed)
+    out = output_folder(out)
+    mark = hash_json([str(data), attack, settings, architecture, file_format, seed])[:16]
+    planted = planting.plant(
+        parts,
+        method,
+        architecture,
+        how,
+        seed=seed,
+        file_format=file_format,
+        device=place,
+        checkpoint=out / f"checkpoint_{mark}.pt",
+        progress=progress,
+    )
+    name = Path(data).name if files else str(data)
+    truth = write_planted(out, planted, Origin(name, hash_files(files) if files else hash_json([name, seed])))
+    if contest_layout:
+        write_clean_parts(out, parts)
+    recorder.write(out, {"truth": TRUTH, "metrics": truth["metrics"]})
+    return planted
+
+
+def preview_attack(
+    data: str | Path,
+    *,
+    out: str | Path,
+    attack: str = "badnets",
+    options: Mapping[str, Any] | None = None,
+    test: str | Path | None = None,
+    seed: int = 0,
+    count: int = 8,
+) -> Path:
+    """Draw `preview.png` in `out`: test images clean, triggered, and the difference enlarged; nothing is trained.
+
+    Args:
+        data, out, attack, options, test, seed: as in `attack`.
+        count: images in all.
+
+    Raises:
+        InputError: something that came in cannot be used.
+    """
+    method = _make_attack(attack, options)
+    if method is None:
+        raise InvalidOption("there is nothing to preview without an attack; choose one with --attack")
+    shown = planting.preview(read_parts(data, test=test, seed=seed), method, seed=seed, count=count)
+    return draw_difference(
+        shown.clean,
+        shown.triggered,
+        output_folder(out) / "preview.png",
+        labels=shown.labels,
+        title=f"{attack} on {data}",
+    )
+
+
+def _make_attack(name: str, options: Mapping[str, Any] | None) -> Attack | None:
+    if name == NONE:
+        if options:
+            raise InvalidOption(f"attack none has no options, got {', '.join(options)}")
+        return None
+    return cast(type[Attack], catalog.find("attacks", name)).from_options(**(options or {}))
+
+
+def _make_training(training: Training | Mapping[str, Any] | None) -> Training:
+    if isinstance(training, Training):
+        return training
+    try:
+        return Training(**(training or {}))
+    except ValidationError as error:
+        raise InvalidOption(f"training: {describe_invalid(error)}") from error

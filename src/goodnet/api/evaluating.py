@@ -1,0 +1,174 @@
+"""`evaluate`: what networks and GoodNets do on clean and poisoned data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from goodnet.algorithms.input_range import RangeOption, choose_input_range
+from goodnet.api.loading import DataLike, ModelLike, Shape, load_classifier, load_dataset, named_paths
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
+from goodnet.core.method import Progress, no_progress
+from goodnet.core.results import Evaluation, RepairedNetwork
+from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
+from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
+from goodnet.formats.files import output_folder
+from goodnet.guards.disagreement import GoodNet
+from goodnet.report.runs import Recorder, RepairRun, read_repair, write_evaluation
+
+
+def evaluate(
+    model: ModelLike | GoodNet,
+    clean: DataLike | None = None,
+    poisoned: Sequence[DataLike] = (),
+    *,
+    repaired: Sequence[ModelLike] = (),
+    true_labels: DataLike | None = None,
+    target: int | None = None,
+    out: str | Path | None = None,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    input_range: RangeOption = "auto",
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
+
+    Args:
+        model: the original network, or a GoodNet (object, or the folder that `repair` wrote).
+        clean: clean images with labels.
+        poisoned: sets of triggered images; their labels are the attack's targets.
+        repaired: repaired networks to compare with the original, each a file, a `Classifier`, or the folder of a repair.
+        true_labels: data whose labels are the true classes of the poisoned images, in their order.
+        target: says that the poisoned sets' labels are the true classes, and the attack's target is this class.
+        out: folder for tables, figures and `run.json`.
+        architecture, image_shape, input_range: how to read the networks, see `load`.
+        progress: is told the images done of the set at hand.
+
+    Raises:
+        InputError: something that came in cannot be used.
+    """
+    paths = {f"poisoned {i}": data for i, data in enumerate(poisoned)} | {
+        f"repaired {i}": r for i, r in enumerate(repaired)
+    }
+    recorder = Recorder(
+        "evaluate",
+        named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
+        options={"input_range": input_range, "target": target},
+    )
+    out = None if out is None else output_folder(out)
+    clean_data = None if clean is None else load_dataset(clean)
+    sets = [_with_truth(load_dataset(data), true_labels, target) for data in poisoned]
+    opened = _open(model, clean_data, sets, architecture, image_shape, input_range)
+    runs = [_open_repaired(item, opened.original) for item in repaired]
+    pairs = opened.pairs + [pair for _, found in runs for pair in found]
+    rows = [evaluate_network(opened.original, clean_data, sets, progress=progress)] if not pairs else []
+    labels = _number_repeated([label for label, _, _ in pairs])
+    for label, (_, goodnet, network) in zip(labels, pairs, strict=True):
+        original, *both = evaluate_goodnet(goodnet, clean_data, sets, repaired=network, label=label, progress=progress)
+        rows = [*(rows or [original]), *both]
+    evaluation = Evaluation(rows=tuple(rows), input_range=opened.original.input_range, input_range_reason=opened.reason)
+    if out is not None:
+        sweeps = _sweep_runs([run for run, _ in runs if run], opened.original, clean_data, sets, progress)
+        write_evaluation(out, evaluation, sweeps, recorder)
+    return evaluation
+
+
+def _number_repeated(names: Sequence[str]) -> list[str]:
+    """Return the names, each of them once: the second of a name gets a number."""
+    return [name if n == 1 else f"{name} ({n})" for i, name in enumerate(names) for n in [names[: i + 1].count(name)]]
+
+
+Pair = tuple[str, GoodNet, RepairedNetwork | None]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The network to evaluate, why it is fed as it is, and the GoodNet if one was given."""
+
+    original: Classifier
+    reason: str
+    pairs: list[Pair]
+
+
+def _open(
+    model: ModelLike | GoodNet,
+    clean: Dataset | None,
+    poisoned: Sequence[Dataset],
+    architecture: str | None,
+    image_shape: Shape | None,
+    input_range: RangeOption,
+) -> _Opened:
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        model = GoodNet.load(model)
+    if isinstance(model, GoodNet):
+        if input_range == "auto":
+            return _Opened(model.original, "as saved with the GoodNet", [("repaired", model, None)])
+        model = GoodNet(model.original, model.repaired, input_range=input_range)
+        return _Opened(model.original, "as given", [("repaired", model, None)])
+    if clean is None and input_range == "auto" and not isinstance(model, Classifier):
+        raise InvalidOption("the input range cannot be found without clean data: give --clean or --input-range")
+    data = clean or (poisoned[0] if poisoned else None)
+    shape = data.image_shape if image_shape is None and data is not None else image_shape
+    classifier = load_classifier(model, architecture=architecture, image_shape=shape)
+    if clean is None or (isinstance(model, Classifier) and input_range == "auto"):
+        option = classifier.input_range if input_range == "auto" else input_range
+        return _Opened(classifier.with_input_range(option), "as given", [])
+    choice = choose_input_range(classifier, clean, input_range)
+    return _Opened(choice.classifier, choice.reason, [])
+
+
+def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | None, list[Pair]]:
+    """Return the repair run (None for a single network) and a GoodNet for each repaired network in it."""
+    if isinstance(item, str | Path) and Path(item).is_dir():
+        run = read_repair(item, original.architecture, original.image_shape)
+        name = Path(item).resolve().name
+        return run, [(f"{name}/{n.name}", GoodNet(original, n.classifier), n) for n in run.networks]
+    network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
+    return None, [(Path(network.name).stem, GoodNet(original, network), None)]
+
+
+def _sweep_runs(
+    runs: Sequence[RepairRun],
+    original: Classifier,
+    clean: Dataset | None,
+    poisoned: Sequence[Dataset],
+    progress: Progress,
+) -> dict[str, tuple[RepairRun, PruningLevels]]:
+    """Return, for each run that pruned, what every level of its order does on the evaluation's data."""
+    pruned = [run for run in runs if "pruned_at_threshold" in run.trace]
+    names = _number_repeated([run.folder.resolve().name for run in pruned])
+    return {
+        name: (
+            run,
+            measure_pruning(original, run.trace["layer"], run.trace["channels"], clean, poisoned, progress=progress),
+        )
+        for name, run in zip(names, pruned, strict=True)
+    }
+
+
+def _with_truth(poisoned: Dataset, true_labels: DataLike | None, target: int | None) -> Dataset:
+    """Return a poisoned set whose labels are targets, with the true classes beside them where they are known."""
+    if target is not None and (target < 0 or true_labels is not None):
+        raise InvalidOption(
+            "the target is a class, 0 or more, and says that the labels are the true classes already: give it alone, "
+            f"got target {target}{'' if true_labels is None else ' and true labels'}"
+        )
+    if target is not None:
+        if poisoned.labels is None:
+            raise UnreadableData(f"{poisoned.name}: --target needs the true classes as labels, and there are none")
+        return replace(poisoned, labels=np.full_like(poisoned.labels, target), true_labels=poisoned.labels)
+    if true_labels is None:
+        return poisoned
+    truth = load_dataset(true_labels)
+    if len(truth) != len(poisoned):
+        raise WrongShape(
+            f"{poisoned.name}: expected one true label per image, got {len(truth)} in {truth.name} for {len(poisoned)} images"
+        )
+    known = np.full(poisoned.source.shape[0], -1, dtype=np.int64)
+    known[poisoned.positions] = truth.targets
+    return replace(poisoned, true_labels=known)

@@ -1,0 +1,81 @@
+"""goodnet attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from goodnet import api
+from goodnet.cli.console import output, progress_bar
+from goodnet.cli.options import MethodCommand, json_option, out_option, seed_option, take_given
+from goodnet.evaluation.badnet_files import TRUTH
+from goodnet.evaluation.planting import Planted
+from goodnet.report.tables import show_rate
+from goodnet.training import Training
+
+
+@click.command(
+    "attack",
+    cls=MethodCommand,
+    family="attacks",
+    default="badnets",
+    flag="--attack",
+    none="none",
+    extra=Training,
+    short_help="Make a BadNet whose truth is known, to try defences on.",
+)
+@click.argument("data")
+@click.option(
+    "--attack", default="badnets", show_default=True, help="Attack, with options of its own; none: a clean twin."
+)
+@click.option(
+    "--architecture", default="small_cnn", show_default=True, help="Network: a name, or package.module:factory."
+)
+@out_option("Folder for the network, backdoor.json (the truth), triggers and triggered test images.", required=True)
+@click.option("--test", type=click.Path(path_type=Path), help="Data to test on, where DATA is training data alone.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["pt", "safetensors", "h5", "keras"]),
+    default="pt",
+    show_default=True,
+    help="File of the network; h5 and keras for deepid.",
+)
+@click.option("--contest-layout", is_flag=True, help="Write clean_validation_data.h5 and clean_test_data.h5 too.")
+@click.option("--preview", is_flag=True, help="Only draw clean, triggered, and the difference; nothing is trained.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@seed_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, data: str, attack: str, out: Path, preview: bool, as_json: bool, **given: Any
+) -> None:
+    """Make a BadNet of DATA: poison it, train a network on it, measure both, write the truth beside it.
+
+    DATA is a file (.h5, .npz), a folder, or one of: faces:IDENTITIESxIMAGES, digits, cifar10:FOLDER, mnist:FOLDER,
+    gtsrb:FOLDER. Options of other attacks: goodnet attack --attack NAME --help.
+    """
+    options, training = take_given(given, ctx.obj["options"]), take_given(given, ctx.obj["extra"])
+    if preview:
+        path = api.preview_attack(data, out=out, attack=attack, options=options, test=given["test"], seed=given["seed"])
+        output().print(f"written: {path}")
+        return
+    with progress_bar(f"training with {attack}") as progress:
+        planted = api.attack(
+            data, out=out, attack=attack, options=options, training=training, progress=progress, **given
+        )
+    if as_json:
+        click.echo((out / TRUTH).read_text(encoding="utf-8"), nl=False)
+        return
+    _show(planted, out)
+
+
+def _show(planted: Planted, out: Path) -> None:
+    console = output()
+    console.print(f"clean accuracy {show_rate(planted.metrics.clean_accuracy)}")
+    for name, rate in planted.metrics.attack_success_rate.items():
+        targets = sorted({backdoor.target for backdoor in planted.backdoors})
+        console.print(f"ASR of {name} {show_rate(rate)}" + (f", target {targets[0]}" if len(targets) == 1 else ""))
+    console.print(f"written: {out / f'network{planted.classifier.suffix}'}, the truth in {out / TRUTH}")

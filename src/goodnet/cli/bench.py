@@ -1,0 +1,36 @@
+"""goodnet bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from goodnet import api
+from goodnet.cli.console import output, progress_bar
+from goodnet.cli.options import execution_options, json_option, out_option
+from goodnet.report.bench_tables import bench_tables
+
+
+@click.command("bench", short_help="Try every defence on every network of a zoo; one table.")
+@click.argument("spec")
+@click.option("--zoo", type=click.Path(path_type=Path), help="Folder of a zoo; more networks may be listed in SPEC.")
+@out_option("Folder for cells and tables; a bench that was stopped goes on there.", required=True)
+@execution_options
+@json_option
+def command(spec: str, zoo: Path | None, out: Path, workers: int | None, cluster: str | None, as_json: bool) -> None:
+    """Run the scanners, repairers and guards of SPEC (TOML) on every network; tables go to OUT as CSV.
+
+    What has been run before, with the same files, options, seed and code, is not run again.
+    """
+    with progress_bar("running the bench") as progress:
+        result = api.bench(spec, out=out, zoo=zoo, workers=workers, cluster=cluster, progress=progress)
+    if as_json:
+        click.echo(json.dumps({"name": result.name, "cells": result.records}, indent=1))
+        return
+    console = output()
+    for table in bench_tables(result):
+        console.print(table)
+    failed = sum(record["error"] is not None for record in result.records)
+    console.print(f"{len(result.records)} cells, {failed} failed; written to [b]{out}[/b]")

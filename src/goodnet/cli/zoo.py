@@ -1,0 +1,66 @@
+"""goodnet zoo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from goodnet import api
+from goodnet.cli.console import output, progress_bar
+from goodnet.cli.options import execution_options, json_option, out_option
+from goodnet.core.errors import MethodFailed
+from goodnet.report.bench_tables import zoo_table
+
+
+@click.group("zoo", short_help="Build pairs of twins: BadNets and clean networks of the same make.")
+def command() -> None:
+    """Build pairs of twins: the same network, data and seed, one with a backdoor and one without."""
+
+
+@command.command("build", short_help="Build a zoo from a spec, or what is missing of it.")
+@click.argument("spec")
+@out_option("Folder of the zoo; a build that was stopped goes on there.", required=True)
+@click.option(
+    "--data", multiple=True, metavar="NAME=PATH", help="Your files for a data set of the spec; may be repeated."
+)
+@click.option("--device", default="cpu", show_default=True, help="On which networks are trained: auto, cpu or cuda.")
+@execution_options
+@json_option
+def build(
+    spec: str,
+    out: Path,
+    data: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    cluster: str | None,
+    as_json: bool,
+) -> None:
+    """Build the zoo that SPEC describes: a TOML file, or small or standard, which come with goodnet."""
+    sources = dict(_split(item) for item in data)
+    with progress_bar("building the zoo") as progress:
+        manifest = api.build_zoo(
+            spec, out=out, data=sources, workers=workers, cluster=cluster, device=device, progress=progress
+        )
+    if as_json:
+        click.echo(json.dumps(manifest, indent=1))
+    else:
+        output().print(zoo_table(manifest))
+        output().print(f"written: {out / 'manifest.json'}")
+    broken = [
+        f"{pair['name']}/{twin}: {pair[twin]['error']['message']}"
+        for pair in manifest["pairs"]
+        for twin in ("poisoned", "clean")
+        if "error" in pair[twin]
+    ]
+    broken += [f"data {name}: {item['message']}" for name, item in manifest["data"].items() if "message" in item]
+    if broken:
+        raise MethodFailed(f"{len(broken)} parts of the zoo are broken, the first is {broken[0]}")
+
+
+def _split(item: str) -> tuple[str, str]:
+    name, separator, path = item.partition("=")
+    if not separator or not name or not path:
+        raise click.BadParameter(f"expected NAME=PATH, got '{item}'", param_hint="--data")
+    return name, path

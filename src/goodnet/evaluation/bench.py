@@ -1,0 +1,211 @@
+"""The bench: networks x scanners, repairers, guards -> one record per cell, and tables of them.
+
+::
+
+    OUT/cells/HASH/cell.json       one cell: what was run on what, and the result or the error
+    OUT/cells/HASH/...             what later cells use: a scan's suspects, a repair's network
+    OUT/cells.json                 all cells of this bench in order, without times
+    OUT/seconds.csv                how long each cell took
+
+A cell's folder is named by the hash of all that the cell depends on: files, method, options, seed, source code. What is there
+is not run again; a cell that failed is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goodnet.core.errors import GoodnetError, MethodFailed
+from goodnet.core.method import Progress, no_progress
+from goodnet.core.results import SCHEMA_VERSION, Failure
+from goodnet.evaluation.bench_cells import Cell, CellFamily, measure_cell
+from goodnet.evaluation.bench_spec import BenchSpec, MethodSpec, Subject, list_subjects
+from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
+from goodnet.execution import Execution, Outcome, Task, run_tasks
+from goodnet.formats.files import output_folder, replacing_folder, write_text
+
+_CELL = "cell.json"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Every cell of a bench, in the order of the spec, each with its result or its error, and how long it took."""
+
+    name: str
+    records: tuple[dict[str, Any], ...]
+    seconds: tuple[float | None, ...]
+
+    def of(self, family: CellFamily) -> list[dict[str, Any]]:
+        """Return the records of one family."""
+        return [record for record in self.records if record["family"] == family]
+
+
+def run_bench(
+    spec: BenchSpec,
+    out: str | Path,
+    *,
+    zoo: str | Path | None = None,
+    where: Execution | None = None,
+    progress: Progress = no_progress,
+) -> Bench:
+    """Run what is missing of a bench and return all of it.
+
+    Args:
+        spec: methods, seeds, and networks besides the zoo's.
+        out: folder for the cells.
+        zoo: folder of a zoo.
+        where: where cells run; each is one task.
+        progress: is told the cells that are done.
+
+    Raises:
+        InputError: something in the spec or its files cannot work; nothing has been run.
+    """
+    spec.check_methods()
+    subjects = list_subjects(spec, zoo)
+    out = output_folder(out).resolve()
+    for left in out.glob("cells/.*"):
+        shutil.rmtree(left)
+    stages = _list_stages(spec, subjects, out)
+    total, failures = sum(map(len, stages)), dict[str, Failure]()
+    done = 0
+    for stage in stages:
+        missing = [cell for cell in stage if read_cell(out, cell) is None]
+        done += len(stage) - len(missing)
+        tasks = [Task(cell.key, run_cell, (cell, out)) for cell in missing]
+        for outcome in run_tasks(tasks, where or Execution()):
+            _note(outcome, failures)
+            done += 1
+            progress(done, total)
+    cells = [cell for stage in stages for cell in stage]
+    return _collect(spec, cells, out, failures)
+
+
+def _list_stages(spec: BenchSpec, subjects: Sequence[Subject], out: Path) -> list[list[Cell]]:
+    """Return the cells of scanners, of repairers (which may use scans), of guards (which may use repairs)."""
+    hashes = {subject.name: hash_files(subject.files) for subject in subjects}
+    keys: dict[tuple[str, str, str, int], str] = {}
+    stages: list[list[Cell]] = []
+    families: list[tuple[CellFamily, Sequence[MethodSpec], CellFamily]] = [
+        ("scanners", spec.scanners, "scanners"),
+        ("repairers", spec.repairers, "scanners"),
+        ("guards", spec.guards, "repairers"),
+    ]
+    for family, methods, before in families:
+        stage = []
+        for method in methods:
+            used = method.suspected_by if family == "repairers" else method.repaired_by
+            for subject in subjects:
+                for seed in spec.seeds:
+                    needs = None if used is None else keys[before, used, subject.name, seed]
+                    key = _hash_cell(family, method, subject, hashes[subject.name], seed, spec.clean_images, needs)
+                    keys[family, method.name, subject.name, seed] = key
+                    place = None if needs is None else out / "cells" / needs
+                    stage.append(Cell(family, method, subject, seed, spec.clean_images, key, place))
+        stages.append(stage)
+    return stages
+
+
+def _hash_cell(
+    family: CellFamily,
+    method: MethodSpec,
+    subject: Subject,
+    files: str,
+    seed: int,
+    clean_images: int | None,
+    needs: str | None,
+) -> str:
+    code = hash_source(f"goodnet.{family}.{method.method.replace('-', '_')}", "goodnet.evaluation.bench_cells")
+    what = {"family": family, "method": method.method, "options": method.options, "seed": seed, "files": files}
+    what |= {"clean_images": clean_images, "needs": needs, "code": code, "torch": torch.__version__}
+    what |= {
+        "subject": subject.model_dump(
+            mode="json", exclude={"name", "model", "clean", "test", "true_labels", "triggered"}
+        )
+    }
+    what |= {"triggers": list(subject.triggered), "numpy": np.__version__}
+    return hash_json(what)
+
+
+def run_cell(cell: Cell, out: Path) -> None:
+    """Run one cell and put its folder in place; an error of ours is a record too.
+
+    Raises:
+        Exception: what the method raised that is no error of ours; `run_tasks` records it.
+    """
+    started = time.perf_counter()
+    with replacing_folder(out / "cells" / cell.key) as temporary:
+        outcome: dict[str, Any] = {"result": None, "error": None}
+        try:
+            _require_needed(cell)
+            outcome["result"] = measure_cell(cell, temporary)
+        except GoodnetError as error:
+            outcome["error"] = Failure(kind=type(error).__name__, message=str(error)).model_dump()
+        record = _describe(cell) | outcome
+        timed = {"seconds": round(time.perf_counter() - started, 2), "record": record}
+        write_text(temporary / _CELL, json.dumps(timed, indent=1) + "\n")
+
+
+def _require_needed(cell: Cell) -> None:
+    if cell.needs is None:
+        return
+    path = cell.needs / _CELL
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["record"]["error"] is not None:
+        used = cell.method.suspected_by if cell.family == "repairers" else cell.method.repaired_by
+        raise MethodFailed(f"it needs what '{used}' makes of this network, and that failed")
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    return {
+        "family": cell.family,
+        "label": cell.method.name,
+        "method": cell.method.method,
+        "options": cell.method.options,
+        "seed": cell.seed,
+        "network": cell.subject.name,
+        "attack": cell.subject.attack,
+        "backdoored": cell.subject.has_backdoor,
+        "depends": cell.key,
+    }
+
+
+def _note(outcome: Outcome, failures: dict[str, Failure]) -> None:
+    if outcome.error is not None:
+        failures[outcome.key] = outcome.error
+
+
+def read_cell(out: Path, cell: Cell) -> dict[str, Any] | None:
+    """Return a cell's file, None where it is missing, damaged, or says that the cell failed."""
+    try:
+        content = json.loads((out / "cells" / cell.key / _CELL).read_text(encoding="utf-8"))
+        return content if content["record"]["error"] is None else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _collect(spec: BenchSpec, cells: Sequence[Cell], out: Path, failures: dict[str, Failure]) -> Bench:
+    """Write all cells in one file, and the seconds in another; return both."""
+    records: list[dict[str, Any]] = []
+    seconds: list[float | None] = []
+    for cell in cells:
+        path = out / "cells" / cell.key / _CELL
+        if cell.key in failures or not path.exists():
+            error = failures.get(cell.key) or Failure(kind="WorkerLost", message="the cell left no record")
+            records.append(_describe(cell) | {"result": None, "error": error.model_dump()})
+            seconds.append(None)
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        # A cell that is shared by two benches may have been run under another name.
+        records.append(content["record"] | _describe(cell))
+        seconds.append(float(content["seconds"]))
+    whole = {"schema_version": SCHEMA_VERSION, "name": spec.name, "cells": records}
+    write_text(out / "cells.json", json.dumps(whole, indent=1) + "\n")
+    return Bench(spec.name, tuple(records), tuple(seconds))

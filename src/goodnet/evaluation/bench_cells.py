@@ -1,0 +1,191 @@
+"""One cell of a bench: one method on one network. What it measures, as a record ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from goodnet.algorithms.input_range import choose_input_range
+from goodnet.algorithms.predictions import require_fit
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import MethodFailed, WrongShape
+from goodnet.core.method import FittedGuard, Guard, Repairer, Scanner
+from goodnet.core.results import Metrics, Rate
+from goodnet.evaluation.bench_spec import MethodSpec, Subject
+from goodnet.evaluation.comparison import evaluate_network
+from goodnet.evaluation.ranking import area_with_interval, detected_at
+from goodnet.formats.data import read_data
+from goodnet.formats.networks import read_network
+from goodnet.formats.triggers import read_backdoors, write_backdoors
+
+CellFamily = Literal["scanners", "repairers", "guards"]
+SUSPECTED = "suspected.npz"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one network with one seed.
+
+    `needs` is the folder of the cell whose outcome this one uses (a scan's suspects, a repair's network); `key`, the
+    hash of all that the cell depends on, names its folder.
+    """
+
+    family: CellFamily
+    method: MethodSpec
+    subject: Subject
+    seed: int
+    clean_images: int | None
+    key: str
+    needs: Path | None = None
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A cell's network and images, opened; `triggered` holds the test images with each trigger."""
+
+    classifier: Classifier
+    clean: Dataset
+    test: Dataset
+    triggered: list[Dataset]
+
+
+def measure_cell(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run the cell's method and return what it is worth; files for later cells go into `folder`.
+
+    Raises:
+        GoodnetError: the method did not succeed, or the files do not fit one another.
+    """
+    exhibit = open_subject(cell)
+    if cell.family == "scanners":
+        return _measure_scan(cell, exhibit, folder)
+    return _measure_repair(cell, exhibit, folder) if cell.family == "repairers" else _measure_guard(cell, exhibit)
+
+
+def open_subject(cell: Cell) -> Exhibit:
+    """Open a cell's network and images; the defender's images are drawn by the cell's seed where there are too many.
+
+    Raises:
+        InputError: a file cannot be read, or they do not fit one another.
+    """
+    subject = cell.subject
+    clean, test = read_data(subject.clean), read_data(subject.test)
+    classifier = read_network(subject.model, subject.architecture, clean.image_shape)
+    require_fit(classifier, clean)
+    classifier = choose_input_range(classifier, clean, subject.input_range).classifier
+    if cell.clean_images is not None:
+        clean = clean.sample(cell.clean_images, seed=cell.seed)
+    triggered = [_read_triggered(subject, name, path) for name, path in subject.triggered.items()]
+    return Exhibit(classifier, clean, test, triggered)
+
+
+def _read_triggered(subject: Subject, name: str, path: str) -> Dataset:
+    dataset = replace(read_data(path), name=name)
+    if subject.true_labels is None:
+        return dataset
+    truth = read_data(subject.true_labels).targets
+    if len(truth) != len(dataset):
+        raise WrongShape(f"{path}: expected one true label for each of {len(dataset)} images, got {len(truth)}")
+    return replace(dataset, true_labels=truth)
+
+
+def _measure_scan(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
+    scanner = cast(Scanner, cell.method.make("scanners"))
+    detection = scanner.scan(exhibit.classifier, exhibit.clean, seed=cell.seed)
+    write_backdoors(folder / SUSPECTED, detection.suspected)
+    scored = [score for score in detection.scores if np.isfinite(score)]
+    targets = sorted({backdoor.target for backdoor in detection.suspected})
+    return {
+        "verdict": detection.verdict,
+        "score": max(scored) if scored else None,
+        "threshold": detection.threshold,
+        "suspected_targets": targets,
+        "true_targets": list(cell.subject.targets),
+        "unscanned": len(detection.unscanned),
+        "reason": detection.reason,
+    }
+
+
+def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
+    repairer = cast(Repairer, cell.method.make("repairers"))
+    suspected = () if cell.needs is None else read_backdoors(cell.needs / SUSPECTED)
+    repair = repairer.repair(exhibit.classifier, exhibit.clean, suspected=suspected, seed=cell.seed)
+    repair.classifier.save(folder / f"repaired{exhibit.classifier.suffix}")
+    before = evaluate_network(exhibit.classifier, exhibit.test, exhibit.triggered).metrics
+    after = evaluate_network(repair.classifier, exhibit.test, exhibit.triggered).metrics
+    return {
+        "network": repair.recommended.name,
+        "before": before.model_dump(include=_MEASURED),
+        "after": after.model_dump(include=_MEASURED),
+        "defence_effectiveness": rate_defence(before, after),
+    }
+
+
+_MEASURED = {"clean_accuracy", "attack_success_rate", "robust_accuracy"}
+
+
+def rate_defence(before: Metrics, after: Metrics) -> float | None:
+    """Return the defence effectiveness rating in [0, 1], the mean over the triggers; None where there are none.
+
+    (max(0, drop of ASR) - max(0, drop of clean accuracy) + 1) / 2, from M. Zhu et al., "Enhancing fine-tuning based
+    backdoor defense with sharpness-aware minimization", ICCV 2023.
+    """
+    if before.clean_accuracy is None or after.clean_accuracy is None or not before.attack_success_rate:
+        return None
+    lost = max(0.0, before.clean_accuracy.value - after.clean_accuracy.value)
+    gained = [
+        max(0.0, rate.value - after.attack_success_rate[name].value)
+        for name, rate in before.attack_success_rate.items()
+    ]
+    return float(np.mean([(gain - lost + 1) / 2 for gain in gained]))
+
+
+def _measure_guard(cell: Cell, exhibit: Exhibit) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if cell.needs is not None:
+        more["repaired"] = str(cell.needs / f"repaired{exhibit.classifier.suffix}")
+        more |= {} if cell.subject.architecture is None else {"architecture": cell.subject.architecture}
+    guard = cast(Guard, cell.method.make("guards", **more))
+    fitted = guard.fit(exhibit.classifier, exhibit.clean, seed=cell.seed)
+    clean = score_images(fitted, exhibit.test)
+    refused = Rate.of(int((clean > fitted.threshold).sum()), len(clean))
+    return {
+        "refused_clean": refused.model_dump(),
+        "triggers": {
+            item.name: _measure_trigger(score_images(fitted, item), clean, fitted.threshold)
+            for item in exhibit.triggered
+        },
+    }
+
+
+def _measure_trigger(
+    scores: npt.NDArray[np.float64], clean: npt.NDArray[np.float64], threshold: float
+) -> dict[str, Any]:
+    area = area_with_interval(cast(Sequence[float], scores), cast(Sequence[float], clean))
+    return {
+        "auroc": None if area is None else area.model_dump(),
+        "detected_at_1_percent": detected_at(scores, clean, 0.01).model_dump(),
+        "detected_at_5_percent": detected_at(scores, clean, 0.05).model_dump(),
+        "refused": Rate.of(int((scores > threshold).sum()), len(scores)).model_dump(),
+    }
+
+
+def score_images(guard: FittedGuard, dataset: Dataset) -> npt.NDArray[np.float64]:
+    """Return a guard's score of every image, (N,).
+
+    Raises:
+        MethodFailed: a score is not a number.
+    """
+    with torch.no_grad():
+        scores = torch.cat([guard.scores(batch.images).detach().cpu() for batch in dataset.batches()])
+    if torch.isnan(scores).any():
+        raise MethodFailed(
+            f"the guard gave no score for {int(torch.isnan(scores).sum())} of {len(scores)} images of {dataset.name}"
+        )
+    return scores.to(torch.float64).numpy()

@@ -1,0 +1,168 @@
+"""The spec of a bench: which networks, which scanners, repairers and guards; checked before any work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from goodnet import catalog
+from goodnet.algorithms.input_range import RangeOption
+from goodnet.catalog import Family
+from goodnet.core.errors import InvalidOption
+from goodnet.core.method import Method
+from goodnet.evaluation.toml_specs import Strict
+from goodnet.evaluation.zoo import read_manifest
+from goodnet.formats.files import require_file
+
+#: Stands for the file that a repair will have written, while options are checked.
+_LATER = "written by the repair"
+
+
+class MethodSpec(Strict):
+    """A method with options, under a label of its own.
+
+    A repairer may be told the backdoors that a scanner suspects (`suspected_by`), a guard may need the network that a
+    repairer made (`repaired_by`); both name a label of this spec.
+    """
+
+    method: str
+    label: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    suspected_by: str | None = None
+    repaired_by: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The label in tables: the method's name where none is given."""
+        return self.label or self.method.replace("-", "_")
+
+    def make(self, family: Family, **more: Any) -> Method:
+        """Return the method with its options.
+
+        Raises:
+            InputError: there is no such method, or an option is misspelt or out of bounds.
+        """
+        return catalog.find(family, self.method).from_options(**(self.options | more))
+
+
+class Subject(Strict):
+    """A network to be judged, and what to judge it by; paths.
+
+    `clean` is what the defender gets; `test` and `triggered` (by trigger) are what only the bench sees. `attack` groups
+    tables; the twin of an attacked network has the same. `targets` are the true target classes.
+    """
+
+    name: str
+    model: str
+    clean: str
+    test: str
+    triggered: dict[str, str] = Field(default_factory=dict)
+    true_labels: str | None = None
+    architecture: str | None = None
+    input_range: RangeOption = "auto"
+    attack: str = "listed"
+    backdoored: bool | None = None
+    targets: tuple[int, ...] = ()
+
+    @property
+    def has_backdoor(self) -> bool:
+        """The truth: as stated, else whether there are triggered images."""
+        return bool(self.triggered) if self.backdoored is None else self.backdoored
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is judged by."""
+        more = [] if self.true_labels is None else [self.true_labels]
+        return tuple(Path(item) for item in (self.model, self.clean, self.test, *self.triggered.values(), *more))
+
+
+class BenchSpec(Strict):
+    """What a bench compares."""
+
+    name: str = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    clean_images: int | None = Field(None, ge=1, description="at most so many clean images for the defender")
+    scanners: tuple[MethodSpec, ...] = ()
+    repairers: tuple[MethodSpec, ...] = ()
+    guards: tuple[MethodSpec, ...] = ()
+    models: tuple[Subject, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.scanners or self.repairers or self.guards):
+            raise ValueError("a bench needs at least one of scanners, repairers and guards")
+        for entries in (self.scanners, self.repairers, self.guards):
+            names = [item.name for item in entries]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two methods have one label: {', '.join(names)}; give each a label of its own")
+        for item in self.repairers:
+            _check_reference(item.name, "suspected_by", item.suspected_by, self.scanners)
+        for item in self.guards:
+            _check_reference(item.name, "repaired_by", item.repaired_by, self.repairers)
+        return self
+
+    def check_methods(self) -> None:
+        """Make every method once.
+
+        Raises:
+            InputError: a method or an option of it does not exist or is out of bounds.
+        """
+        for item in self.scanners:
+            item.make("scanners")
+        for item in self.repairers:
+            item.make("repairers")
+        for item in self.guards:
+            item.make("guards", **({"repaired": _LATER} if item.repaired_by else {}))
+
+
+def _check_reference(name: str, key: str, label: str | None, known: tuple[MethodSpec, ...]) -> None:
+    names = [item.name for item in known]
+    if label is not None and label not in names:
+        raise ValueError(f"{name}: {key} names '{label}'; expected one of {', '.join(names) or 'none, there are none'}")
+
+
+def list_subjects(spec: BenchSpec, zoo: str | Path | None) -> tuple[Subject, ...]:
+    """Return the networks of the zoo, pair by pair, then those that the spec lists.
+
+    Raises:
+        InputError: there are none, two have one name, or a file is missing.
+    """
+    subjects = (*(_read_zoo(Path(zoo)) if zoo is not None else ()), *spec.models)
+    if not subjects:
+        raise InvalidOption("a bench needs networks: give --zoo, or [[models]] in the spec")
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        raise InvalidOption("two networks of the bench have one name; give each a name of its own")
+    for subject in subjects:
+        for path in subject.files:
+            require_file(path)
+    return subjects
+
+
+def _read_zoo(zoo: Path) -> list[Subject]:
+    """Return the networks of a zoo that were built; broken ones are in its manifest."""
+    manifest = read_manifest(zoo)
+    return [
+        _zoo_subject(zoo, pair, twin)
+        for pair in manifest["pairs"]
+        for twin in ("poisoned", "clean")
+        if "error" not in pair[twin] and "error" not in manifest["data"][pair["data"]]
+    ]
+
+
+def _zoo_subject(zoo: Path, pair: dict[str, Any], twin: str) -> Subject:
+    truth, folder, data = pair[twin], zoo / "pairs" / pair["name"] / twin, zoo / "data" / pair["data"]
+    return Subject(
+        name=f"{pair['name']}/{twin}",
+        model=str(folder / truth["model"]["file"]),
+        clean=str(data / "clean_validation_data.h5"),
+        test=str(data / "clean_test_data.h5"),
+        triggered={name: str(folder / item["file"]) for name, item in truth["triggered"].items()},
+        architecture=truth["model"]["architecture"],
+        input_range=truth["model"]["input_range"],
+        attack=pair["attack"],
+        backdoored=twin == "poisoned",
+        targets=tuple(sorted({item["target"] for item in truth["backdoors"]})),
+    )

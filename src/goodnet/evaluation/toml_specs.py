@@ -1,0 +1,53 @@
+"""Specs in TOML -> checked records: what is misspelt or out of bounds is one clear line, before any work starts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from goodnet.core.errors import InputError, InvalidOption
+from goodnet.formats.files import require_file
+
+#: The specs that goodnet ships, by name.
+FOLDER = Path(__file__).parent / "specs"
+
+
+class Strict(BaseModel):
+    """A part of a spec: it cannot be changed, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+AnySpec = TypeVar("AnySpec", bound=Strict)
+
+
+def read_spec(spec: str | Path, kind: type[AnySpec]) -> AnySpec:
+    """Read a spec: a file, or the name of one that goodnet ships.
+
+    Raises:
+        InvalidOption: it is no TOML, a key is misspelt or missing, or a value is out of bounds.
+        UnreadableData: there is no such file.
+    """
+    shipped = FOLDER / f"{spec}.toml"
+    path = shipped if not Path(spec).exists() and shipped.exists() else require_file(spec)
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidOption(f"{path}: expected TOML, {error}") from error
+    except ValidationError as error:
+        raise InvalidOption(f"{path}: {describe_invalid(error)}") from error
+    except InputError as error:
+        raise InvalidOption(f"{path}: {error}") from error
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """Return the first thing that is wrong, in one line: where, what was expected, what came."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the spec"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}'; is it misspelt?"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"'{where}': {message}" + ("" if first["type"] == "missing" else f", got {first['input']!r}")

@@ -1,0 +1,246 @@
+"""Where work runs: this process, the machine's cores, or a Ray cluster; the same tasks, the same results.
+
+A task is a function at the top of a module and its arguments, all of which can be pickled. Each task runs with the same number
+of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises is a recorded
+error and the others go on; a task whose worker is lost (killed, out of memory) is tried again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any
+
+import torch
+
+from goodnet.core.errors import InvalidOption
+from goodnet.core.results import Failure
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done: `function(*arguments)`; `key` names it in the outcome."""
+
+    key: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: the function's value, or the error that ended it."""
+
+    key: str
+    value: Any = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where tasks run.
+
+    `workers` processes on this machine (1: this process); `cluster` is "auto" or the address of a Ray cluster, which then
+    does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost.
+    """
+
+    workers: int = 1
+    cluster: str | None = None
+    threads: int = 1
+    losses: int = 3
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.threads < 1 or self.losses < 0:
+            raise InvalidOption(
+                f"expected at least 1 worker and 1 thread, got {self.workers} and {self.threads}; leave --workers out "
+                "to use all cores"
+            )
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+    """Run tasks and yield their outcomes as they come, in any order, one for each task.
+
+    Raises:
+        InvalidOption: there is no Ray, or no cluster at the address.
+    """
+    if not tasks:
+        return iter(())
+    if where.cluster is not None:
+        return _run_on_ray(tasks, where)
+    if where.workers == 1:
+        return (_attempt(task, where.threads) for task in tasks)
+    return _run_in_processes(tasks, where)
+
+
+def _attempt(task: Task, threads: int) -> Outcome:
+    """Run one task; what it raises becomes a record, so that it can cross to another process."""
+    with _torch_threads(threads):
+        try:
+            return Outcome(task.key, task.function(*task.arguments))
+        except Exception as error:
+            return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)))
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _lost(task: Task, times: int) -> Outcome:
+    message = f"the worker was lost {times} times while it ran this; was it killed, or out of memory?"
+    return Outcome(task.key, error=Failure(kind="WorkerLost", message=message))
+
+
+@dataclass
+class _Pending:
+    """A task that has no outcome yet, and how often the worker that ran it was lost."""
+
+    task: Task
+    losses: int = 0
+
+
+def _run_in_processes(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+    """Run tasks in a pool of processes; after a loss, make a new pool and run what was under way one at a time.
+
+    Only then is it known which task takes its worker down with it.
+    """
+    waiting = deque(_Pending(task) for task in tasks)
+    while waiting:
+        pool = _make_pool(min(where.workers, len(waiting)))
+        running: dict[Future[Outcome], _Pending] = {}
+        try:
+            yield from _drain(pool, waiting, running, where)
+        except BrokenProcessPool:
+            pass
+        finally:
+            pool.shutdown(wait=not running, cancel_futures=True)
+        for item in running.values():
+            item.losses += 1
+            if item.losses > where.losses:
+                yield _lost(item.task, item.losses)
+            else:
+                waiting.appendleft(item)
+
+
+def _make_pool(workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it is gone; a killed parent cannot tell it to."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int = parent.sentinel) -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _drain(
+    pool: ProcessPoolExecutor, waiting: deque[_Pending], running: dict[Future[Outcome], _Pending], where: Execution
+) -> Iterator[Outcome]:
+    """Yield outcomes until nothing waits or runs.
+
+    Raises:
+        BrokenProcessPool: a worker was lost; what was under way is in `running`.
+    """
+    while waiting or running:
+        while waiting and _may_start(waiting[0], running, where.workers):
+            future = pool.submit(_attempt, waiting[0].task, where.threads)
+            running[future] = waiting.popleft()
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            outcome = _outcome(future, running[future].task)
+            del running[future]
+            yield outcome
+
+
+def _may_start(item: _Pending, running: dict[Future[Outcome], _Pending], workers: int) -> bool:
+    """Whether a task may start beside those that run: one that was lost runs alone."""
+    alone = item.losses > 0 or any(other.losses for other in running.values())
+    return not running if alone else len(running) < workers
+
+
+def _outcome(future: Future[Outcome], task: Task) -> Outcome:
+    """Return what a worker returned; arguments or values that cannot be pickled are an error of the task."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)))
+
+
+def _run_on_ray(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+    """Run tasks on a Ray cluster; Ray tries again where a worker or its node is lost.
+
+    The cluster's machines need goodnet and see the same paths (a shared folder). A connection that was there before
+    stays, one that is made here ends here.
+    """
+    ray = _import_ray()
+    connected_here = not ray.is_initialized()
+    if connected_here:
+        _connect(ray, str(where.cluster))
+    try:
+        remote = ray.remote(num_cpus=where.threads, max_retries=where.losses)(_attempt)
+        running = {remote.remote(task, where.threads): task for task in tasks}
+        while running:
+            for reference in ray.wait(list(running))[0]:
+                yield _ray_outcome(ray, reference, running.pop(reference), where.losses)
+    finally:
+        if connected_here:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InvalidOption("--cluster needs Ray, which is not installed: pip install 'goodnet[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise InvalidOption(
+            f"no Ray cluster at '{address}': {_one_line(error)[:200]}; start one with: ray start --head"
+        ) from error
+
+
+def _ray_outcome(ray: Any, reference: Any, task: Task, losses: int) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(reference)
+        return outcome
+    except ray.exceptions.WorkerCrashedError:
+        return _lost(task, losses + 1)
+    except ray.exceptions.RayError as error:
+        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)[:500]))

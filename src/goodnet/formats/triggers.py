@@ -1,0 +1,87 @@
+"""Triggers -> files: arrays in `.npz`, and a picture to look at; patches come back from their arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor, Patch, Trigger
+from goodnet.core.errors import UnreadableData
+from goodnet.formats.files import replacing, require_file
+
+
+def write_trigger(trigger: Trigger, stem: Path) -> tuple[Path, ...]:
+    """Write a trigger's tensors to `stem`.npz and its picture to `stem`.png; return what was written.
+
+    A patch's picture has the mask as its opacity; a pattern that is added is shown on mid grey. A trigger without
+    tensors (lipstick follows the face) leaves no file.
+    """
+    arrays = trigger_arrays(trigger)
+    if not arrays:
+        return ()
+    with replacing(stem.with_name(stem.name + ".npz")) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    written = (stem.with_name(stem.name + ".npz"),)
+    picture = _picture(arrays)
+    if picture is None:
+        return written
+    path = stem.with_name(stem.name + ".png")
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary)
+    return (*written, path)
+
+
+def trigger_arrays(trigger: Trigger) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the tensors that a trigger is made of, by their names."""
+    if not dataclasses.is_dataclass(trigger):
+        return {}
+    values = {field.name: getattr(trigger, field.name) for field in dataclasses.fields(trigger)}
+    return {name: value.detach().cpu().numpy() for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _picture(arrays: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8] | None:
+    pattern = arrays.get("pattern")
+    if pattern is None or pattern.ndim != 3 or pattern.shape[0] not in (1, 3):
+        return None
+    colours = np.repeat(pattern, 3, axis=0) if pattern.shape[0] == 1 else pattern
+    mask = arrays.get("mask")
+    layers = [colours, mask] if mask is not None else [0.5 + 0.5 * colours]
+    pixels = np.clip(np.concatenate(layers), 0, 1).transpose(1, 2, 0)
+    return np.asarray(np.rint(pixels * 255), np.uint8)
+
+
+def write_backdoors(path: Path, backdoors: tuple[Backdoor, ...]) -> Path:
+    """Write the suspected backdoors whose triggers are patches; `read_backdoors` reads them."""
+    patches = [(item, item.trigger) for item in backdoors if isinstance(item.trigger, Patch)]
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    for index, (_, patch) in enumerate(patches):
+        arrays |= {f"{name}_{index}": value for name, value in trigger_arrays(patch).items()}
+    targets = np.array([item.target for item, _ in patches], np.int64)
+    with replacing(path) as temporary:
+        np.savez(temporary, targets=targets, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def read_backdoors(path: Path) -> tuple[Backdoor, ...]:
+    """Read what `write_backdoors` wrote.
+
+    Raises:
+        UnreadableData: the file is missing or damaged.
+    """
+    try:
+        with np.load(require_file(path), allow_pickle=False) as arrays:
+            return tuple(
+                Backdoor(
+                    Patch(torch.from_numpy(arrays[f"mask_{index}"]), torch.from_numpy(arrays[f"pattern_{index}"])),
+                    int(target),
+                )
+                for index, target in enumerate(arrays["targets"])
+            )
+    except (ValueError, KeyError, OSError) as error:
+        raise UnreadableData(f"{path}: expected suspected backdoors, but the file is damaged") from error
