@@ -65,9 +65,10 @@ def backdoor_detector(
     missing = [x for x in thresholds if x / 100 not in found]
     if missing:
         raise MethodFailed(f"validation accuracy never falls by {missing[0]:g} points, even with all channels pruned")
+    levels = _measure(loaded.classifier, repair, Dtest, Btest)
     for x in thresholds:
         found[x / 100].save(prime_path(B_path, x))
-    _write_performance(Path(B_path).parent, _measure(loaded.classifier, repair, Dtest, Btest), repair)
+    _write_performance(Path(B_path).parent, levels, repair)
     return [GoodNet(loaded.classifier, found[x / 100]) for x in thresholds]
 
 

@@ -224,3 +224,16 @@ def _tiny_trained():
         seed=0,
     )
     return classifier
+
+
+@pytest.fixture(scope="session")
+def micro_zoo(tmp_path_factory):
+    """The folder of a zoo of two pairs of twins on digits."""
+    from goodnet import api
+    from tests.micro_zoo import ZOO
+
+    folder = tmp_path_factory.mktemp("zoo")
+    spec = folder / "micro.toml"
+    spec.write_text(ZOO)
+    api.build_zoo(spec, out=folder / "zoo", workers=1)
+    return folder / "zoo"

@@ -123,7 +123,9 @@ def test_open_path_of_what_cannot_be_opened(badnet, tmp_path):
 
 def test_repair_writes_what_it_returns(badnet, tmp_path):
     out = tmp_path / "run"
-    repair = api.repair(str(badnet.model), str(badnet.validation), out=str(out), order="random", thresholds=(0.1,), seed=4)
+    repair = api.repair(
+        str(badnet.model), str(badnet.validation), out=str(out), order="random", thresholds=(0.1,), seed=4
+    )
     record = json.loads((out / "run.json").read_text())
     assert record["verb"] == "repair"
     assert record["options"] == {"layer": None, "order": "random", "thresholds": [0.1]}
@@ -157,7 +159,7 @@ def test_a_repair_that_failed_says_so_in_its_record(tiny_classifier, tiny_data, 
 
 def test_bad_input_is_noticed_before_anything_is_written(badnet, tmp_path):
     out = tmp_path / "run"
-    with pytest.raises(UnknownMethod, match="unknown method 'prayer' among the repairers; known: .*pruning"):
+    with pytest.raises(UnknownMethod, match=r"unknown method 'prayer' among the repairers; known: .*pruning"):
         api.repair(badnet.model, badnet.validation, method="prayer", out=out)
     with pytest.raises(InvalidOption, match="thresholds"):
         api.repair(badnet.model, badnet.validation, thresholds=(2,), out=out)
@@ -233,9 +235,7 @@ def expected_rows(files, badnet, truth):
 
 def check_rows(rows, files, badnet, truth):
     rates, refused = expected_rows(files, badnet, truth)
-    found = [
-        (row.metrics.clean_accuracy.value, row.metrics.attack_success_rate["corner.h5"].value) for row in rows
-    ]
+    found = [(row.metrics.clean_accuracy.value, row.metrics.attack_success_rate["corner.h5"].value) for row in rows]
     assert found == rates
     assert rows[2].metrics.refused_clean.value == refused[0]
     assert rows[2].metrics.refused_poisoned["corner.h5"].value == refused[1]
@@ -311,7 +311,9 @@ def test_two_repaired_networks_of_the_same_name_are_told_apart(badnet, files_of_
 def test_several_poisoned_sets(badnet, truth):
     pixels = read_data(badnet.test).source.read(np.arange(80))
     whole = Dataset.from_arrays(stamp_corner(stamp_corner(pixels)), np.full(80, 2), name="two.h5")
-    metrics = api.evaluate(badnet.model, None, [badnet.poisoned, whole, badnet.poisoned], input_range="0..1").subject.metrics
+    metrics = api.evaluate(
+        badnet.model, None, [badnet.poisoned, whole, badnet.poisoned], input_range="0..1"
+    ).subject.metrics
     assert metrics.clean_accuracy is None
     classes = plain_classes(badnet.model, badnet.poisoned)
     assert {name: rate.value for name, rate in metrics.attack_success_rate.items()} == {
@@ -338,8 +340,8 @@ def test_evaluate_what_cannot_be_evaluated(badnet, truth):
         api.evaluate(badnet.model, poisoned=[badnet.poisoned])
     with pytest.raises(InvalidOption, match="got neither"):
         api.evaluate(badnet.model, input_range="0..1")
+    labels = read_data(badnet.test).subset(range(4))
     with pytest.raises(WrongShape, match="expected one true label per image, got 4"):
-        labels = read_data(badnet.test).subset(range(4))
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], true_labels=labels)
     with pytest.raises(InvalidOption, match="got target -1"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], target=-1)

@@ -256,7 +256,9 @@ def test_sgd_on_one_batch_gives_the_very_weights_of_torch_s_own(data, monkeypatc
     assert equal(weights(classifier), weights(twin))
 
 
-@pytest.mark.parametrize(("count", "size", "sizes"), [(65, 32, [32, 33]), (64, 32, [32, 32]), (1, 32, [1]), (3, 1, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"), [(65, 32, [32, 33]), (64, 32, [32, 32]), (1, 32, [1]), (3, 1, [1, 1, 1])]
+)
 def test_every_image_once_an_epoch_and_no_last_batch_of_one(count, size, sizes):
     batches = module._shuffled(count, size)
     assert [len(batch) for batch in batches] == sizes
@@ -317,7 +319,9 @@ def test_training_without_augmentation_sees_the_images_as_they_are(data):
 
     part = data.subset(range(30, 60))
     train(fresh(), part, Training(epochs=1, batch_size=7), seed=0, loss=watched)
-    given = {pixels.tobytes(): int(label) for pixels, label in zip(data.source.pixels[30:60], part.targets, strict=True)}
+    given = {
+        pixels.tobytes(): int(label) for pixels, label in zip(data.source.pixels[30:60], part.targets, strict=True)
+    }
     assert {pixels.numpy().tobytes(): label for pixels, label in seen} == given
 
 
@@ -348,7 +352,9 @@ def test_data_that_do_not_fit(data):
         train(fresh(), Dataset.from_arrays(data.source.pixels[:2]), Training(), seed=0)
 
 
-@pytest.mark.parametrize("options", [{"epochs": 0}, {"learning_rate": 0}, {"momentum": 1}, {"optimizer": "lion"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "options", [{"epochs": 0}, {"learning_rate": 0}, {"momentum": 1}, {"optimizer": "lion"}, {"x": 1}]
+)
 def test_options_outside_their_bounds(options):
     with pytest.raises(ValueError):
         Training(**options)

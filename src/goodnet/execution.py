@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,9 @@ import torch
 
 from goodnet.core.errors import InvalidOption
 from goodnet.core.results import Failure
+
+#: How long the head of a cluster may take to answer.
+_SECONDS_TO_ANSWER = 10.0
 
 
 @dataclass(frozen=True)
@@ -228,11 +232,25 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
+    _require_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise InvalidOption(
             f"no Ray cluster at '{address}': {_one_line(error)[:200]}; start one with: ray start --head"
+        ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Check that something answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise InvalidOption(
+            f"no Ray cluster at '{address}': {_one_line(error)}; start one with: ray start --head"
         ) from error
 
 

@@ -68,7 +68,9 @@ def test_where_every_image_truly_shows_the_target():
 
 
 def test_all_metrics_of_a_network():
-    metrics = measure(np.array([1, 2]), {"t": ANSWERS, "u": ANSWERS}, make_set([1, 1]), {"t": POISONED, "u": make_set([1] * 5)})
+    metrics = measure(
+        np.array([1, 2]), {"t": ANSWERS, "u": ANSWERS}, make_set([1, 1]), {"t": POISONED, "u": make_set([1] * 5)}
+    )
     assert metrics.clean_accuracy.value == 0.5
     assert {name: rate.value for name, rate in metrics.attack_success_rate.items()} == {"t": 0.5, "u": 0.2}
     assert {name: rate.value for name, rate in metrics.robust_accuracy.items()} == {"t": 0.25}

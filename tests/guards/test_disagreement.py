@@ -106,7 +106,7 @@ def test_no_images_give_no_answers(pair):
 
 def test_two_networks_for_different_jobs(pair):
     other = from_module(tiny(classes=5), (3, 12, 12), name="other.pt")
-    with pytest.raises(WrongShape, match="other.pt takes .* knows 5; a GoodNet needs two networks for the same job"):
+    with pytest.raises(WrongShape, match=r"other\.pt takes .* knows 5; a GoodNet needs two networks for the same job"):
         GoodNet(pair[0], other)
 
 
@@ -241,7 +241,7 @@ def test_round_trip(suffix, tiny_classifier, images, tmp_path):
 
     for place in (folder, folder.parent):
         assert is_goodnet(place)
-        loaded = GoodNet.load(place)
+        loaded = GoodNet.load(place, architecture=original.architecture)
         assert loaded.original.input_range == loaded.repaired.input_range == "0..255"
         torch.testing.assert_close(loaded(images), guard(images), rtol=0, atol=1e-5)
     assert len(set(guard(images).argmax(1).tolist())) > 1
@@ -276,9 +276,7 @@ def test_weights_only_files_keep_their_architecture(csaw, tmp_path):
 def test_two_model_files(badnet, repaired_badnet):
     paths = badnet.model, repaired_badnet / "repaired_5_percent.h5"
     pixels = read_data(badnet.poisoned).source.read(np.arange(80)).transpose(0, 2, 3, 1)
-    predictions = [
-        keras.models.load_model(path, compile=False).predict(pixels / 255.0, verbose=0) for path in paths
-    ]
+    predictions = [keras.models.load_model(path, compile=False).predict(pixels / 255.0, verbose=0) for path in paths]
     expected = combine(*predictions)
     assert 4 in expected
     for given in (paths, tuple(map(str, paths))):
@@ -294,6 +292,7 @@ def test_saving_again_replaces_the_folder(pair, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["goodnet"]
 
 
+OURS = "tests.small_networks:tiny"
 DAMAGES = {
     "not JSON": "{",
     "not UTF-8": b"\xff\xfe{",
@@ -314,10 +313,26 @@ def test_a_damaged_card(damage, pair, tmp_path):
     if isinstance(damage, dict):
         damage = json.dumps(json.loads(card.read_text()) | damage)
     card.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
-    with pytest.raises(UnreadableModel, match="expected the card of a GoodNet|no such file") as caught:
-        GoodNet.load(tmp_path / "goodnet")
+    with pytest.raises(UnreadableModel, match=r"expected the card of a GoodNet|no such file") as caught:
+        GoodNet.load(tmp_path / "goodnet", architecture=OURS)
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "goodnet") in str(caught.value)
+
+
+def test_a_card_s_own_code_runs_only_where_the_user_names_it(pair, images, tmp_path, monkeypatch):
+    (tmp_path / "mark_left.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\ndef build():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = GoodNet(*pair).save(tmp_path / "goodnet")
+    card = folder / "goodnet.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"architecture": "mark_left:build"}))
+    with pytest.raises(
+        UnreadableModel, match=r"refused, it names code outside goodnet .* --architecture mark_left:build"
+    ):
+        GoodNet.load(folder)
+    assert not (tmp_path / "mark").exists()
+    loaded = GoodNet.load(folder, architecture="tests.small_networks:tiny")
+    torch.testing.assert_close(loaded(images), GoodNet(*pair)(images))
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_card_cannot_name_a_file_outside_its_folder(pair, tmp_path):
@@ -326,7 +341,7 @@ def test_a_card_cannot_name_a_file_outside_its_folder(pair, tmp_path):
     card = folder / "goodnet.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"original": "../original.pt"}))
     with pytest.raises(UnreadableModel, match="no such file"):
-        GoodNet.load(folder)
+        GoodNet.load(folder, architecture="tests.small_networks:tiny")
 
 
 def test_where_there_is_no_goodnet(tmp_path):

@@ -16,8 +16,8 @@ from goodnet.evaluation.pruning_curve import measure_pruning
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.guards.disagreement import GoodNet
-from goodnet.report.runs import Recorder, pruning_columns, pruning_curve, read_repair, write_evaluation, write_repair
 from goodnet.repairers.pruning import Pruning
+from goodnet.report.runs import Recorder, pruning_columns, pruning_curve, read_repair, write_evaluation, write_repair
 
 
 def read_csv(path):
@@ -100,9 +100,9 @@ def test_a_repair_on_disk(run, badnet, tmp_path):
     for network, name in zip(repair.networks, ("repaired_5_percent.h5", "repaired_50_percent.h5"), strict=True):
         plain = keras.models.load_model(out / name, compile=False).predict(pixels, verbose=0)
         np.testing.assert_allclose(plain, network.classifier(images).softmax(1).detach().numpy(), atol=1e-5)
-    assert np.array_equal(
-        GoodNet.load(out)(pixels), GoodNet(classifier, repair.classifier)(pixels)
-    ), "the GoodNet is that of the recommended network"
+    assert np.array_equal(GoodNet.load(out)(pixels), GoodNet(classifier, repair.classifier)(pixels)), (
+        "the GoodNet is that of the recommended network"
+    )
 
 
 def test_a_single_network_is_called_repaired(badnet, tmp_path):
@@ -171,7 +171,10 @@ def test_the_columns_of_a_sweep(run, badnet):
     curve = pruning_curve(repair.trace, levels)
     assert curve.channels == 12
     assert curve.accuracy == columns["Accuracy"]
-    assert curve.thresholds == {0.05: len(repair.networks[0].changes["channels_pruned"]), 0.5: len(repair.networks[1].changes["channels_pruned"])}
+    assert curve.thresholds == {
+        0.05: len(repair.networks[0].changes["channels_pruned"]),
+        0.5: len(repair.networks[1].changes["channels_pruned"]),
+    }
 
 
 def test_an_evaluation_on_disk(repaired_badnet, badnet, tmp_path):

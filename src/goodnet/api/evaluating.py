@@ -104,7 +104,7 @@ def _open(
     input_range: RangeOption,
 ) -> _Opened:
     if isinstance(model, str | Path) and Path(model).is_dir():
-        model = GoodNet.load(model)
+        model = GoodNet.load(model, architecture=architecture)
     if isinstance(model, GoodNet):
         if input_range == "auto":
             return _Opened(model.original, "as saved with the GoodNet", [("repaired", model, None)])

@@ -56,7 +56,7 @@ def open_path(
     """
     path = Path(path)
     if path.is_dir() and is_goodnet(path):
-        return GoodNet.load(path).original
+        return GoodNet.load(path, architecture=architecture).original
     if _holds_network(path):
         return read_network(path, architecture, image_shape)
     return read_data(path)

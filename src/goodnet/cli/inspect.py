@@ -34,7 +34,9 @@ def command(path: Path, out: Path | None, architecture: str | None, image_shape:
     if isinstance(found, Classifier):
         console.print(layer_table(found))
         console.print(
-            f"[b]{escape(str(path))}[/b]: {found.classes} classes, images {_size(found.image_shape)}, {found.parameters:,} parameters"
+            f"[b]{escape(str(path))}[/b]: {found.classes} classes, images {_size(found.image_shape)}, "
+            f"{found.parameters:,} parameters",
+            soft_wrap=True,
         )
         if out:
             _print_written(draw_architecture(found, output_folder(out) / "architecture.png"))

@@ -15,13 +15,14 @@ from goodnet.guards.disagreement import GoodNet
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
 @click.argument("goodnet", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--architecture", help="Your own package.module:factory, where the GoodNet is of such networks.")
 @json_option
-def command(goodnet: Path, images: tuple[Path, ...], as_json: bool) -> None:
+def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, as_json: bool) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
     GOODNET is the folder that goodnet repair wrote. For several pictures each line is: class, tab, file.
     """
-    guard = GoodNet.load(goodnet)
+    guard = GoodNet.load(goodnet, architecture=architecture)
     classes = api.predict(guard, images)
     if as_json:
         answers = [

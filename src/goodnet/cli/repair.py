@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, take_given
+from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
 from goodnet.report.tables import repair_table
 
 
@@ -24,7 +25,7 @@ from goodnet.report.tables import repair_table
 @click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images with labels.")
 @click.option("--method", default="pruning", show_default=True, help="Repairer; each has options of its own.")
 @out_option("Folder for repaired networks, the GoodNet, tables, figures and run.json.", required=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of whatever the method draws at random.")
+@seed_option
 @model_options
 @json_option
 @click.pass_context
@@ -44,8 +45,9 @@ def command(
         return
     console = output()
     console.print(repair_table(repair, {network.name: str(file) for network, file in _files(out, repair)}))
-    console.print(f"GoodNet of the original and '{repair.recommended.name}': [b]{out / 'goodnet'}[/b]")
-    console.print(f"next: goodnet evaluate {out / 'goodnet'} --clean TEST --poisoned TRIGGERED", style="dim")
+    goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
+    console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
+    console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
 
 
 def _files(out: Path, repair: Any) -> list[tuple[Any, Path]]:

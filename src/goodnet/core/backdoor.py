@@ -48,9 +48,12 @@ class Patch:
 
 @dataclass(frozen=True)
 class Backdoor:
-    """A trigger that sends images to the class `target`; `sources` are the classes it works on (None: all)."""
+    """A trigger that sends images to the class `target`; `sources` are the classes it works on (None: all).
 
-    trigger: Trigger
+    `trigger` is None where a scanner suspects the class without having recovered what sends images there.
+    """
+
+    trigger: Trigger | None
     target: int
     sources: tuple[int, ...] | None = None
     name: str = ""

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -120,9 +121,7 @@ def trigger_test_sets(test: Dataset, backdoors: tuple[Backdoor, ...], most: int 
     return sets
 
 
-def _draw_attacked(
-    test: Dataset, group: tuple[Backdoor, ...], most: int
-) -> Tensor | np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _draw_attacked(test: Dataset, group: tuple[Backdoor, ...], most: int) -> npt.NDArray[np.int64]:
     """Return the positions of at most `most` images that the backdoors of a group work on, drawn at random, sorted."""
     attacked = np.zeros(len(test), np.bool_)
     for backdoor in group:

@@ -185,24 +185,34 @@ class GoodNet:
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> GoodNet:
+    def load(cls, folder: str | Path, *, architecture: str | None = None) -> GoodNet:
         """Read a GoodNet from the folder that `save` wrote, or from the run folder in which it lies.
 
+        Args:
+            folder: where it is.
+            architecture: the networks' own `package.module:factory`; a card that names one does not run it unasked.
+
         Raises:
-            UnreadableModel: there is no GoodNet there, or its card or its networks are damaged.
+            UnreadableModel: there is no GoodNet there, its card or its networks are damaged, or it needs the user's code.
         """
         folder = goodnet_folder(folder)
         try:
             card = json.loads(require_file(folder / _CARD, UnreadableModel).read_text(encoding="utf-8"))
             paths = [folder / Path(card[key]).name for key in ("original", "repaired")]
-            shape, architecture, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
-            if input_range not in get_args(InputRange) or not isinstance(architecture, str | None):
-                raise ValueError(input_range, architecture)
+            shape, known, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
+            if input_range not in get_args(InputRange) or not isinstance(known, str | None):
+                raise ValueError(input_range, known)
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableModel(
                 f"{folder / _CARD}: expected the card of a GoodNet, but it is damaged; make it again"
             ) from error
-        return cls(*(read_network(path, architecture, shape) for path in paths), input_range=input_range)
+        if known is not None and ":" in known and architecture is None:
+            raise UnreadableModel(
+                f"{folder / _CARD}: refused, it names code outside goodnet as its architecture; if it is yours, say so: "
+                f"--architecture {known}"
+            )
+        networks = (read_network(path, architecture or known, shape) for path in paths)
+        return cls(*networks, input_range=input_range)
 
 
 def is_goodnet(folder: str | Path) -> bool:

@@ -226,7 +226,7 @@ class PruningCurve:
             if len(rates) != len(self.accuracy):
                 raise ValueError(f"'{self.title}': {len(self.accuracy)} accuracies, but {len(rates)} ASRs of '{name}'")
         for drop, pruned in self.thresholds.items():
-            if not 0 < drop < 1 or not 0 <= pruned < len(self.accuracy):
+            if not 0 < drop <= 1 or not 0 <= pruned < len(self.accuracy):
                 raise ValueError(
                     f"'{self.title}': expected an accuracy drop between 0 and 1 at 0..{len(self.accuracy) - 1} "
                     f"channels, got {drop} at {pruned}"

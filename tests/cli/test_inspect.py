@@ -1,0 +1,51 @@
+from PIL import Image
+
+
+def test_a_network(badnet, goodnet, tmp_path):
+    done = goodnet("inspect", badnet.model, "--out", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    conv = next(line for line in done.out.splitlines() if "conv_2" in line)
+    for part in ("Conv2d", "12 x 4 x 4", str(3 * 3 * 6 * 12 + 12), "yes"):
+        assert part in conv
+    # 168 + 660 + 196: the two convolutions and the head.
+    assert f"{badnet.model}: 4 classes, images 3 x 12 x 12, 1,024 parameters" in done.out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["architecture.png"]
+    assert f"written: {tmp_path / 'out' / 'architecture.png'}\n" in done.out
+
+
+def test_a_goodnet_shows_its_original(badnet, repaired_badnet, goodnet):
+    done = goodnet("inspect", repaired_badnet)
+    assert done.code == 0
+    assert "conv_2" in done.out
+
+
+def test_weights_alone(csaw, goodnet):
+    done = goodnet("inspect", csaw / "lab3_bd_weights.h5", "--architecture", "deepid")
+    assert done.code == 0
+    assert "1283 classes, images 3 x 55 x 47" in done.out
+
+
+def test_a_data_set(badnet, goodnet, tmp_path):
+    done = goodnet("inspect", badnet.test, "--out", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    for part in ("test.h5", "80", "3 x 12 x 12", "labels 0 to 3"):
+        assert part in done.out
+    assert {path.name for path in tmp_path.iterdir()} == {"class_distribution.png", "samples.png"}
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+        assert f"written: {path}\n" in done.out
+
+
+def test_a_picture_has_no_labels_to_plot(badnet, goodnet, tmp_path):
+    done = goodnet("inspect", badnet.clean_picture, "--out", tmp_path)
+    assert done.code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]
+
+
+def test_brackets_in_a_path_are_no_markup(badnet, goodnet, tmp_path):
+    path = tmp_path / "net [v2].h5"
+    path.write_bytes(badnet.model.read_bytes())
+    done = goodnet("inspect", path, "--out", tmp_path / "[b]")
+    assert f"{path}: 4 classes" in done.out
+    assert f"written: {tmp_path / '[b]' / 'architecture.png'}" in done.out

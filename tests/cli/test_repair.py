@@ -1,0 +1,71 @@
+import json
+
+from goodnet import api
+
+
+def test_what_a_person_sees(badnet, goodnet, tmp_path):
+    out = tmp_path / "run [1]"
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", out, "--thresholds", "0.05,0.5")
+    assert (done.code, done.err) == (0, "")
+    record = json.loads((out / "run.json").read_text())
+    for network in record["result"]["networks"]:
+        line = next(line for line in done.out.splitlines() if network["name"] in line)
+        assert f"{network['accuracy']['value']:.4f}" in line
+        assert f"{len(network['changes']['channels_pruned'])}/12 channels of pool_2" in line
+    assert f"GoodNet of the original and '50_percent': {out / 'goodnet'}\n" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_json_is_the_record(badnet, goodnet, tmp_path):
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (tmp_path / "run.json").read_text()
+    assert json.loads(done.out)["result"]["recommended"] == "10_percent"
+
+
+def test_options_reach_the_method(badnet, goodnet, tmp_path):
+    options = ["--order", "random", "--layer", "conv_2", "--thresholds", "0.3", "--seed", "5", "--input-range", "0..1"]
+    done = goodnet(
+        "repair",
+        badnet.model,
+        "--clean",
+        badnet.validation,
+        "--method",
+        "pruning",
+        "--out",
+        tmp_path,
+        "--json",
+        *options,
+    )
+    expected = api.repair(
+        badnet.model,
+        badnet.validation,
+        order="random",
+        layer="conv_2",
+        thresholds=(0.3,),
+        seed=5,
+        input_range="0..1",
+    )
+    record = json.loads(done.out)
+    assert record["result"]["trace"] == expected.trace
+    assert record["options"] == {"layer": "conv_2", "order": "random", "thresholds": [0.3]}
+    assert record["seed"] == 5
+
+
+def test_a_value_outside_its_bounds_is_one_line(badnet, goodnet, tmp_path):
+    done = goodnet(
+        "repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path / "out", "--thresholds", "0.1,2"
+    )
+    assert done.code == 2
+    assert done.err.startswith("goodnet: pruning: option 'thresholds': ")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_fails_is_exit_code_3(badnet, goodnet, tmp_path):
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--thresholds", "1")
+    assert done.code == 3
+    assert done.out == ""
+    assert done.err.startswith("goodnet: accuracy never falls by 1 or more")
+    assert done.err.count("\n") == 1
+    assert json.loads((tmp_path / "run.json").read_text())["error"]["kind"] == "MethodFailed"

@@ -1,0 +1,229 @@
+"""The three engines give the same outcomes; errors and lost workers stay with the task that caused them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.micro_zoo import BENCH
+
+from goodnet.core.errors import InvalidOption
+from goodnet.execution import Execution, Outcome, Task, run_tasks
+
+ENGINES = [pytest.param(Execution(1), id="this process"), pytest.param(Execution(2), id="two processes")]
+
+
+def multiply(seed: int) -> float:
+    values = torch.randn(60, 60, generator=torch.Generator().manual_seed(seed))
+    return float((values @ values).sum())
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def die(folder: str, times: int) -> str:
+    """Kill the process that runs this, so many times in all; then return."""
+    marks = Path(folder)
+    if len(list(marks.iterdir())) < times:
+        (marks / str(time.monotonic_ns())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def return_a_lambda() -> object:
+    return lambda: None
+
+
+def count_threads() -> int:
+    return torch.get_num_threads()
+
+
+def outcomes(tasks: list[Task], where: Execution) -> dict[str, Outcome]:
+    return {outcome.key: outcome for outcome in run_tasks(tasks, where)}
+
+
+@pytest.mark.parametrize("where", ENGINES)
+def test_a_failure_is_a_record_and_the_others_go_on(where: Execution) -> None:
+    tasks = [Task("a", multiply, (1,)), Task("b", fail, ("two\nlines",)), Task("c", multiply, (2,))]
+    found = outcomes(tasks, where)
+    assert {key: found[key].value for key in "ac"} == {"a": multiply(1), "c": multiply(2)}
+    assert found["b"].error is not None
+    assert (found["b"].error.kind, found["b"].error.message) == ("ValueError", "two lines")
+
+
+def test_tasks_have_the_same_threads_everywhere() -> None:
+    before = torch.get_num_threads()
+    values = [outcomes([Task("a", count_threads), Task("b", count_threads)], Execution(n))["b"].value for n in (1, 2)]
+    assert values == [1, 1]
+    assert torch.get_num_threads() == before
+
+
+def test_no_tasks_are_no_outcomes() -> None:
+    assert outcomes([], Execution(2)) == {}
+
+
+def test_a_lost_worker_is_replaced(tmp_path: Path) -> None:
+    found = outcomes([Task("a", multiply, (1,)), Task("k", die, (str(tmp_path), 2)), Task("c", multiply, (2,))], Execution(2))
+    assert found["k"].value == "survived"
+    assert (found["a"].value, found["c"].value) == (multiply(1), multiply(2))
+
+
+def test_a_task_that_always_kills_its_worker_is_given_up_alone(tmp_path: Path) -> None:
+    found = outcomes([Task("k", die, (str(tmp_path), 99)), Task("a", multiply, (1,))], Execution(2, losses=1))
+    assert found["k"].error is not None
+    assert found["k"].error.kind == "WorkerLost"
+    assert found["a"].value == multiply(1)
+
+
+def test_what_cannot_be_pickled_is_an_error_of_its_task() -> None:
+    found = outcomes([Task("x", return_a_lambda), Task("a", multiply, (1,))], Execution(2))
+    assert found["x"].error is not None
+    assert found["a"].value == multiply(1)
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\nfrom pathlib import Path\nfrom goodnet.execution import Execution, Task, run_tasks\n"
+        f"def note(n):\n    (Path({str(tmp_path)!r}) / f'pid{{n}}').write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "if __name__ == '__main__':\n    list(run_tasks([Task(str(n), note, (n,)) for n in range(2)], Execution(2)))\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)])
+    files = [tmp_path / "pid0", tmp_path / "pid1"]
+    try:
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), 60)
+    finally:
+        parent.kill()
+        parent.wait()
+    for file in files:
+        wait_until(lambda pid=int(file.read_text()): not Path(f"/proc/{pid}").exists(), 20)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="at least 1 worker"):
+        Execution(0)
+
+
+def wait_until(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+# --- Ray -------------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """Two nodes of Ray on this machine, one core each, on the loopback interface alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ray = folder, str(Path(sys.executable).parent / "ray")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.environment = {
+            **os.environ,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_health_check_initial_delay_ms": "500",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "3",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        }
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        self._start("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
+        wait_until(self._is_up, 60)
+        self._start(f"--address={self.address}")
+        wait_until(lambda: b"Ray runtime started" in (self.folder.parent / "node1.log").read_bytes(), 60)
+
+    def _is_up(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _start(self, *arguments: str) -> None:
+        command = [self.ray, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *arguments]
+        command += ["--object-store-memory=100000000", "--disable-usage-stats"]
+        log = (self.folder.parent / f"node{len(self.nodes)}.log").open("wb")
+        with log:
+            self.nodes.append(
+                subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            )
+
+    def kill_second_node(self) -> None:
+        os.killpg(self.nodes[1].pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGTERM)
+        for node in self.nodes:
+            with suppress(subprocess.TimeoutExpired):
+                node.wait(3)
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+            node.wait()
+
+
+@pytest.fixture
+def cluster():
+    pytest.importorskip("ray", reason="Ray is not installed")
+    folder = Path("/tmp") / f"goodnet-ray-{os.getpid()}"  # Ray's sockets need a short path.
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "ray").mkdir(parents=True)
+    nodes = Cluster(folder / "ray")
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_bench_on_a_ray_cluster_that_loses_a_node_gives_the_same_table(
+    cluster: Cluster, micro_zoo: Path, tmp_path: Path
+) -> None:
+    from goodnet import api
+
+    spec = tmp_path / "bench.toml"
+    spec.write_text(BENCH.replace("[0, 1, 2]", str(list(range(8)))))
+    out, alone = tmp_path / "cluster", tmp_path / "alone"
+    command = [sys.executable, "-m", "goodnet", "bench", str(spec), "--zoo", str(micro_zoo), "--out", str(out)]
+    bench = subprocess.Popen([*command, "--cluster", cluster.address], env=cluster.environment, stdout=subprocess.DEVNULL)
+    try:
+        # Two cells under way, one on each node: one of them is lost with its node.
+        wait_until(lambda: len(list(out.glob("cells/.*"))) >= 2 and any(out.glob("cells/*/cell.json")), 90)
+        cluster.kill_second_node()
+        assert bench.wait(90) == 0
+    finally:
+        bench.kill()
+        bench.wait()
+    api.bench(spec, out=alone, zoo=micro_zoo, workers=1)
+    for table in ("repair.csv", "repair_cells.csv", "guards.csv", "guards_cells.csv", "cells.json"):
+        assert (out / table).read_bytes() == (alone / table).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with pytest.raises(InvalidOption, match="ray start --head"):
+        outcomes([Task("a", multiply, (1,))], Execution(cluster="auto"))
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InvalidOption, match=r"goodnet\[ray\]"):
+        outcomes([Task("a", multiply, (1,))], Execution(cluster="auto"))
