@@ -72,7 +72,9 @@ def test_no_tasks_are_no_outcomes() -> None:
 
 
 def test_a_lost_worker_is_replaced(tmp_path: Path) -> None:
-    found = outcomes([Task("a", multiply, (1,)), Task("k", die, (str(tmp_path), 2)), Task("c", multiply, (2,))], Execution(2))
+    found = outcomes(
+        [Task("a", multiply, (1,)), Task("k", die, (str(tmp_path), 2)), Task("c", multiply, (2,))], Execution(2)
+    )
     assert found["k"].value == "survived"
     assert (found["a"].value, found["c"].value) == (multiply(1), multiply(2))
 
@@ -135,7 +137,6 @@ class Cluster:
         self.environment = {
             **os.environ,
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_health_check_initial_delay_ms": "500",
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_failure_threshold": "3",
@@ -168,11 +169,6 @@ class Cluster:
     def stop(self) -> None:
         for node in reversed(self.nodes):
             with suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGTERM)
-        for node in self.nodes:
-            with suppress(subprocess.TimeoutExpired):
-                node.wait(3)
-            with suppress(ProcessLookupError):
                 os.killpg(node.pid, signal.SIGKILL)
             node.wait()
 
@@ -202,7 +198,9 @@ def test_a_bench_on_a_ray_cluster_that_loses_a_node_gives_the_same_table(
     spec.write_text(BENCH.replace("[0, 1, 2]", str(list(range(8)))))
     out, alone = tmp_path / "cluster", tmp_path / "alone"
     command = [sys.executable, "-m", "goodnet", "bench", str(spec), "--zoo", str(micro_zoo), "--out", str(out)]
-    bench = subprocess.Popen([*command, "--cluster", cluster.address], env=cluster.environment, stdout=subprocess.DEVNULL)
+    # A driver that may not use the loopback address would look for the cluster at the machine's own.
+    environment = cluster.environment | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    bench = subprocess.Popen([*command, "--cluster", cluster.address], env=environment, stdout=subprocess.DEVNULL)
     try:
         # Two cells under way, one on each node: one of them is lost with its node.
         wait_until(lambda: len(list(out.glob("cells/.*"))) >= 2 and any(out.glob("cells/*/cell.json")), 90)

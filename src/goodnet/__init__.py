@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from goodnet.api import load_dataset as load_dataset
     from goodnet.api import predict as predict
     from goodnet.api import repair as repair
+    from goodnet.api import scan as scan
     from goodnet.core.backdoor import Backdoor as Backdoor
     from goodnet.core.backdoor import Patch as Patch
     from goodnet.core.classifier import Classifier as Classifier
@@ -33,6 +34,7 @@ _PUBLIC = {
     "load_dataset": "goodnet.api",
     "predict": "goodnet.api",
     "repair": "goodnet.api",
+    "scan": "goodnet.api",
     "Backdoor": "goodnet.core.backdoor",
     "Patch": "goodnet.core.backdoor",
     "Classifier": "goodnet.core.classifier",

@@ -40,7 +40,9 @@ def test_auto_takes_the_range_that_answers_the_labels(grey_images, limit, expect
 def test_auto_refuses_data_that_the_network_does_not_know(grey_images):
     shuffled = np.random.default_rng(0).integers(0, 2, len(grey_images))
     data = Dataset.from_arrays(grey_images.source.read(grey_images.positions), shuffled, name="noise")
-    with pytest.raises(UnreadableData, match=r"noise: neither input range .* plausible accuracy .*n = 60.*--input-range"):
+    with pytest.raises(
+        UnreadableData, match=r"noise: neither input range .* plausible accuracy .*n = 60.*--input-range"
+    ):
         choose_input_range(from_module(Brightness(0.5), (3, 4, 4)), data)
 
 

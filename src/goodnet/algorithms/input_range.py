@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from goodnet.algorithms.predictions import measure_accuracy, require_fit
+import numpy as np
+
+from goodnet.algorithms.predictions import measure_accuracy, predict_classes, require_fit
 from goodnet.core.classifier import Classifier, InputRange
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import UnreadableData
+from goodnet.core.errors import ImplausibleLabels
 
 RangeOption = Literal["auto", "0..1", "0..255"]
 
@@ -35,7 +37,7 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
         option: "auto" tries both ranges (two passes over at most 500 images).
 
     Raises:
-        UnreadableData: with neither range is the network's accuracy plausibly better than guessing.
+        ImplausibleLabels: with neither range is the network's accuracy plausibly better than guessing.
         WrongShape: the images do not fit the network.
     """
     require_fit(classifier, clean)
@@ -48,8 +50,32 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     found = ", ".join(f"{rate.value:.4f} with {name}" for name, rate in rates.items())
     guessing = 1 / classifier.classes
     if rates[best].low < guessing + _PLAUSIBLE * (1 - guessing):
-        raise UnreadableData(
+        raise ImplausibleLabels(
             f"{clean.name}: neither input range gives {classifier.name} a plausible accuracy on its labels "
             f"({found}; n = {len(sample)}); check that data and network belong together, or give --input-range"
         )
     return RangeChoice(candidates[best], f"auto: accuracy {found} on {len(sample)} clean images")
+
+
+def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
+    """Return `classifier` with the input range given, or with the one that images without usable labels speak for.
+
+    A network trained on 0..255 sees images in 0..1 as nearly black and gives them all a few classes. So 0..1 is taken where it
+    tells the images apart, else 0..255.
+
+    Raises:
+        WrongShape: the images do not fit the network.
+    """
+    unlabelled = replace(images, labels=None)
+    require_fit(classifier, unlabelled)
+    if option != "auto":
+        return RangeChoice(classifier.with_input_range(option), "as given")
+    sample = unlabelled.sample(_IMAGES, seed=0)
+    answers = len(np.unique(predict_classes(classifier.with_input_range("0..1"), sample)))
+    chosen: InputRange = "0..1" if answers >= min(len(sample), classifier.classes) * _DIVERSE else "0..255"
+    reason = f"auto: without usable labels, {answers} different answers with 0..1 on {len(sample)} images"
+    return RangeChoice(classifier.with_input_range(chosen), reason)
+
+
+#: The share of the images (or classes, where they are fewer) that must get answers of their own.
+_DIVERSE = 0.2

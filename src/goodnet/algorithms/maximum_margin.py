@@ -64,7 +64,9 @@ def _climb(classifier: Classifier, free: Tensor, labels: Tensor, steps: int) -> 
 def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Return by how much each row's own logit exceeds the largest other one, (B,)."""
     others = logits.scatter(1, labels[:, None], -torch.inf)
-    return logits.gather(1, labels[:, None])[:, 0] - others.amax(dim=1)
+    own = logits.gather(1, labels[:, None])[:, 0]
+    margins: Tensor = own - others.amax(dim=1)
+    return margins
 
 
 def normalised_margins(classifier: Classifier, margins: Tensor) -> Tensor:
@@ -72,4 +74,5 @@ def normalised_margins(classifier: Classifier, margins: Tensor) -> Tensor:
     weights = class_weights(classifier)
     if weights is None:
         return margins
-    return margins / (weights - weights.mean(dim=0)).norm(dim=1).clamp_min(1e-12)
+    normalised: Tensor = margins / (weights - weights.mean(dim=0)).norm(dim=1).clamp_min(1e-12)
+    return normalised

@@ -46,7 +46,8 @@ def anomaly_index(norms: npt.ArrayLike) -> Scores:
     norms = np.asarray(norms, dtype=np.float64)
     median = np.median(norms)
     spread = _NORMAL * float(np.median(np.abs(norms - median)))
-    return (median - norms) / max(spread, 1e-12)
+    index: Scores = (median - norms) / max(spread, 1e-12)
+    return index
 
 
 def expected_maximum(classes: int) -> float:

@@ -149,6 +149,10 @@ def poisoned_test_set(dataset: Dataset, backdoors: Backdoor | Sequence[Backdoor]
     """
     shares = []
     for backdoor in [backdoors] if isinstance(backdoors, Backdoor) else backdoors:
+        if backdoor.trigger is None:
+            raise InvalidOption(
+                f"target {backdoor.target}: expected a backdoor with its trigger, this one is only suspected"
+            )
         labels = dataset.targets
         attacked = np.ones(len(labels), np.bool_) if backdoor.sources is None else np.isin(labels, backdoor.sources)
         positions = np.flatnonzero(attacked & (labels != backdoor.target))

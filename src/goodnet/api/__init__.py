@@ -15,6 +15,7 @@ from goodnet.api.loading import (
 )
 from goodnet.api.predicting import predict
 from goodnet.api.repairing import repair
+from goodnet.api.scanning import find_scanner, scan
 
 __all__ = [
     "DataLike",
@@ -25,6 +26,7 @@ __all__ = [
     "bench",
     "build_zoo",
     "evaluate",
+    "find_scanner",
     "load",
     "load_classifier",
     "load_dataset",
@@ -32,4 +34,5 @@ __all__ = [
     "predict",
     "preview_attack",
     "repair",
+    "scan",
 ]

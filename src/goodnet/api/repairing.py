@@ -8,10 +8,12 @@ from typing import Any, cast
 from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption
 from goodnet.api.loading import DataLike, ModelLike, Shape, load, named_paths
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.formats.files import output_folder
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.report.runs import Recorder, write_repair
 
 
@@ -50,7 +52,10 @@ def repair(
     if out is not None:
         out = output_folder(out)
     try:
-        result = repairer.repair(loaded.classifier, loaded.clean, seed=seed, progress=progress)
+        suspected: tuple[Backdoor, ...] = ()
+        if repairer.needs_suspects:
+            suspected = ScanEnsemble().scan(loaded.classifier, loaded.clean, seed=seed, progress=progress).suspected
+        result = repairer.repair(loaded.classifier, loaded.clean, suspected=suspected, seed=seed, progress=progress)
     except MethodFailed as error:
         if out is not None:
             recorder.write(out, error=error)

@@ -13,6 +13,7 @@ from goodnet.core.errors import GoodnetError, InputError
 #: Verbs in the order of the job, with their one-line help, so that `goodnet --help` loads none of them.
 _VERBS = {
     "inspect": "Show what a network or a data set is.",
+    "scan": "Decide whether a network carries a backdoor.",
     "repair": "Repair a network with clean images alone.",
     "evaluate": "Measure networks and GoodNets on clean and poisoned data.",
     "predict": "Classify images with a GoodNet; backdoored ones get class N.",

@@ -12,8 +12,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from goodnet import catalog
-from goodnet.catalog import Family
+from goodnet.core.method import Method
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -83,7 +82,7 @@ class MethodCommand(click.Command):
     def __init__(
         self,
         *args: Any,
-        family: Family,
+        find: Callable[[str], type[Method]],
         default: str,
         flag: str = "--method",
         none: str | None = None,
@@ -91,12 +90,12 @@ class MethodCommand(click.Command):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.family, self.default, self.flag, self.none, self.extra = family, default, flag, none, extra
+        self.find, self.default, self.flag, self.none, self.extra = find, default, flag, none, extra
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the method's name first, then everything with the method's own options."""
         name = _peek(args, self.flag, self.default)
-        method = None if name == self.none else catalog.find(self.family, name)
+        method = None if name == self.none else self.find(name)
         own, more = _field_options(method), _field_options(self.extra)
         ctx.obj = {
             "method": self.none if method is None else method.name(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.markup import escape
 
-from goodnet import api
+from goodnet import api, catalog
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
 from goodnet.report.tables import repair_table
@@ -17,7 +18,7 @@ from goodnet.report.tables import repair_table
 @click.command(
     "repair",
     cls=MethodCommand,
-    family="repairers",
+    find=partial(catalog.find, "repairers"),
     default="pruning",
     short_help="Repair a network with clean images alone.",
 )

@@ -6,6 +6,7 @@
      ├── InputError              what came in cannot be used; exit code 2
      │    ├── UnreadableModel    a model file that is damaged, unknown, hostile or does not fit
      │    ├── UnreadableData     a data file that is damaged, incomplete, empty or out of range
+     │    │    └── ImplausibleLabels  labels that the network does not know in any input range
      │    ├── WrongShape         images, labels or layers that do not fit one another
      │    ├── UnknownMethod      no such method, layer, architecture
      │    ├── InvalidOption      an option outside its bounds
@@ -32,6 +33,10 @@ class UnreadableModel(InputError):
 
 class UnreadableData(InputError):
     """A data file is damaged, incomplete, empty, or its values are out of range."""
+
+
+class ImplausibleLabels(UnreadableData):
+    """The network answers the labels no better than by guessing, in any input range."""
 
 
 class WrongShape(InputError):

@@ -68,6 +68,8 @@ class Repairer(Method):
     """Classifier -> Repair."""
 
     family: ClassVar[str] = "repairers"
+    #: Whether the method works on suspected backdoors; the verbs then scan first.
+    needs_suspects: ClassVar[bool] = False
 
     @abstractmethod
     def repair(

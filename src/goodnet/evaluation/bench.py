@@ -123,7 +123,7 @@ def _hash_cell(
     clean_images: int | None,
     needs: str | None,
 ) -> str:
-    code = hash_source(f"goodnet.{family}.{method.method.replace('-', '_')}", "goodnet.evaluation.bench_cells")
+    code = hash_source(method.module(family), "goodnet.evaluation.bench_cells")
     what = {"family": family, "method": method.method, "options": method.options, "seed": seed, "files": files}
     what |= {"clean_images": clean_images, "needs": needs, "code": code, "torch": torch.__version__}
     what |= {

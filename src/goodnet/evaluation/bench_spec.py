@@ -15,6 +15,7 @@ from goodnet.core.method import Method
 from goodnet.evaluation.toml_specs import Strict
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.formats.files import require_file
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
 
 #: Stands for the file that a repair will have written, while options are checked.
 _LATER = "written by the repair"
@@ -44,7 +45,18 @@ class MethodSpec(Strict):
         Raises:
             InputError: there is no such method, or an option is misspelt or out of bounds.
         """
-        return catalog.find(family, self.method).from_options(**(self.options | more))
+        kind = ScanEnsemble if self.is_ensemble(family) else catalog.find(family, self.method)
+        return kind.from_options(**(self.options | more))
+
+    def is_ensemble(self, family: Family) -> bool:
+        """Whether this is the pipeline of several scanners, as in `goodnet scan`."""
+        return family == "scanners" and self.method == "ensemble"
+
+    def module(self, family: Family) -> str:
+        """Return the module that holds the method."""
+        if self.is_ensemble(family):
+            return ScanEnsemble.__module__
+        return f"goodnet.{family}.{self.method.replace('-', '_')}"
 
 
 class Subject(Strict):

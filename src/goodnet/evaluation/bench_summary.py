@@ -84,7 +84,7 @@ def summarise_repairs(records: Cells) -> dict[str, Number]:
         "ASR after": mean_of(_over_triggers(bad, "after", "attack_success_rate")),
         "robust accuracy": mean_of(_over_triggers(bad, "after", "robust_accuracy")),
         "DER": mean_of([r["defence_effectiveness"] for r in bad if r["defence_effectiveness"] is not None]),
-        "clean twin, accuracy lost": mean_of([_accuracy(r, "before") - _accuracy(r, "after") for r in good]),
+        "accuracy lost by clean twins": mean_of([_accuracy(r, "before") - _accuracy(r, "after") for r in good]),
     }
 
 
@@ -108,7 +108,7 @@ def summarise_guards(records: Cells) -> dict[str, Number]:
         "TPR at 5 % FPR": mean_of(_guard_means(bad, "detected_at_5_percent")),
         "refused triggered": mean_of(_guard_means(bad, "refused")),
         "refused clean": mean_of([r["refused_clean"]["value"] for r in bad]),
-        "clean twin, refused clean": mean_of([r["refused_clean"]["value"] for r in good]),
+        "refused clean by clean twins": mean_of([r["refused_clean"]["value"] for r in good]),
     }
 
 

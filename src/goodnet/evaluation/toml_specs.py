@@ -44,10 +44,12 @@ def read_spec(spec: str | Path, kind: type[AnySpec]) -> AnySpec:
 
 
 def describe_invalid(error: ValidationError) -> str:
-    """Return the first thing that is wrong, in one line: where, what was expected, what came."""
-    first = error.errors()[0]
+    """Return what is wrong, in one line: where, what was expected, what came; misspelt keys before all else."""
+    errors = error.errors()
+    first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"]) or "the spec"
     if first["type"] == "extra_forbidden":
         return f"unknown key '{where}'; is it misspelt?"
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return f"'{where}': {message}" + ("" if first["type"] == "missing" else f", got {first['input']!r}")
+    message = first["msg"].removeprefix("Value error, ")
+    came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"'{where}': {message[:1].lower()}{message[1:]}{came}"

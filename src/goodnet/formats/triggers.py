@@ -16,13 +16,13 @@ from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import replacing, require_file
 
 
-def write_trigger(trigger: Trigger, stem: Path) -> tuple[Path, ...]:
+def write_trigger(trigger: Trigger | None, stem: Path) -> tuple[Path, ...]:
     """Write a trigger's tensors to `stem`.npz and its picture to `stem`.png; return what was written.
 
     A patch's picture has the mask as its opacity; a pattern that is added is shown on mid grey. A trigger without
     tensors (lipstick follows the face) leaves no file.
     """
-    arrays = trigger_arrays(trigger)
+    arrays = {} if trigger is None else trigger_arrays(trigger)
     if not arrays:
         return ()
     with replacing(stem.with_name(stem.name + ".npz")) as temporary:

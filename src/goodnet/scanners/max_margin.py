@@ -18,8 +18,8 @@ class MaxMargin(Scanner):
     """Calls a class suspicious when an image, any image, can reach it with an unusually large logit margin.
 
     For every class gradient ascent over the image cube finds the largest margin over all other classes. Training on a
-    trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's centred row in the
-    last layer, which takes out that some classes have larger weights, and compared with the other classes' by a robust z.
+    trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's
+    centred row in the last layer, which takes out that some classes have larger weights, and compared with the other classes' by a robust z.
 
     **Source** H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with arbitrary
     backdoor pattern types using a maximum margin statistic", IEEE S&P 2024.

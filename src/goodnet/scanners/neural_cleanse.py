@@ -11,14 +11,14 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Scanner, no_progress
-from goodnet.core.results import Detection
+from goodnet.core.results import Detection, Verdict
 
 
 class NeuralCleanse(Scanner):
     """Calls a class infected when the trigger recovered for it is an outlier on the small side.
 
-    For every class a mask and a pattern are optimised so that stamped clean images are called that class, with a small L1 norm of the
-    mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the small side is an
+    For every class a mask and a pattern are optimised so that stamped clean images are called that class,
+    with a small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the small side is an
     infected class. All classes are inverted in batches that share their images.
 
     **Source** B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao, "Neural Cleanse: Identifying and
@@ -46,7 +46,7 @@ class NeuralCleanse(Scanner):
         scores[list(labels)] = index
         suspected = self._suspects(found, index)
         unscanned = tuple(label for label in range(classifier.classes) if label not in set(labels))
-        clean_verdict = "clean" if not unscanned and len(labels) > 2 else "inconclusive"
+        clean_verdict: Verdict = "clean" if not unscanned and len(labels) > 2 else "inconclusive"
         return Detection(
             verdict="backdoored" if suspected else clean_verdict,
             scores=tuple(float(score) for score in scores),

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torch import nn
+
+from goodnet.algorithms.maximum_margin import class_weights, margins_of, maximum_margins, normalised_margins
+from goodnet.formats.pytorch import from_module
+
+
+@pytest.fixture
+def linear():
+    """Three classes, logits linear in two pixels: the largest margins over the cube are known."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(2, 3))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[4.0, 0.0], [0.0, 2.0], [-1.0, -1.0]]))
+        module[1].bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    return from_module(module, (1, 1, 2))
+
+
+def test_margins_of():
+    logits = torch.tensor([[1.0, 5.0, 2.0], [3.0, 0.0, 2.5]])
+    assert margins_of(logits, torch.tensor([1, 2])).tolist() == [3.0, -0.5]
+
+
+def test_margins_reach_the_corners_of_the_cube(linear):
+    # Class 0 at (1, 0): 4 against max(0, 0); class 1 at (0, 1): 2 against 0; class 2 at (0, 0): 1 against 0.
+    found = maximum_margins(linear, starts=2, steps=300, seed=0)
+    torch.testing.assert_close(found, torch.tensor([4.0, 2.0, 1.0]), atol=0.05, rtol=0)
+
+
+def test_margins_are_divided_by_the_centred_row(linear):
+    weights = class_weights(linear)
+    rows = (weights - weights.mean(dim=0)).norm(dim=1)
+    torch.testing.assert_close(normalised_margins(linear, torch.ones(3)), 1 / rows)
+
+
+def test_same_seed_same_margins_and_weights_untouched(tiny_classifier):
+    before = {name: value.clone() for name, value in tiny_classifier.network.state_dict().items()}
+    first = maximum_margins(tiny_classifier, starts=1, steps=5, seed=3)
+    assert torch.equal(first, maximum_margins(tiny_classifier, starts=1, steps=5, seed=3))
+    assert not torch.equal(first, maximum_margins(tiny_classifier, starts=1, steps=5, seed=4))
+    assert all(torch.equal(before[name], value) for name, value in tiny_classifier.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in tiny_classifier.network.parameters())

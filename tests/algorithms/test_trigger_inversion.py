@@ -1,0 +1,38 @@
+import torch
+
+from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers, measure_success
+from goodnet.core.backdoor import Patch
+
+
+def test_triggers_that_worked_do_work_and_sizes_are_those_of_the_masks(tiny_classifier, tiny_data):
+    images = tiny_data.images()[:60]
+    found = invert_triggers(tiny_classifier, images, range(4), Schedule(steps=80, images=16), seed=0)
+    assert found.masks.shape == (4, 1, 12, 12)
+    assert found.patterns.shape == (4, 3, 12, 12)
+    assert bool(found.worked.all())
+    torch.testing.assert_close(found.sizes, found.masks.sum(dim=(1, 2, 3)))
+    assert float(found.masks.min()) >= 0
+    assert float(found.patterns.max()) <= 1
+    for label in range(4):
+        assert measure_success(tiny_classifier, tiny_data.images()[60:], found.patch(label), label) >= 0.7
+
+
+def test_a_class_gets_the_same_trigger_whatever_else_is_asked_for(tiny_classifier, tiny_data):
+    images, schedule = tiny_data.images()[:30], Schedule(steps=10, images=4)
+    alone = invert_triggers(tiny_classifier, images, [2], schedule, seed=1)
+    among = invert_triggers(tiny_classifier, images, [0, 2, 3], schedule, seed=1)
+    torch.testing.assert_close(alone.patterns[0], among.patterns[1], atol=1e-4, rtol=0)
+    other = invert_triggers(tiny_classifier, images, [2], schedule, seed=2)
+    assert not torch.allclose(alone.patterns[0], other.patterns[0], atol=1e-2)
+
+
+def test_a_trigger_that_never_worked_is_said_to_be_the_whole_image(tiny_classifier, tiny_data):
+    found = invert_triggers(tiny_classifier, tiny_data.images()[:8], [0], Schedule(steps=1, images=8), seed=0)
+    assert not bool(found.worked[0])
+    assert float(found.sizes[0]) == 144
+
+
+def test_measure_success_counts_the_target(tiny_classifier, tiny_data):
+    nothing = Patch(torch.zeros(1, 12, 12), torch.zeros(3, 12, 12))
+    expected = (tiny_classifier(tiny_data.images()).argmax(dim=1) == 1).float().mean().item()
+    assert abs(measure_success(tiny_classifier, tiny_data.images(), nothing, 1) - expected) < 1e-6

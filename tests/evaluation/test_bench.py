@@ -1,0 +1,189 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from goodnet import api, catalog, scanners
+from goodnet.core.errors import InputError
+from goodnet.core.results import Metrics, Rate
+from goodnet.evaluation.bench_cells import rate_defence
+from tests.killing import run_with_kills
+from tests.micro_zoo import BENCH
+
+TABLES = ("repair.csv", "repair_cells.csv", "guards.csv", "guards_cells.csv", "cells.json")
+ONE_SEED = BENCH.replace("[0, 1, 2]", "[0]")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(micro_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    api.bench(write(folder / "spec.toml", BENCH), out=folder / "out", zoo=micro_zoo, workers=1)
+    return folder / "out"
+
+
+def test_every_cell_is_there_with_n_and_interval(done: Path) -> None:
+    cells = json.loads((done / "cells.json").read_text())["cells"]
+    assert len(cells) == 4 * 2 * 3
+    assert all(cell["error"] is None for cell in cells)
+    repair = next(cell for cell in cells if cell["family"] == "repairers" and cell["backdoored"])["result"]
+    before, after = (repair[when]["clean_accuracy"] for when in ("before", "after"))
+    assert before["n"] == after["n"] > 300
+    assert before["low"] < before["value"] < before["high"]
+    assert 0 <= repair["defence_effectiveness"] <= 1
+    header, first = (line.split(",") for line in (done / "guards.csv").read_text().splitlines()[:2])
+    row = dict(zip(header, first, strict=True))
+    assert (row["method"], row["attack"], row["cells"], row["failed"]) == ("disagreement", "all", "12", "0")
+    assert row["AUROC n"] == "6"
+    assert float(row["AUROC low"]) <= float(row["AUROC"]) <= float(row["AUROC high"])
+
+
+def test_two_processes_give_the_same_tables(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
+    api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=micro_zoo, workers=2)
+    assert_same_tables(tmp_path / "out", done)
+
+
+def assert_same_tables(found: Path, expected: Path) -> None:
+    for name in TABLES:
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_bench_that_is_killed_goes_on_where_it_was(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
+    spec, out = write(tmp_path / "spec.toml", BENCH), tmp_path / "out"
+    arguments = ["bench", str(spec), "--zoo", str(micro_zoo), "--out", str(out), "--workers", "1"]
+    run_with_kills(arguments, out, seconds=2.0)
+    assert_same_tables(out, done)
+    assert not list(out.glob("cells/.*"))
+
+
+def test_what_is_done_is_not_run_again(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/cell.json")}
+    wider = BENCH + '\n[[repairers]]\nmethod = "pruning"\nlabel = "random"\noptions = { order = "random" }\n'
+    told: list[int] = []
+    api.bench(
+        write(tmp_path / "spec.toml", wider),
+        out=out,
+        zoo=micro_zoo,
+        workers=1,
+        progress=lambda done, _: told.append(done),
+    )
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(told) == 12
+
+
+STUB = '''
+"""A scanner that knows, for tests."""
+
+from goodnet.core.errors import MethodFailed
+from goodnet.core.method import Scanner
+from goodnet.core.results import Detection
+
+
+class Stub(Scanner):
+    """Says backdoored of the networks it is told; fails on one kind. Source: none. Needs: nothing."""
+
+    def scan(self, classifier, clean, *, seed, progress=None):
+        if classifier.name.endswith(".safetensors"):
+            raise MethodFailed("no answer for safetensors")
+        mean = float(next(classifier.network.parameters()).detach().abs().mean())
+        return Detection("backdoored", (mean, 0.0), 0.5)
+'''
+
+
+def test_a_failed_scan_is_a_cell_and_a_miss(micro_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "stub.py", STUB)
+    monkeypatch.setattr(scanners, "__path__", [*scanners.__path__, str(tmp_path)])
+    catalog.names.cache_clear()
+    try:
+        spec = write(tmp_path / "spec.toml", 'name = "scan"\n[[scanners]]\nmethod = "stub"\n')
+        result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    finally:
+        catalog.names.cache_clear()
+    errors = [cell["error"] for cell in result.records]
+    assert [error is None for error in errors] == [True, True, False, False]
+    assert errors[2] == {"kind": "MethodFailed", "message": "no answer for safetensors"}
+    header, first = (line.split(",") for line in (tmp_path / "out" / "detection.csv").read_text().splitlines()[:2])
+    row = dict(zip(header, first, strict=True))
+    assert {key: row[key] for key in ("cells", "failed", "TPR", "TPR n", "FPR", "FPR n")} == {
+        "cells": "4",
+        "failed": "2",
+        "TPR": "0.5",
+        "TPR n": "2",
+        "FPR": "0.5",
+        "FPR n": "2",
+    }
+
+
+def test_a_guard_whose_repair_failed_is_a_failed_cell(micro_zoo: Path, tmp_path: Path) -> None:
+    text = ONE_SEED.replace('method = "pruning"\n', 'method = "pruning"\noptions = { layer = "nowhere" }\n', 1)
+    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    assert [cell["error"]["kind"] for cell in result.records] == ["UnknownMethod"] * 4 + ["MethodFailed"] * 4
+    assert "that failed" in result.records[-1]["error"]["message"]
+    assert "UnknownMethod" in (tmp_path / "out" / "repair_cells.csv").read_text()
+
+
+def test_networks_can_be_listed(micro_zoo: Path, tmp_path: Path) -> None:
+    pair, data = micro_zoo / "pairs/000_digits_badnets/poisoned", micro_zoo / "data/digits"
+    models = f"""
+[[models]]
+name = "mine"
+model = "{pair / "network.pt"}"
+architecture = "small_cnn"
+clean = "{data / "clean_validation_data.h5"}"
+test = "{data / "clean_test_data.h5"}"
+triggered = {{ patch = "{pair / "badnets_poisoned_data.h5"}" }}
+"""
+    result = api.bench(write(tmp_path / "spec.toml", ONE_SEED + models), out=tmp_path / "out", workers=1)
+    assert [(cell["network"], cell["backdoored"], cell["error"]) for cell in result.records] == [
+        ("mine", True, None)
+    ] * 2
+    assert set(result.records[1]["result"]["triggers"]) == {"patch"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('method = "pruning"', 'methods = "pruning"', "unknown key 'repairers.0.methods'"),
+        ('method = "pruning"', 'label = "pruning"\nmethod = "prunning"', "unknown method 'prunning'"),
+        ('method = "pruning"', 'method = "pruning"\noptions = { ordr = "random" }', "ordr"),
+        ('repaired_by = "pruning"', 'repaired_by = "training"', "repaired_by names 'training'"),
+        ('repaired_by = "pruning"', "", "repaired"),
+        ("seeds = [0, 1, 2]", "seeds = []", "seeds"),
+        ("clean_images = 100", "clean_images = 0", "clean_images"),
+    ],
+)
+def test_a_bad_spec_is_a_clear_error_before_any_work(
+    micro_zoo: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in BENCH
+    with pytest.raises(InputError) as caught:
+        api.bench(write(tmp_path / "spec.toml", BENCH.replace(old, new, 1)), out=tmp_path / "out", zoo=micro_zoo)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("zoo", ["missing", None])
+def test_a_bench_needs_networks(tmp_path: Path, zoo: str | None) -> None:
+    with pytest.raises(InputError):
+        api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=zoo)
+
+
+def metrics(accuracy: int, success: int) -> Metrics:
+    return Metrics(clean_accuracy=Rate.of(accuracy, 100), attack_success_rate={"patch": Rate.of(success, 100)})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rating"),
+    [((90, 100), (90, 0), 1.0), ((90, 100), (80, 50), 0.7), ((90, 50), (95, 60), 0.5), ((90, 100), (40, 100), 0.25)],
+)
+def test_the_defence_effectiveness_rating(before: tuple[int, int], after: tuple[int, int], rating: float) -> None:
+    assert rate_defence(metrics(*before), metrics(*after)) == pytest.approx(rating)
