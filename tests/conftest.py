@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 # Keras fixes its backend when it is first imported.
 os.environ["KERAS_BACKEND"] = "torch"
@@ -12,6 +13,11 @@ os.environ["KERAS_BACKEND"] = "torch"
 import matplotlib as mpl
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from goodnet.core.backdoor import Backdoor
+    from goodnet.core.classifier import Classifier
+    from goodnet.core.dataset import Dataset
 
 mpl.use("Agg")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -237,3 +243,47 @@ def micro_zoo(tmp_path_factory):
     spec.write_text(ZOO)
     api.build_zoo(spec, out=folder / "zoo", workers=1)
     return folder / "zoo"
+
+
+class Twin(NamedTuple):
+    """A tiny network, what a defender has (`clean`), and what only a test may see; see tests/data/make_twins.py.
+
+    `backdoor` is the true one, of `planted`; on its clean twin it does nothing.
+    """
+
+    classifier: "Classifier"
+    clean: "Dataset"
+    test: "Dataset"
+    triggered: "Dataset"
+    backdoor: "Backdoor"
+
+
+@pytest.fixture
+def planted() -> Twin:
+    """A network of 7,000 weights on digits, with a patch that sends every class to 7."""
+    return _load_twin("planted")
+
+
+@pytest.fixture
+def clean_twin() -> Twin:
+    """The same network with the same data and seed, and no backdoor."""
+    return _load_twin("clean_twin")
+
+
+@functools.cache
+def _twin_data():
+    from goodnet.algorithms.poisoning import poisoned_test_set
+    from goodnet.core.backdoor import Backdoor
+    from goodnet.datasets.sources import read_parts
+    from tests.data.make_twins import ATTACK, SEED
+
+    parts = read_parts("digits", seed=SEED)
+    backdoor = Backdoor(ATTACK.make_trigger(parts.test.image_shape, seed=SEED), ATTACK.target, name="badnets")
+    return parts.validation, parts.test, poisoned_test_set(parts.test, backdoor), backdoor
+
+
+def _load_twin(name: str) -> Twin:
+    from goodnet.formats.networks import read_network
+
+    path = REPOSITORY / "tests" / "data" / f"{name}.safetensors"
+    return Twin(read_network(path, "tests.data.twin_network:build", (1, 16, 16)), *_twin_data())

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.micro_zoo import BENCH
-
 from goodnet.core.errors import InvalidOption
 from goodnet.execution import Execution, Outcome, Task, run_tasks
+from tests.micro_zoo import BENCH
 
 ENGINES = [pytest.param(Execution(1), id="this process"), pytest.param(Execution(2), id="two processes")]
 
@@ -106,8 +105,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
-    for file in files:
-        wait_until(lambda pid=int(file.read_text()): not Path(f"/proc/{pid}").exists(), 20)
+    places = [Path("/proc", file.read_text()) for file in files]
+    wait_until(lambda: not any(place.exists() for place in places), 20)
 
 
 def test_bad_options_are_refused() -> None:

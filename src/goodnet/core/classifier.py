@@ -113,7 +113,7 @@ class Classifier:
         layout: the layout in which the original took its images; the core is NCHW throughout.
         source: writes the weights back in the format they came in.
         name: for messages, usually the file name.
-        description: what is needed to open it again, e.g. the architecture's name.
+        architecture: the architecture's name, which a weights-only file needs to be opened again.
 
     Raises:
         WrongShape: the network does not give one row of at least two logits per image.

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from goodnet.formats.arrays import write_hdf5
+
+WEIGHTS = ("--architecture", "tests.data.twin_network:build")
+
+
+@pytest.fixture
+def twin_files(planted, clean_twin, tmp_path):
+    for twin, name in ((planted, "planted"), (clean_twin, "clean_twin")):
+        twin.classifier.save(tmp_path / f"{name}{twin.classifier.suffix}")
+    write_hdf5(tmp_path / "clean.h5", planted.clean)
+    return tmp_path
+
+
+def test_guilty_is_exit_code_1_with_the_target_first_in_the_json(goodnet, twin_files):
+    (model,) = twin_files.glob("planted.*")
+    out = twin_files / "scan"
+    result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--out", str(out), "--json")
+    assert result.code == 1
+    content = json.loads(result.out)
+    assert list(content)[:2] == ["verdict", "suspected"]
+    assert (content["verdict"], [item["target"] for item in content["suspected"]]) == ("backdoored", [7])
+    assert len(content["scores"]) == 10
+    assert json.loads((out / "scan.json").read_text()) == content
+    assert (out / "trigger_class_7.png").read_bytes()[:4] == b"\x89PNG"
+    assert len((out / "scores.csv").read_text().splitlines()) == 11
+
+
+def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
+    (model,) = twin_files.glob("clean_twin.*")
+    result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
+    assert result.code == 0
+    assert "verdict: clean" in result.out
+    assert "threshold 8" in result.out
+
+
+def test_labels_that_the_network_does_not_know_are_left_out(goodnet, twin_files, planted):
+    from dataclasses import replace
+
+    (model,) = twin_files.glob("planted.*")
+    foreign = replace(planted.clean, labels=(planted.clean.labels + 3) % 10)
+    write_hdf5(twin_files / "foreign.h5", foreign)
+    result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "foreign.h5"), "--json")
+    assert (result.code, json.loads(result.out)["suspected"][0]["target"]) == (1, 7)
+
+
+def test_unknown_scanner(goodnet, twin_files):
+    result = goodnet("scan", "net.pt", "--clean", "data.h5", "--method", "guessing")
+    assert result.code == 2
+    assert "unknown method 'guessing' among the scanners; known: max_margin, neural_cleanse" in result.err
