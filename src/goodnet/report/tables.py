@@ -106,7 +106,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             table.add_row(escape(name), *values)
         return table
     for name in cells:
-        table.add_column(escape(name), no_wrap=name in columns, min_width=12 if name in columns else None)
+        table.add_column(name.replace(" ", "\n"), no_wrap=name in facts, min_width=9)
     for position, row in enumerate(rows):
         numbers = [_compact(rates[position].get(name)) for name in columns]
         known = [values[position] for values in facts.values()]
@@ -129,7 +129,7 @@ def _counts(rows: Sequence[Row]) -> str:
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     facts = [
-        ("channels pruned", ["" if r.channels_pruned is None else f"{r.channels_pruned}/{r.channels}" for r in rows]),
+        ("pruned", ["" if r.channels_pruned is None else f"{r.channels_pruned}/{r.channels}" for r in rows]),
         ("order", [r.order or "" for r in rows]),
         ("threshold", ["" if r.threshold is None else f"{r.threshold:g}" for r in rows]),
     ]
