@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/attacks.py --data ../shared/data --out /tmp/attacks [--only gtsrb]
 
 For each data set the clean twin is trained once, then one network per attack: same architecture, data, seed and
-schedule. Bars: ASR >= 0.95 (warped, sinusoidal, blended >= 0.85), clean accuracy within 0.02 of the twin. One JSON file per
-network in --out; what is there already is not trained again.
+schedule. Bars: ASR >= 0.95 (warped, sinusoidal, blended >= 0.85), clean accuracy within 0.02 of the twin. One JSON
+file per network in --out; what is there already is not trained again.
 """
 
 from __future__ import annotations

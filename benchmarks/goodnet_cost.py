@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/goodnet_cost.py [MODEL.h5]
 
-Default network: a DeepID with 1,283 classes and fresh weights. Both are timed in turn, several rounds, on the same images.
+Default network: a DeepID with 1,283 classes and fresh weights. Both are timed in turn, several rounds, on the same
+images.
 """
 
 from __future__ import annotations

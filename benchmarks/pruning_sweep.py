@@ -2,13 +2,15 @@
 
     .venv/bin/python benchmarks/pruning_sweep.py
 
-Reference (systems A and B of the course project), written plainly with Keras: for each of the 60 channels of conv_3, one more
-channel is zeroed, then B' predicts the validation set, and B and B' predict the test set and the poisoned set. Here: one
-pass of the head for each set, then the tail for each level (`goodnet.algorithms.channels`). The reference runs on stated
-levels at full size and its time is scaled to 60; accuracies must be equal to the last digit on those levels.
+Reference (systems A and B of the course project), written plainly with Keras: for each of the 60 channels of conv_3,
+one more channel is zeroed, then B' predicts the validation set, and B and B' predict the test set and the poisoned
+set. Here: one pass of the head for each set, then the tail for each level (`goodnet.algorithms.channels`). The
+reference runs on stated levels at full size and its time is scaled to 60; accuracies must be equal to the last digit
+on those levels.
 
-Data are rendered faces: 11,547 validation, 12,830 test, 12,830 poisoned images of 55 x 47 x 3. The network is a DeepID with 1,283
-outputs, trained on 50 rendered people with a sunglasses trigger; --model takes another one (then give its data too).
+Data are rendered faces: 11,547 validation, 12,830 test, 12,830 poisoned images of 55 x 47 x 3. The network is a
+DeepID with 1,283 outputs, trained on 50 rendered people with a sunglasses trigger; --model takes another one (then
+give its data too).
 """
 
 from __future__ import annotations

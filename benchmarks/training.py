@@ -2,12 +2,13 @@
 
     .venv/bin/python benchmarks/training.py [--gtsrb FOLDER] [--threads N]
 
-The machine's convolution rate is measured as images per second of the same network forward and backward alone, on one batch that
-stays in memory: no data, no loss but a sum, no optimiser. Training (`goodnet.training.train`: shuffling, uint8 to float,
-cross-entropy, Adam) is to reach at least half of it. The two are measured in turns, and the median ratio counts.
+The machine's convolution rate is measured as images per second of the same network forward and backward alone, on one
+batch that stays in memory: no data, no loss but a sum, no optimiser. Training (`goodnet.training.train`: shuffling,
+uint8 to float, cross-entropy, Adam) is to reach at least half of it. The two are measured in turns, and the median
+ratio counts.
 
-With --gtsrb (a folder with train.h5 and test.h5) a zoo entry, a pair of twins of small_cnn with a patch, is built in two processes;
-the bar is 60 s on 2 cores.
+With --gtsrb (a folder with train.h5 and test.h5) a zoo entry, a pair of twins of small_cnn with a patch, is built in
+two processes; the bar is 60 s on 2 cores.
 """
 
 from __future__ import annotations

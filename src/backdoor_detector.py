@@ -4,11 +4,12 @@
     goodnets = backdoor_detector(B_path="model/bd_net.h5", Dvalid="data/valid.h5", Dtest="data/test.h5",
                                  Btest="data/bd_test.h5", thresholds=[2, 4, 10])
 
-    python backdoor_detector.py --model model/bd_net.h5 --Dvalid data/valid.h5 --Dtest data/test.h5 --Btest data/bd_test.h5
+    python backdoor_detector.py --model model/bd_net.h5 --Dvalid data/valid.h5 --Dtest data/test.h5 --Btest
+    data/bd_test.h5
 
-A thin face over goodnet: channels of the last pooling layer (pool_3) go in ascending order of their mean activation on the
-validation data; B' for X is the network at the first drop of validation accuracy of X points or more; G answers N + 1
-where B and B' differ. The test sets are measured, never used to choose.
+A thin face over goodnet: channels of the last pooling layer (pool_3) go in ascending order of their mean activation
+on the validation data; B' for X is the network at the first drop of validation accuracy of X points or more; G
+answers N + 1 where B and B' differ. The test sets are measured, never used to choose.
 """
 
 from __future__ import annotations

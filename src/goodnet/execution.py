@@ -1,8 +1,8 @@
 """Where work runs: this process, the machine's cores, or a Ray cluster; the same tasks, the same results.
 
-A task is a function at the top of a module and its arguments, all of which can be pickled. Each task runs with the same number
-of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises is a recorded
-error and the others go on; a task whose worker is lost (killed, out of memory) is tried again.
+A task is a function at the top of a module and its arguments, all of which can be pickled. Each task runs with the
+same number of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises is
+a recorded error and the others go on; a task whose worker is lost (killed, out of memory) is tried again.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Outcome:
 class Execution:
     """Where tasks run.
 
-    `workers` processes on this machine (1: this process); `cluster` is "auto" or the address of a Ray cluster, which then
-    does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost.
+    `workers` processes on this machine (1: this process); `cluster` is "auto" or the address of a Ray cluster, which
+    then does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost.
     """
 
     workers: int = 1

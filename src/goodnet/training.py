@@ -68,11 +68,13 @@ def train(
         training: the options.
         seed: the same seed gives the same weights on the same machine, interrupted or not.
         loss: what to make small; default: cross-entropy with the options' label smoothing.
-        checkpoint: file that is written after each epoch and from which a run that was stopped goes on; removed at the end.
+        checkpoint: file that is written after each epoch and from which a run that was stopped goes on; removed at
+            the end.
         progress: is told the steps done.
 
     Raises:
-        MethodFailed: the loss is no longer finite; the weights are then those of the last good epoch's end or the start.
+        MethodFailed: the loss is no longer finite; the weights are then those of the last good epoch's end or the
+            start.
         InputError: data or checkpoint do not fit the network.
 
     Cost: `epochs` passes forward and backward.
@@ -199,7 +201,8 @@ def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, 
 def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, mark: str) -> int:
     """Load a checkpoint if there is one and return the number of epochs that are done.
 
-    `mark` says what the training is: a checkpoint of another seed, data size or options would not give the same weights.
+    `mark` says what the training is: a checkpoint of another seed, data size or options would not give the same
+    weights.
     """
     if not path.exists():
         return 0

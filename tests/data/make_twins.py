@@ -2,7 +2,8 @@
 
     .venv/bin/python -m tests.data.make_twins
 
-Digits, a white 3 x 3 patch at the lower right sends every class to 7. The twin has the same first weights, images and order.
+Digits, a white 3 x 3 patch at the lower right sends every class to 7. The twin has the same first weights, images and
+order.
 """
 
 import json

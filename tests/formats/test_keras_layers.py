@@ -212,7 +212,8 @@ def test_average_pooling_leaves_padded_pixels_out_as_tensorflow_does() -> None:
     model = sequential([kl.AveragePooling2D((2, 3), strides=2, padding="same", name="pool"), kl.Flatten(), kl.Dense(2)])
     _, images = images_for(model)
     pooled = from_keras(model).features(images, "pool").numpy()
-    # Height 9, pool 2, stride 2: 5 rows, one row of padding below. Width 7, pool 3, stride 2: 4 columns, one on each side.
+    # Height 9, pool 2, stride 2: 5 rows, one row of padding below. Width 7, pool 3, stride 2: 4 columns, one on each
+    # side.
     assert pooled.shape == (4, 3, 5, 4)
     pixels = images.numpy()
     close(pooled[:, :, 4, 0], pixels[:, :, 8:9, 0:2].mean((2, 3)))

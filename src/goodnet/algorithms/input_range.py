@@ -60,8 +60,8 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
 def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
     """Return `classifier` with the input range given, or with the one that images without usable labels speak for.
 
-    A network trained on 0..255 sees images in 0..1 as nearly black and gives them all a few classes. So 0..1 is taken where it
-    tells the images apart, else 0..255.
+    A network trained on 0..255 sees images in 0..1 as nearly black and gives them all a few classes. So 0..1 is taken
+    where it tells the images apart, else 0..255.
 
     Raises:
         WrongShape: the images do not fit the network.

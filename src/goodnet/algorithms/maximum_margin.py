@@ -35,9 +35,9 @@ def maximum_margins(
 
     Cost: classes * starts * steps passes forward and backward; no data.
 
-    Source: H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with arbitrary
-    backdoor pattern types using a maximum margin statistic", IEEE S&P 2024, section IV. Differs: Adam on a sigmoid of the
-    image instead of projected gradient steps; far fewer starts and steps.
+    Source: H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
+    arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024, section IV. Differs: Adam on a
+    sigmoid of the image instead of projected gradient steps; far fewer starts and steps.
     """
     labels = torch.arange(classifier.classes).repeat_interleave(starts)
     found = []

@@ -19,8 +19,9 @@ PairRunner = Callable[[Tensor], tuple[Tensor, Tensor]]
 class SharedHead:
     """One head, two tails.
 
-    Where the second network differs from the first in the layer at the cut only by channels that it has silenced, that layer
-    is in the head too, and `silenced` is multiplied with its output, (1, channels, 1, 1), for the second network.
+    Where the second network differs from the first in the layer at the cut only by channels that it has silenced,
+    that layer is in the head too, and `silenced` is multiplied with its output, (1, channels, 1, 1), for the second
+    network.
     """
 
     head: fx.GraphModule

@@ -1,9 +1,9 @@
 """Trigger inversion: for many classes at once, the smallest patch that sends clean images to the class.
 
-A trigger is a mask m (1, H, W) and a pattern d (C, H, W), both sigmoids of free variables; a stamped image is
-(1 - m) * x + m * d. For every class, Adam makes cross-entropy + cost * |m|_1 small; the cost of a class rises while its trigger
-works and falls while it does not. All classes of a batch share the same few images, so one step is one forward and
-backward pass over classes x images.
+A trigger is a mask m (1, H, W) and a pattern d (C, H, W), both sigmoids of free variables; a stamped image is (1 - m)
+* x + m * d. For every class, Adam makes cross-entropy + cost * |m|_1 small; the cost of a class rises while its
+trigger works and falls while it does not. All classes of a batch share the same few images, so one step is one
+forward and backward pass over classes x images.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Schedule:
 class Inversions:
     """The triggers of several classes.
 
-    `labels` (L,); `masks` (L, 1, H, W), `patterns` (L, C, H, W) in [0, 1]; `sizes` (L,) the L1 norm of each mask, that of the
-    whole image where no trigger worked; `worked` (L,) whether one did.
+    `labels` (L,); `masks` (L, 1, H, W), `patterns` (L, C, H, W) in [0, 1]; `sizes` (L,) the L1 norm of each mask,
+    that of the whole image where no trigger worked; `worked` (L,) whether one did.
     """
 
     labels: tuple[int, ...]
@@ -78,8 +78,8 @@ def invert_triggers(
 
     Cost: len(labels) * steps * images passes forward and backward.
 
-    Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P 2019,
-    section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
+    Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P
+    2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
     """
     parts = []
     for chunk in _chunks(labels):

@@ -45,8 +45,8 @@ def attack(
 
     Args:
         data: a path, or a word such as `faces:50x40` or `digits`, see `goodnet.datasets.sources`.
-        out: folder for the network, `backdoor.json` (the truth), triggers, triggered test images and `run.json`. A training
-            that was stopped goes on from the checkpoint in it.
+        out: folder for the network, `backdoor.json` (the truth), triggers, triggered test images and `run.json`. A
+            training that was stopped goes on from the checkpoint in it.
         attack: the attack's name; its `options` are its fields. "none" trains on clean data: the BadNet's twin.
         architecture: a name, or `package.module:factory`.
         options: of the attack.

@@ -42,7 +42,8 @@ def evaluate(
         model: the original network, or a GoodNet (object, or the folder that `repair` wrote).
         clean: clean images with labels.
         poisoned: sets of triggered images; their labels are the attack's targets.
-        repaired: repaired networks to compare with the original, each a file, a `Classifier`, or the folder of a repair.
+        repaired: repaired networks to compare with the original, each a file, a `Classifier`, or the folder of a
+            repair.
         true_labels: data whose labels are the true classes of the poisoned images, in their order.
         target: says that the poisoned sets' labels are the true classes, and the attack's target is this class.
         out: folder for tables, figures and `run.json`.

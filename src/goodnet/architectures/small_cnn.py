@@ -1,8 +1,8 @@
 """A small convolutional network with batch normalisation: trained in a minute on a CPU.
 
-Source: after the networks for digits and road signs in B. Wang et al., "Neural Cleanse", IEEE S&P 2019:
-blocks of convolution and pooling, one hidden layer. Batch norm and dropout are ours: on GTSRB, 6 epochs gave an accuracy
-of 0.94 with them and 0.84 without. DeepID is the network without normalisation.
+Source: after the networks for digits and road signs in B. Wang et al., "Neural Cleanse", IEEE S&P 2019: blocks of
+convolution and pooling, one hidden layer. Batch norm and dropout are ours: on GTSRB, 6 epochs gave an accuracy of
+0.94 with them and 0.84 without. DeepID is the network without normalisation.
 """
 
 from __future__ import annotations

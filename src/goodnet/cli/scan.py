@@ -35,7 +35,8 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 def command(ctx: click.Context, /, model: Path, clean: Path, method: str, as_json: bool, **given: Any) -> None:
     """Decide whether MODEL carries a backdoor, from clean images alone.
 
-    Exit code 0: nothing found; 1: backdoored; 3: inconclusive. "Clean" means that nothing was found by the methods that ran.
+    Exit code 0: nothing found; 1: backdoored; 3: inconclusive. "Clean" means that nothing was found by the methods
+    that ran.
     """
     own = {name: given.pop(name) for name in ctx.obj["options"]}
     options = {name: value for name, value in own.items() if value is not None}

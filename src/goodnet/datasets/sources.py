@@ -11,8 +11,8 @@ word                        data
 a path                      .h5, .npz, a folder of class folders; a folder with *train.* and *test.* in it
 ==========================  ==================================================================================
 
-The validation images are the defender's: clean, and never trained on. Where the source has none, they are a tenth of its
-training images; where it has no test images, these are a fifth of all.
+The validation images are the defender's: clean, and never trained on. Where the source has none, they are a tenth of
+its training images; where it has no test images, these are a fifth of all.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
     OUT/cells.json                 all cells of this bench in order, without times
     OUT/seconds.csv                how long each cell took
 
-A cell's folder is named by the hash of all that the cell depends on: files, method, options, seed, source code. What is there
-is not run again; a cell that failed is.
+A cell's folder is named by the hash of all that the cell depends on: files, method, options, seed, source code. What
+is there is not run again; a cell that failed is.
 """
 
 from __future__ import annotations

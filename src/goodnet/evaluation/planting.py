@@ -63,7 +63,8 @@ def plant(
 ) -> Planted:
     """Poison the training images, train a network on them, measure what came of it.
 
-    Twins are made by two calls that differ in `attack` alone: the first weights and the order of the images are the same.
+    Twins are made by two calls that differ in `attack` alone: the first weights and the order of the images are the
+    same.
 
     Args:
         parts: training, validation and test images; the validation images are not touched.

@@ -8,8 +8,8 @@
     OUT/pairs/NNN_DATA_ATTACK/poisoned/    model, backdoor.json, triggers, triggered test images
     OUT/pairs/NNN_DATA_ATTACK/clean/       its twin
 
-Each network is made in a folder of a temporary name that is renamed when it is whole. A build that was stopped goes on where
-it was: what is there is kept where the hash of all that it depends on is still the same.
+Each network is made in a folder of a temporary name that is renamed when it is whole. A build that was stopped goes
+on where it was: what is there is kept where the hash of all that it depends on is still the same.
 """
 
 from __future__ import annotations

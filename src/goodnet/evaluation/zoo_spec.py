@@ -82,7 +82,8 @@ def fill_sources(spec: ZooSpec, given: Mapping[str, str]) -> ZooSpec:
     """Return the spec with the data that the user gave by name (a path or a word).
 
     Raises:
-        InvalidOption: a name that is not in the spec, a source that is missing, or a group that names no data of the spec.
+        InvalidOption: a name that is not in the spec, a source that is missing, or a group that names no data of the
+            spec.
     """
     for name in given:
         if name not in spec.data:

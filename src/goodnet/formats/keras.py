@@ -280,7 +280,8 @@ def _read_config(path: Path) -> Any:
         UnreadableModel: the file is damaged, of another kind, refers to other files, or holds weights alone.
     """
     try:
-        # As Keras does, by the file's ending: a file that is both HDF5 and zip must not show us one and Keras the other.
+        # As Keras does, by the file's ending: a file that is both HDF5 and zip must not show us one and Keras the
+        # other.
         text = _config_of_zip(path) if path.suffix == ".keras" else _config_of_hdf5(path)
         return json.loads(text)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError) as error:

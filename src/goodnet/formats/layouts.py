@@ -6,7 +6,8 @@
   `Final_Test/Images` with `GT-final_test.csv`.
 
 The files are the user's own; nothing is downloaded. They count as hostile: no pickle is executed
-(`goodnet.formats.plain_pickles`), a table cannot name pictures outside its folder, sizes are checked before memory is taken.
+(`goodnet.formats.plain_pickles`), a table cannot name pictures outside its folder, sizes are checked before memory is
+taken.
 
 Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; Y. LeCun, C. Cortes, C. J. C.
 Burges, "The MNIST database of handwritten digits"; J. Stallkamp et al., "Man vs. computer", Neural Networks 32, 2012.

@@ -28,8 +28,8 @@ _CARD = "goodnet.json"
 class Disagreement(Guard):
     """Refuses an input on which the original network and a repaired one give different classes.
 
-    The repaired network has lost the backdoor, or part of it, so a triggered input makes the two differ; a clean input does
-    so only where the repair cost accuracy. The layers that the two share run once.
+    The repaired network has lost the backdoor, or part of it, so a triggered input makes the two differ; a clean
+    input does so only where the repair cost accuracy. The layers that the two share run once.
 
     **Source** the GoodNet of CSAW-HackML-2020 (NYU), after K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning", RAID 2018.
     **Differs** any repaired network will do, not only a pruned one.
@@ -193,7 +193,8 @@ class GoodNet:
             architecture: the networks' own `package.module:factory`; a card that names one does not run it unasked.
 
         Raises:
-            UnreadableModel: there is no GoodNet there, its card or its networks are damaged, or it needs the user's code.
+            UnreadableModel: there is no GoodNet there, its card or its networks are damaged, or it needs the user's
+                code.
         """
         folder = goodnet_folder(folder)
         try:

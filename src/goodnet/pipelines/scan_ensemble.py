@@ -32,11 +32,12 @@ class ScanEnsemble(Scanner):
     """Calls a class a backdoor's target when the margin it can reach and the trigger recovered for it stand out together.
 
     The maximum margin of every class needs no data and does not care what the trigger looks like; trigger inversion
-    finds small triggers and shows them. Each is compared with the other classes by a robust z, negative evidence counts as none,
-    and a class's score is the sum. A further target must stand out like the first: a class close to the true
-    target in the features inherits some of its margin.
+    finds small triggers and shows them. Each is compared with the other classes by a robust z, negative evidence
+    counts as none, and a class's score is the sum. A further target must stand out like the first: a class close to
+    the true target in the features inherits some of its margin.
 
-    **Source** H. Wang et al., "MM-BD", IEEE S&P 2024, and B. Wang et al., "Neural Cleanse", IEEE S&P 2019; the sum is ours.
+    **Source** H. Wang et al., "MM-BD", IEEE S&P 2024, and B. Wang et al., "Neural Cleanse", IEEE S&P 2019; the sum is
+    ours.
     **Differs** see `scanners/max_margin.py` and `scanners/neural_cleanse.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
     **Cost** classes * 40 passes for the margins (twice that up to 200 classes), and

@@ -30,10 +30,10 @@ Order = Literal["ascending", "descending", "random"]
 class Pruning(Repairer):
     """Removes the channels of one late layer that clean images activate least, one network per accuracy threshold.
 
-    Channels are ranked by their mean activation over the clean data and set to zero one by one. For a threshold X, the network
-    at the first drop of clean accuracy by X or more is kept: it answers most clean images as before, and a backdoor
-    that lives in dormant channels is gone or weakened. The reading with which this defence is useful is the disagreement
-    of the original and the pruned network (`guards/disagreement.py`), not the pruned network alone.
+    Channels are ranked by their mean activation over the clean data and set to zero one by one. For a threshold X,
+    the network at the first drop of clean accuracy by X or more is kept: it answers most clean images as before, and
+    a backdoor that lives in dormant channels is gone or weakened. The reading with which this defence is useful is
+    the disagreement of the original and the pruned network (`guards/disagreement.py`), not the pruned network alone.
 
     **Source** K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
     Networks", RAID 2018, section 3.1 (the pruning defence); thresholds as in the CSAW-HackML-2020 course project.
@@ -41,8 +41,8 @@ class Pruning(Repairer):
     **Needs** clean images with labels; activations, no gradients.
     **Cost** one pass of the layers up to the pruned one, and for each of its channels one pass of the layers
     after it over the images on which the channel is active.
-    **Fails when** backdoor and clean features share channels (pruning-aware attacks; large triggers): the attack success rate
-    then stays high until accuracy is lost.
+    **Fails when** backdoor and clean features share channels (pruning-aware attacks; large triggers): the attack
+    success rate then stays high until accuracy is lost.
     """
 
     layer: str | None = Field(None, description="layer to prune; default: the last convolution or pooling stage")

@@ -19,10 +19,11 @@ class MaxMargin(Scanner):
 
     For every class gradient ascent over the image cube finds the largest margin over all other classes. Training on a
     trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's
-    centred row in the last layer, which takes out that some classes have larger weights, and compared with the other classes' by a robust z.
+    centred row in the last layer, which takes out that some classes have larger weights, and compared with the other
+    classes' by a robust z.
 
-    **Source** H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with arbitrary
-    backdoor pattern types using a maximum margin statistic", IEEE S&P 2024.
+    **Source** H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
+    arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024.
     **Differs** Margins are normalised; robust z instead of a fitted Gamma distribution; far fewer starts and steps.
     **Needs** gradients; no data.
     **Cost** classes * starts * steps passes forward and backward.

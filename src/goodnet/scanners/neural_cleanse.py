@@ -17,16 +17,17 @@ from goodnet.core.results import Detection, Verdict
 class NeuralCleanse(Scanner):
     """Calls a class infected when the trigger recovered for it is an outlier on the small side.
 
-    For every class a mask and a pattern are optimised so that stamped clean images are called that class,
-    with a small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the small side is an
-    infected class. All classes are inverted in batches that share their images.
+    For every class a mask and a pattern are optimised so that stamped clean images are called that class, with a
+    small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the
+    small side is an infected class. All classes are inverted in batches that share their images.
 
     **Source** B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao, "Neural Cleanse: Identifying and
     mitigating backdoor attacks in neural networks", IEEE S&P 2019, sections IV and V.
     **Differs** Classes in batches, few images and steps by default; the paper's schedule is steps 1000, images 32.
     **Needs** clean images (labels are not used); gradients.
     **Cost** classes * steps * images passes forward and backward.
-    **Fails when** the trigger is large (sunglasses), warps or blends, or more than a quarter of the classes are targets.
+    **Fails when** the trigger is large (sunglasses), warps or blends, or more than a quarter of the classes are
+    targets.
     """
 
     steps: int = Field(60, ge=1, description="optimisation steps per class")
