@@ -106,7 +106,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             table.add_row(escape(name), *values)
         return table
     for name in cells:
-        table.add_column(name.replace(" ", "\n"), no_wrap=name in facts, min_width=9)
+        title = name if "," in name else name.replace(" ", "\n")
+        table.add_column(escape(title), no_wrap=name in facts, min_width=9)
     for position, row in enumerate(rows):
         numbers = [_compact(rates[position].get(name)) for name in columns]
         known = [values[position] for values in facts.values()]
