@@ -378,3 +378,23 @@ def test_on_the_contest_s_network_as_plain_keras_would_combine_the_two_files(csa
         first, second = (np.argmax(model.predict(pixels, verbose=0), axis=1) for model in models)
         expected = np.where(first == second, first, 1283)
         assert np.array_equal(np.argmax(GoodNet.load(folder)(pixels), axis=1), expected)
+
+
+def test_from_two_files_whole_numbers_go_in_as_they_are(csaw, tmp_path):
+    pruned = read_network(csaw / "bd_net.h5")
+    pruned.layer("pool_3").silence([0])
+    pruned.save(tmp_path / "prime.h5")
+    pixels = read_data(csaw / "clean_test_data.h5")
+    images = np.round(pixels.images().numpy() * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    unknown = GoodNet(csaw / "bd_net.h5", tmp_path / "prime.h5")
+    known = GoodNet(csaw / "bd_net.h5", tmp_path / "prime.h5", input_range="0..255")
+
+    np.testing.assert_array_equal(unknown(images).argmax(axis=1), known(images).argmax(axis=1))
+    np.testing.assert_array_equal(unknown(images.astype(np.float32)).argmax(axis=1), known(images).argmax(axis=1))
+    assert (known(images).argmax(axis=1) == pixels.targets).mean() > 0.7
+
+
+def test_two_weights_files_with_their_architecture(csaw):
+    both = GoodNet(csaw / "lab3_bd_weights.h5", csaw / "sunglasses_bd_weights.h5", architecture="deepid")
+    assert both.classes == 1283

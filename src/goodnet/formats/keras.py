@@ -29,7 +29,7 @@ import torch
 from torch import fx, nn
 
 from goodnet.core.classifier import Classifier, Layout
-from goodnet.core.errors import UnreadableModel
+from goodnet.core.errors import UnreadableModel, UnwritableOutput
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
@@ -111,7 +111,13 @@ class KerasSource:
     weights: Mapping[str, KerasLayerWeights]
 
     def write(self, network: nn.Module, path: Path) -> None:
-        """Rebuild the model from its configuration, fill in the weights, save."""
+        """Rebuild the model from its configuration, fill in the weights, save.
+
+        Raises:
+            UnwritableOutput: the path's ending is not one of Keras's.
+        """
+        if path.suffix.lower() not in (".h5", ".hdf5", ".keras"):
+            raise UnwritableOutput(f"{path}: a Keras network is written to .h5 or .keras, got '{path.suffix}'")
         model = import_keras().models.model_from_json(self.config)
         values = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, layer in weighted_layers(model):

@@ -73,7 +73,9 @@ class GoodNet:
     Args:
         original: the network as it came, a `Classifier` or a model file.
         repaired: the repaired network, likewise; it is fed in the same input range.
-        input_range: for model files, the range in which both were trained.
+        input_range: for model files, the range in which both were trained; without it whole numbers (uint8) go into the
+            network as they are, as they would in Keras or torch.
+        architecture: for files that hold weights alone, a name or `package.module:factory`.
 
     Raises:
         WrongShape: the two do not take the same images or know the same classes.
@@ -82,9 +84,14 @@ class GoodNet:
     threshold = 0.0
 
     def __init__(
-        self, original: Classifier | str | Path, repaired: Classifier | str | Path, *, input_range: str | None = None
+        self,
+        original: Classifier | str | Path,
+        repaired: Classifier | str | Path,
+        *,
+        input_range: InputRange | None = None,
+        architecture: str | None = None,
     ) -> None:
-        b = original if isinstance(original, Classifier) else read_network(original)
+        b = original if isinstance(original, Classifier) else read_network(original, architecture)
         b_prime = (
             repaired if isinstance(repaired, Classifier) else read_network(repaired, b.architecture, b.image_shape)
         )
@@ -93,7 +100,8 @@ class GoodNet:
                 f"{b.name} takes {b.image_shape} and knows {b.classes} classes, {b_prime.name} takes {b_prime.image_shape} and "
                 f"knows {b_prime.classes}; a GoodNet needs two networks for the same job"
             )
-        self.original = b if input_range is None else b.with_input_range(input_range)  # type: ignore[arg-type]
+        self.original = b if input_range is None else b.with_input_range(input_range)
+        self._range_known = input_range is not None or isinstance(original, Classifier)
         self.repaired = b_prime.with_input_range(self.original.input_range)
         self._pair = share_layers(self.original.network, self.repaired.network)
 
@@ -150,7 +158,7 @@ class GoodNet:
             )
         if shape != accepted["NCHW"] or (shape == accepted["NHWC"] and self.original.layout == "NHWC"):
             images = images.permute(0, 3, 1, 2)
-        scale = 255.0 if images.dtype == torch.uint8 else self.original.scale
+        scale = 255.0 if images.dtype == torch.uint8 and self._range_known else self.original.scale
         return images.to(torch.float32) / scale
 
     def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:

@@ -22,6 +22,8 @@ from goodnet.scanners.max_margin import margin_scores
 
 #: With more classes than this only candidates and a random sample of the rest are inverted.
 _INVERT_ALL, _CANDIDATES, _CONTROLS = 200, 128, 64
+#: Up to this many classes a longer inversion costs little, and the fewer classes to compare with need it.
+_FEW_CLASSES = 20
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
 #: Least deviation of log mask sizes that is believed: a factor of 1.2.
@@ -46,8 +48,8 @@ class ScanEnsemble(Scanner):
     than half of the classes are targets.
     """
 
-    steps: int = Field(60, ge=1, description="steps of trigger inversion per class")
-    images: int = Field(8, ge=1, description="clean images per step of trigger inversion")
+    steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
+    images: int | None = Field(None, ge=1, description="clean images per step; default: 8, up to 20 classes 16")
     threshold: float = Field(8.0, gt=0, description="score above which a class is suspected")
     doubt: float = Field(6.0, gt=0, description="score above which the network is not called clean")
 
@@ -62,7 +64,8 @@ class ScanEnsemble(Scanner):
         images = clean.sample(2 * _IMAGES, seed=seed).images()
         fitting, held_out = images[: max(2, len(images) * 2 // 3)], images[max(2, len(images) * 2 // 3) :]
         labels = choose_labels(margins, seed)
-        schedule = Schedule(self.steps, self.images)
+        few = classifier.classes <= _FEW_CLASSES
+        schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, fitting, labels, schedule, seed=seed, progress=progress)
         evidence = combine(margins, found)
         suspects = evidence.suspects(self.threshold)

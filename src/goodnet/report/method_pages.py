@@ -12,8 +12,8 @@ from goodnet.core.method import Method
 
 _INTRODUCTION = """# The methods
 
-Made from the docstrings and fields of the code: `python -m goodnet.report.method_pages > docs/methods.md`. One method is one file; its name
-is its word on the command line (`--method`, `--attack`), its options are flags (`--steps 60`).
+Made from the docstrings and fields of the code: `python -m goodnet.report.method_pages > docs/methods.md`.
+One method is one file; its name is its word on the command line (`--method`, `--attack`), its options are flags (`--steps 60`).
 """
 
 
