@@ -9,8 +9,7 @@ reference runs on stated levels at full size and its time is scaled to 60; accur
 on those levels.
 
 Data are rendered faces: 11,547 validation, 12,830 test, 12,830 poisoned images of 55 x 47 x 3. The network is a
-DeepID with 1,283 outputs, trained on 50 rendered people with a sunglasses trigger; --model takes another one (then
-give its data too).
+DeepID with 1,283 outputs, trained on 50 rendered people with a sunglasses trigger.
 """
 
 from __future__ import annotations

@@ -107,6 +107,10 @@ def _open(
     if isinstance(model, str | Path) and Path(model).is_dir():
         model = GoodNet.load(model, architecture=architecture)
     if isinstance(model, GoodNet):
+        if input_range == "auto" and not model.range_known and clean is not None:
+            choice = choose_input_range(model.original, clean)
+            model = GoodNet(choice.classifier, model.repaired)
+            return _Opened(model.original, choice.reason, [("repaired", model, None)])
         if input_range == "auto":
             return _Opened(model.original, "as saved with the GoodNet", [("repaired", model, None)])
         model = GoodNet(model.original, model.repaired, input_range=input_range)

@@ -14,7 +14,7 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.formats.files import output_folder
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
-from goodnet.report.runs import Recorder, write_repair
+from goodnet.report.runs import Recorder, remove_previous, write_repair
 
 
 def repair(
@@ -46,9 +46,9 @@ def repair(
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
     repairer = cast(type[Repairer], catalog.find("repairers", method)).from_options(**options)
+    options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
+    recorder = Recorder("repair", named_paths(model=model, clean=clean), repairer.name(), options, seed)
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
-    inputs = named_paths(model=model, clean=clean)
-    recorder = Recorder("repair", inputs, repairer.name(), repairer.model_dump(mode="json"), seed)
     if out is not None:
         out = output_folder(out)
     try:
@@ -58,8 +58,9 @@ def repair(
         result = repairer.repair(loaded.classifier, loaded.clean, suspected=suspected, seed=seed, progress=progress)
     except MethodFailed as error:
         if out is not None:
+            remove_previous(out)
             recorder.write(out, error=error)
         raise
     if out is not None:
-        write_repair(out, loaded.classifier, result, recorder)
+        write_repair(out, loaded.classifier, result, recorder, input_range_reason=loaded.reason)
     return result

@@ -57,7 +57,8 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        where = getattr(getattr(error, "ctx", None), "command_path", "goodnet")
+        click.echo(f"goodnet: {error.format_message()} See {where} --help.", err=True)
         sys.exit(2)
     except GoodnetError as error:
         click.echo(f"goodnet: {error}", err=True)

@@ -12,7 +12,7 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import json_option, model_options, out_option
 from goodnet.report.json_output import evaluation_json
-from goodnet.report.tables import evaluation_table
+from goodnet.report.tables import evaluation_tables
 
 _PATH = click.Path(path_type=Path)
 
@@ -41,7 +41,8 @@ def command(model: Path, as_json: bool, **given: Any) -> None:
         click.echo(evaluation_json(evaluation))
         return
     console = output()
-    console.print(evaluation_table(evaluation))
+    for table in evaluation_tables(evaluation, console.width):
+        console.print(table)
     console.print(f"input range {evaluation.input_range} ({escape(evaluation.input_range_reason)})", style="dim")
     if given["out"]:
         console.print(f"written to [b]{escape(str(given['out']))}[/b]", soft_wrap=True)

@@ -151,10 +151,16 @@ def _field_option(name: str, field: FieldInfo) -> click.Option:
     if kind is bool:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
     default = "" if field.is_required() or field.default is None else f" [default: {_show(field.default)}]"
+    text = f"{field.description or ''}{default}"
     # The default stays in the field: what is not given is not passed on.
-    return _FieldOption(
-        [flag], type=kind, default=None, required=field.is_required(), help=f"{field.description or ''}{default}"
-    )
+    if isinstance(kind, _Several):
+        return _FieldOption([flag], type=kind, multiple=True, required=field.is_required(), help=text, callback=_joined)
+    return _FieldOption([flag], type=kind, default=None, required=field.is_required(), help=text)
+
+
+def _joined(ctx: click.Context, param: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...] | None:
+    """Return the values of an option that was given several times, one after the other; None where it was not."""
+    return tuple(item for value in values for item in value) or None
 
 
 def _show(value: object) -> str:

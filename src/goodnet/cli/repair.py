@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.markup import escape
 
 from goodnet import api, catalog
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
+from goodnet.core.results import Repair
 from goodnet.report.tables import repair_table
 
 
@@ -45,14 +48,22 @@ def command(
         click.echo((out / "run.json").read_text(encoding="utf-8"), nl=False)
         return
     console = output()
-    console.print(repair_table(repair, {network.name: str(file) for network, file in _files(out, repair)}))
+    result = json.loads((out / "run.json").read_text(encoding="utf-8"))["result"]
+    files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
+    console.print(repair_table(repair, files))
+    console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
+    _warn_of_few(console, repair)
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
 
 
-def _files(out: Path, repair: Any) -> list[tuple[Any, Path]]:
-    import json
-
-    entries = json.loads((out / "run.json").read_text(encoding="utf-8"))["result"]["networks"]
-    return [(network, out / entry["file"]) for network, entry in zip(repair.networks, entries, strict=True)]
+def _warn_of_few(console: Console, repair: Repair) -> None:
+    """Say so where single images decide: thresholds finer than one image cannot be told apart."""
+    n = repair.accuracy_before.n
+    thresholds = [network.changes["threshold"] for network in repair.networks if "threshold" in network.changes]
+    if thresholds and 1 / n > min(thresholds):
+        console.print(
+            f"few images: one of {n} is {1 / n:.2f} of the accuracy, so a threshold of {min(thresholds):g} means one image",
+            style="yellow",
+        )

@@ -51,7 +51,8 @@ class Method(BaseModel, ABC):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or cls.name()
-            raise InvalidOption(f"{cls.name()}: option '{where}': {first['msg']}, got {first['input']!r}") from error
+            reason = first["msg"].removeprefix("Value error, ")
+            raise InvalidOption(f"{cls.name()}: option '{where}': {reason}, got {first['input']!r}") from error
 
 
 class Scanner(Method):

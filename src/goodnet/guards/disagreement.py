@@ -17,7 +17,7 @@ from goodnet.algorithms.predictions import require_fit
 from goodnet.algorithms.shared_layers import share_layers
 from goodnet.core.classifier import Classifier, InputRange
 from goodnet.core.dataset import BATCH, Dataset, Labels
-from goodnet.core.errors import UnreadableModel, WrongShape
+from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Guard, Progress, no_progress
 from goodnet.formats.files import replacing_folder, require_file, write_text
 from goodnet.formats.networks import read_network
@@ -163,6 +163,7 @@ class GoodNet:
 
     def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
         """Return what B, B' and the GoodNet say of every image. Cost: one pass and one of the layers that differ."""
+        self._require_range()
         require_fit(self.original, dataset)
         original: list[Tensor] = []
         repaired: list[Tensor] = []
@@ -174,8 +175,21 @@ class GoodNet:
                 progress(min(number * BATCH, len(dataset)), len(dataset))
         return Answers(torch.cat(original).cpu().numpy(), torch.cat(repaired).cpu().numpy(), self.classes)
 
+    @property
+    def range_known(self) -> bool:
+        """Whether the networks' input range was given, or came with the classifiers."""
+        return self._range_known
+
+    def _require_range(self) -> None:
+        if not self._range_known:
+            raise InvalidOption(
+                f"{self.original.name}: the input range is not known; make the pair with GoodNet(..., input_range='0..1') "
+                "or '0..255'"
+            )
+
     def save(self, folder: str | Path) -> Path:
         """Write both networks, in the formats that they came in, and a card that names them; return the folder."""
+        self._require_range()
         files = {"original": f"original{self.original.suffix}", "repaired": f"repaired{self.repaired.suffix}"}
         card = {
             "kind": "disagreement",

@@ -55,7 +55,7 @@ class Pruning(Repairer):
     @classmethod
     def _sorted_thresholds(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < value <= 1 for value in values):
-            raise ValueError("thresholds are fractions, above 0 and at most 1")
+            raise ValueError("thresholds are fractions, above 0 and at most 1 (2 % is 0.02)")
         return tuple(sorted(set(values)))
 
     def repair(
@@ -74,7 +74,7 @@ class Pruning(Repairer):
         """
         require_fit(classifier, clean)
         layer = find_prunable_layer(classifier, self.layer)
-        outputs = HeadOutputs(classifier, clean, layer.name)
+        outputs = HeadOutputs(classifier, clean, layer.name, progress=progress)
         means = mean_activations(outputs)
         order = self._rank(means, seed)
         correct = count_matches(sweep_predictions(outputs, order, progress=progress), clean.targets)

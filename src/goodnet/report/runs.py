@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from goodnet.core.results import Evaluation, Failure, Rate, Repair, RepairedNetw
 from goodnet.evaluation.pruning_curve import PruningLevels
 from goodnet.formats.files import output_folder, require_file, sha256, write_text
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.guards.disagreement import GoodNet, is_goodnet
 from goodnet.report.figures import PruningCurve, draw_pruning_curves, draw_rates
 from goodnet.report.tables import evaluation_csv, pruning_csv
 
@@ -59,9 +61,12 @@ class Recorder:
         return write_text(out / "run.json", self.run(result, error).model_dump_json(indent=2) + "\n")
 
 
-def write_repair(out: str | Path, original: Classifier, repair: Repair, recorder: Recorder) -> Path:
+def write_repair(
+    out: str | Path, original: Classifier, repair: Repair, recorder: Recorder, *, input_range_reason: str = "as given"
+) -> Path:
     """Write repaired networks, the GoodNet of the recommended one, the method's tables and figures, and `run.json`."""
     out = output_folder(out)
+    remove_previous(out)
     files = {network.name: f"repaired_{network.name}{original.suffix}" for network in repair.networks}
     if len(files) == 1:
         files = dict.fromkeys(files, f"repaired{original.suffix}")
@@ -74,6 +79,7 @@ def write_repair(out: str | Path, original: Classifier, repair: Repair, recorder
         out,
         {
             "input_range": original.input_range,
+            "input_range_reason": input_range_reason,
             "accuracy_before": repair.accuracy_before.model_dump(),
             "networks": [
                 {"file": files[n.name], "name": n.name, "accuracy": n.accuracy.model_dump(), "changes": dict(n.changes)}
@@ -84,6 +90,19 @@ def write_repair(out: str | Path, original: Classifier, repair: Repair, recorder
             "trace": dict(repair.trace),
         },
     )
+
+
+def remove_previous(out: Path) -> None:
+    """Remove the networks of an earlier repair from its folder, so that none of them lies beside another run's record."""
+    try:
+        previous = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        files = [Path(entry["file"]).name for entry in previous["result"]["networks"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in files:
+        (out / name).unlink(missing_ok=True)
+    if is_goodnet(out):
+        shutil.rmtree(out / "goodnet", ignore_errors=True)
 
 
 def _write_validation_sweep(out: Path, repair: Repair) -> None:

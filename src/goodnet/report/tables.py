@@ -83,36 +83,60 @@ def _numbers(row: Row, columns: Sequence[str]) -> list[object]:
     return numbers
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """Return an evaluation for the terminal, each rate with its 95 % interval.
+def evaluation_tables(evaluation: Evaluation, width: int) -> list[Table]:
+    """Return an evaluation for a terminal of `width` columns, each rate with its 95 % interval.
 
-    Up to three networks stand side by side; more of them stand one below the other.
+    Up to three networks stand side by side. More of them stand one below the other where that fits, else they come
+    in tables of two, so that nothing is ever cut off.
     """
+    rows = evaluation.rows
+    if len(rows) <= _SIDE_BY_SIDE:
+        return [_side_by_side(rows, _columns(evaluation))]
+    stacked, needed = _stacked(rows, _columns(evaluation))
+    if needed <= width:
+        return [stacked]
+    # The original by itself, then each repaired network beside its GoodNet.
+    groups = [rows[:1], *(rows[start : start + 2] for start in range(1, len(rows), 2))]
+    return [_side_by_side(group, _columns(evaluation)) for group in groups]
+
+
+#: Networks that one table shows as columns.
+_SIDE_BY_SIDE = 3
+_TITLE = "fractions in [0, 1], in brackets the 95 % Wilson interval"
+
+
+def _side_by_side(rows: Sequence[Row], columns: Sequence[str]) -> Table:
     from rich.table import Table
 
-    rows, columns = evaluation.rows, _columns(evaluation)
+    rates = [named_rates(row.metrics) for row in rows]
+    cells = dict(_facts(rows)) | {name: [show_rate(item.get(name)) for item in rates] for name in columns}
+    table = Table(title=_TITLE, title_style="dim", title_justify="left")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        table.add_column(escape(row.name), overflow="fold")
+    for name, values in cells.items():
+        table.add_row(escape(name), *values)
+    return table
+
+
+def _stacked(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Table, int]:
+    """Return the table with one network per line, and the width below which it would be cut off."""
+    from rich.table import Table
+
     facts = dict(_facts(rows))
     rates = [named_rates(row.metrics) for row in rows]
-    cells = facts | {name: [show_rate(item.get(name)) for item in rates] for name in columns}
-    title = "fractions in [0, 1], in brackets the 95 % Wilson interval" + (
-        f", {_counts(rows)}" if len(rows) > 3 else ""
-    )
-    table = Table(title=title, title_style="dim", title_justify="left")
+    table = Table(title=f"{_TITLE}, {_counts(rows)}", title_style="dim", title_justify="left")
     table.add_column("", no_wrap=True)
-    if len(rows) <= 3:
-        for row in rows:
-            table.add_column(escape(row.name))
-        for name, values in cells.items():
-            table.add_row(escape(name), *values)
-        return table
-    for name in cells:
-        title = name if "," in name else name.replace(" ", "\n")
-        table.add_column(escape(title), no_wrap=name in facts, min_width=9)
+    widths = [max(len(row.name) for row in rows)]
+    for name in (*facts, *columns):
+        title = name.replace(", ", ",\n") if "," in name else name.replace(" ", "\n")
+        widths.append(max(13 if name in columns else 0, *map(len, (*title.split("\n"), *facts.get(name, [])))))
+        table.add_column(escape(title), no_wrap=True)
     for position, row in enumerate(rows):
         numbers = [_compact(rates[position].get(name)) for name in columns]
         known = [values[position] for values in facts.values()]
         table.add_row(escape(row.name), *known, *numbers, end_section=row is rows[0])
-    return table
+    return table, sum(widths) + 3 * len(widths) + 1
 
 
 def _compact(rate: Rate | None) -> str:
