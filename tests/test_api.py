@@ -128,7 +128,8 @@ def test_repair_writes_what_it_returns(badnet, tmp_path):
     )
     record = json.loads((out / "run.json").read_text())
     assert record["verb"] == "repair"
-    assert record["options"] == {"layer": None, "order": "random", "thresholds": [0.1]}
+    expected = {"layer": None, "order": "random", "thresholds": [0.1], "input_range": "auto", "architecture": None}
+    assert record["options"] == expected
     assert record["seed"] == 4
     assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}
     assert record["result"]["networks"][0]["changes"] == repair.recommended.changes
@@ -256,7 +257,7 @@ def test_evaluate_live_networks(badnet, files_of_pair, truth):
 
 @pytest.mark.parametrize("how", ["object", "folder", "run folder"])
 def test_evaluate_a_goodnet(how, badnet, files_of_pair, truth, tmp_path):
-    model = GoodNet(*files_of_pair)
+    model = GoodNet(*files_of_pair, input_range="0..1")
     if how != "object":
         folder = model.save(tmp_path / "goodnet")
         model = str(folder) if how == "folder" else tmp_path
@@ -360,8 +361,8 @@ def test_predict(badnet, files_of_pair, tmp_path):
     first, second = (plain_classes(path, badnet.poisoned) for path in files_of_pair)
     expected = np.where(first == second, first, 4).tolist()
     assert 4 in expected
-    folder = GoodNet(*files_of_pair).save(tmp_path / "goodnet")
-    for guard in (GoodNet(*files_of_pair), folder, str(tmp_path)):
+    folder = GoodNet(*files_of_pair, input_range="0..1").save(tmp_path / "goodnet")
+    for guard in (GoodNet(*files_of_pair, input_range="0..1"), folder, str(tmp_path)):
         assert api.predict(guard, badnet.poisoned) == expected
         assert api.predict(guard, read_data(badnet.poisoned)) == expected
 
@@ -374,7 +375,7 @@ def test_predict(badnet, files_of_pair, tmp_path):
 
 
 def test_predict_pictures_that_do_not_fit(badnet, files_of_pair, tmp_path):
-    guard = GoodNet(*files_of_pair)
+    guard = GoodNet(*files_of_pair, input_range="0..1")
     Image.new("RGB", (13, 12)).save(tmp_path / "wide.png")
     with pytest.raises(WrongShape, match="takes images of shape"):
         api.predict(guard, [tmp_path / "wide.png"])

@@ -11,7 +11,7 @@ from goodnet.guards.disagreement import GoodNet
 @pytest.fixture(scope="module")
 def folder(badnet, repaired_badnet, tmp_path_factory):
     pair = badnet.model, repaired_badnet / "repaired_5_percent.h5"
-    return GoodNet(*pair).save(tmp_path_factory.mktemp("guard") / "goodnet")
+    return GoodNet(*pair, input_range="0..1").save(tmp_path_factory.mktemp("guard") / "goodnet")
 
 
 @pytest.fixture(scope="module")

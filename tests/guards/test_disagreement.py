@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.core.errors import InputError, UnreadableModel, WrongShape
+from goodnet import api
+from goodnet.core.errors import InputError, InvalidOption, UnreadableModel, WrongShape
 from goodnet.formats.data import read_data
 from goodnet.formats.keras import from_keras
 from goodnet.formats.networks import read_network
@@ -398,3 +399,20 @@ def test_from_two_files_whole_numbers_go_in_as_they_are(csaw, tmp_path):
 def test_two_weights_files_with_their_architecture(csaw):
     both = GoodNet(csaw / "lab3_bd_weights.h5", csaw / "sunglasses_bd_weights.h5", architecture="deepid")
     assert both.classes == 1283
+
+
+def test_two_files_without_a_range_answer_no_data_set_until_it_is_said(csaw, tmp_path):
+    pair = GoodNet(csaw / "bd_net.h5", csaw / "lab3_pruned_full_model.h5")
+    data = read_data(csaw / "clean_test_data.h5")
+    with pytest.raises(InvalidOption, match=r"input range is not known.*0\.\.255"):
+        pair.answers(data)
+    again = GoodNet.load(pair.save(tmp_path / "pair"))
+    assert not again.range_known
+    evaluation = api.evaluate(pair, data)
+    assert (evaluation.input_range, evaluation.rows[0].metrics.clean_accuracy.value) == ("0..255", 0.98)
+
+
+def test_a_second_repair_leaves_nothing_of_the_first(badnet, tmp_path):
+    api.repair(badnet.model, badnet.validation, out=tmp_path, thresholds=(0.05, 0.5))
+    api.repair(badnet.model, badnet.validation, out=tmp_path, thresholds=(0.5,))
+    assert sorted(path.name for path in tmp_path.glob("*.h5")) == ["repaired.h5"]

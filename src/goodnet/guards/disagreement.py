@@ -189,14 +189,13 @@ class GoodNet:
 
     def save(self, folder: str | Path) -> Path:
         """Write both networks, in the formats that they came in, and a card that names them; return the folder."""
-        self._require_range()
         files = {"original": f"original{self.original.suffix}", "repaired": f"repaired{self.repaired.suffix}"}
         card = {
             "kind": "disagreement",
             "schema_version": 1,
             **files,
             "architecture": self.original.architecture,
-            "input_range": self.original.input_range,
+            "input_range": self.original.input_range if self._range_known else None,
             "image_shape": self.original.image_shape,
             "classes": self.classes,
         }
@@ -223,7 +222,7 @@ class GoodNet:
             card = json.loads(require_file(folder / _CARD, UnreadableModel).read_text(encoding="utf-8"))
             paths = [folder / Path(card[key]).name for key in ("original", "repaired")]
             shape, known, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
-            if input_range not in get_args(InputRange) or not isinstance(known, str | None):
+            if input_range not in (None, *get_args(InputRange)) or not isinstance(known, str | None):
                 raise ValueError(input_range, known)
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableModel(
@@ -235,7 +234,9 @@ class GoodNet:
                 f"--architecture {known}"
             )
         networks = (read_network(path, architecture or known, shape) for path in paths)
-        return cls(*networks, input_range=input_range)
+        pair = cls(*networks, input_range=input_range)
+        pair._range_known = input_range is not None
+        return pair
 
 
 def is_goodnet(folder: str | Path) -> bool:
