@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 
 from goodnet.algorithms.outliers import Scores, robust_z
-from goodnet.algorithms.predictions import predict_classes
 from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers, measure_success
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
@@ -166,7 +165,7 @@ def self_check(classifier: Classifier, clean: Dataset) -> str:
         )
     if len(sample) < _LEAST_IMAGES:
         return f"only {len(sample)} clean images, at least {_LEAST_IMAGES} are needed to call a network clean"
-    if len(np.unique(predict_classes(classifier, sample))) == 1:
+    if len(np.unique(logits.argmax(dim=1).cpu().numpy())) == 1:
         return "the network gives all clean images the same class"
     if sample.labels is not None and len(np.unique(sample.targets)) == 1:
         return "all clean images are of one class"
