@@ -69,7 +69,7 @@ def disturb(classifier: Classifier) -> None:
 
 
 def close(ours: np.ndarray, theirs: np.ndarray) -> None:
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def check(model: Any, folder: Path, layout: str = "NHWC", suffixes: tuple[str, ...] = (".keras",)) -> Classifier:
