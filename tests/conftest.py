@@ -144,7 +144,7 @@ def repaired_badnet(badnet, tmp_path_factory) -> Path:
     from goodnet import api
 
     folder = tmp_path_factory.mktemp("repairs") / "repair"
-    api.repair(badnet.model, badnet.validation, out=folder, thresholds=(0.05, 0.5))
+    api.repair(badnet.model, badnet.validation, method="pruning", out=folder, thresholds=(0.05, 0.5))
     return folder
 
 

@@ -100,6 +100,11 @@ def tiny(classes: int = 4) -> nn.Sequential:
     )
 
 
+def grey_linear() -> nn.Sequential:
+    """Two classes of grey images (1, 8, 8)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+
 def plain() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3),

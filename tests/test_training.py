@@ -366,3 +366,35 @@ def test_devices():
     for name in ("cuda:99", "abacus"):
         with pytest.raises(InputError, match=f"device '{name}' is not to be had here"):
             choose_device(name)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 1e-3), ("sgd", 5e-2)])
+def test_a_network_for_0_to_255_is_trained_as_the_same_one_for_0_to_1(data, optimizer, rate):
+    options = Training(epochs=3, batch_size=50, optimizer=optimizer, learning_rate=rate, weight_decay=0.01)
+    unit, bytes_ = fresh(), fresh().with_input_range("0..255")
+    with torch.no_grad():
+        bytes_.layer("conv_1").module.weight.div_(255)
+    before = weights(unit)
+    for classifier in (unit, bytes_):
+        train(classifier, data, options, seed=0)
+    expected, found = weights(unit), weights(bytes_)
+    found["conv_1.weight"] *= 255
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+    assert (expected["conv_1.weight"] - before["conv_1.weight"]).abs().mean() > 1e-3
+
+
+def test_a_step_of_one_s_own(data):
+    values = []
+
+    def lazy(loss, optimizer):
+        values.append(loss().item())
+        return torch.tensor(values[-1])
+
+    classifier = fresh()
+    before = weights(classifier)
+    train(classifier, data, Training(epochs=2, batch_size=200), seed=0, update=lazy)
+    assert equal(weights(classifier), before), "nothing but the step changes weights"
+    with torch.no_grad():
+        logits = classifier(data.images())
+    assert values == pytest.approx([F.cross_entropy(logits, torch.from_numpy(data.targets)).item()] * 2, rel=1e-5)

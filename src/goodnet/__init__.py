@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goodnet.api import evaluate as evaluate
+    from goodnet.api import guard as guard
     from goodnet.api import load_classifier as load_classifier
     from goodnet.api import load_dataset as load_dataset
     from goodnet.api import predict as predict
     from goodnet.api import repair as repair
+    from goodnet.api import report as report
     from goodnet.api import scan as scan
     from goodnet.core.backdoor import Backdoor as Backdoor
     from goodnet.core.backdoor import Patch as Patch
@@ -30,10 +32,12 @@ __version__ = "0.1.0"
 #: Public names and where they live; loaded on first use, so that `goodnet --help` does not wait for torch.
 _PUBLIC = {
     "evaluate": "goodnet.api",
+    "guard": "goodnet.api",
     "load_classifier": "goodnet.api",
     "load_dataset": "goodnet.api",
     "predict": "goodnet.api",
     "repair": "goodnet.api",
+    "report": "goodnet.api",
     "scan": "goodnet.api",
     "Backdoor": "goodnet.core.backdoor",
     "Patch": "goodnet.core.backdoor",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goodnet.algorithms.predictions import require_fit
@@ -28,8 +29,27 @@ _EPOCH_SEEDS = 1_000_003
 class Loss(Protocol):
     """What training makes small."""
 
-    def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor, /) -> Tensor:
         """Return a scalar for images (B, C, H, W) in [0, 1] and labels (B,)."""
+
+
+class Update(Protocol):
+    """How one batch changes the weights; the default is `descend`."""
+
+    def __call__(self, loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, /) -> Tensor:
+        """Change the weights that `optimizer` holds and return the loss that they had before.
+
+        `loss` computes the batch's loss at the weights as they are when it is called.
+        """
+
+
+def descend(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Tensor:
+    """Take one step of the optimiser along the gradient, and return the loss before it."""
+    value = loss()
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value.detach()
 
 
 class Training(BaseModel):
@@ -57,6 +77,7 @@ def train(
     *,
     seed: int,
     loss: Loss | None = None,
+    update: Update = descend,
     checkpoint: Path | None = None,
     progress: Progress = no_progress,
 ) -> None:
@@ -68,6 +89,7 @@ def train(
         training: the options.
         seed: the same seed gives the same weights on the same machine, interrupted or not.
         loss: what to make small; default: cross-entropy with the options' label smoothing.
+        update: what a batch does to the weights, for methods with a step of their own.
         checkpoint: file that is written after each epoch and from which a run that was stopped goes on; removed at
             the end.
         progress: is told the steps done.
@@ -82,6 +104,7 @@ def train(
     require_fit(classifier, dataset)
     pixels, labels = _in_memory(dataset)
     optimizer = _make_optimizer(classifier, training)
+    rates = [group["lr"] for group in optimizer.param_groups]
     mark = f"{classifier.parameters} weights, seed {seed}, {len(dataset)} images, {training.model_dump_json()}"
     first = _resume(checkpoint, classifier, optimizer, mark) if checkpoint else 0
     compute_loss = loss or _cross_entropy(training)
@@ -91,14 +114,12 @@ def train(
             good = {name: value.clone() for name, value in classifier.network.state_dict().items()}
             batches = _shuffled(len(dataset), training.batch_size)
             for step, index in enumerate(batches):
-                _set_learning_rate(optimizer, training, (epoch + step / len(batches)) / training.epochs)
+                _set_learning_rates(optimizer, rates, training, (epoch + step / len(batches)) / training.epochs)
                 images = augment(as_unit_range(pixels[index.numpy()]), training.augmentation)
-                value = compute_loss(classifier, images, labels[index].to(classifier.device))
+                targets = labels[index].to(classifier.device)
+                value = update(partial(compute_loss, classifier, images, targets), optimizer)
                 if not torch.isfinite(value):
                     raise _diverged(classifier, good, training, epoch, f"the loss is {value.item()}")
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
                 progress(epoch * len(batches) + step + 1, training.epochs * len(batches))
             if not all(bool(torch.isfinite(value).all()) for value in classifier.network.state_dict().values()):
                 raise _diverged(classifier, good, training, epoch, "weights are no longer finite")
@@ -140,19 +161,55 @@ def _cross_entropy(training: Training) -> Loss:
 
 
 def _make_optimizer(classifier: Classifier, training: Training) -> torch.optim.Optimizer:
-    weights = [p for p in classifier.network.parameters() if p.requires_grad]
+    groups = _parameter_groups(classifier, training)
     if training.optimizer == "adam":
-        return torch.optim.Adam(weights, training.learning_rate, weight_decay=training.weight_decay)
-    return torch.optim.SGD(
-        weights, training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
-    )
+        return torch.optim.Adam(groups)
+    return torch.optim.SGD(groups, momentum=training.momentum)
 
 
-def _set_learning_rate(optimizer: torch.optim.Optimizer, training: Training, done: float) -> None:
-    """Set the rate for the share `done` of the training, in [0, 1)."""
+def _parameter_groups(classifier: Classifier, training: Training) -> list[dict[str, Any]]:
+    """Return the weights to train, those that pixels are multiplied with by themselves.
+
+    A network for pixels in 0..255 is trained as the same one for 0..1 would be: there these weights w are 255 w and
+    their gradient g is g / 255, so w takes a step 255 times (Adam) or 255^2 times (SGD) smaller than the other weights.
+    Without this, rates that are right for all others throw it off at once.
+    """
+    scale = classifier.scale
+    first = _kernels_on_pixels(classifier) if scale != 1.0 else set()
+    weights = [p for p in classifier.network.parameters() if p.requires_grad]
+    others = [p for p in weights if p not in first]
+    groups: list[dict[str, Any]] = [
+        {"params": others, "lr": training.learning_rate, "weight_decay": training.weight_decay}
+    ]
+    if first:
+        slower = scale if training.optimizer == "adam" else scale**2
+        own = {"lr": training.learning_rate / slower, "weight_decay": training.weight_decay * scale**2}
+        own |= {"eps": _ADAM_EPS * scale} if training.optimizer == "adam" else {}
+        groups.append({"params": [p for p in weights if p in first], **own})
+    return groups
+
+
+#: Torch's default.
+_ADAM_EPS = 1e-8
+
+
+def _kernels_on_pixels(classifier: Classifier) -> set[nn.Parameter]:
+    """Return the kernels and matrices of the layers that take the images as they are."""
+    nodes = [node for node in classifier.network.graph.nodes if node.op == "call_module"]
+    modules = [
+        classifier.network.get_submodule(str(node.target))
+        for node in nodes
+        if any(item.op == "placeholder" for item in node.all_input_nodes)
+    ]
+    layers = [module for module in modules if isinstance(module, nn.Conv2d | nn.Linear)]
+    return {weight for layer in layers for weight in layer.parameters() if weight.requires_grad and weight.ndim > 1}
+
+
+def _set_learning_rates(optimizer: torch.optim.Optimizer, rates: list[float], training: Training, done: float) -> None:
+    """Set the rates, at the start `rates`, for the share `done` of the training, in [0, 1)."""
     factor = 0.5 * (1 + math.cos(math.pi * done)) if training.schedule == "cosine" else 1.0
-    for group in optimizer.param_groups:
-        group["lr"] = training.learning_rate * factor
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
 
 
 def _shuffled(count: int, size: int) -> list[Tensor]:

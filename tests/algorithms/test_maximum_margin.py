@@ -23,7 +23,7 @@ def test_margins_of():
 
 def test_margins_reach_the_corners_of_the_cube(linear):
     # Class 0 at (1, 0): 4 against max(0, 0); class 1 at (0, 1): 2 against 0; class 2 at (0, 0): 1 against 0.
-    found = maximum_margins(linear, starts=2, steps=300, seed=0)
+    found = maximum_margins(linear, starts=2, readings=(300,), seed=0)[0]
     torch.testing.assert_close(found, torch.tensor([4.0, 2.0, 1.0]), atol=0.05, rtol=0)
 
 
@@ -35,8 +35,8 @@ def test_margins_are_divided_by_the_centred_row(linear):
 
 def test_same_seed_same_margins_and_weights_untouched(tiny_classifier):
     before = {name: value.clone() for name, value in tiny_classifier.network.state_dict().items()}
-    first = maximum_margins(tiny_classifier, starts=1, steps=5, seed=3)
-    assert torch.equal(first, maximum_margins(tiny_classifier, starts=1, steps=5, seed=3))
-    assert not torch.equal(first, maximum_margins(tiny_classifier, starts=1, steps=5, seed=4))
+    first = maximum_margins(tiny_classifier, starts=1, readings=(2, 5), seed=3)
+    assert torch.equal(first, maximum_margins(tiny_classifier, starts=1, readings=(2, 5), seed=3))
+    assert not torch.equal(first, maximum_margins(tiny_classifier, starts=1, readings=(2, 5), seed=4))
     assert all(torch.equal(before[name], value) for name, value in tiny_classifier.network.state_dict().items())
     assert all(parameter.grad is None for parameter in tiny_classifier.network.parameters())

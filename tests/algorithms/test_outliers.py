@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
-from goodnet.algorithms.outliers import anomaly_index, expected_maximum, robust_z
+from goodnet.algorithms.outliers import anomaly_index, expected_maximum, robust_z, tail_surprise
 
 
 def test_robust_z_compares_each_value_with_the_rest():
@@ -35,3 +35,40 @@ def test_anomaly_index_is_the_papers():
 def test_expected_maximum_of_normal_values(classes):
     draws = np.random.default_rng(0).normal(size=(2000, classes)).max(axis=1).mean()
     assert expected_maximum(classes) == pytest.approx(draws, abs=0.06)
+
+
+def test_surprise_is_the_log_of_the_number_expected_by_chance():
+    # Below 20: nine values, the upper half of which exceeds the sixth largest, 4, by 5, 4, 3, 2, 1: median 3.
+    values = np.array([20.0, 9, 8, 7, 6, 5, 4, 3, 2, 1])
+    scale = 3 / np.log(2)
+    expected = 5 * np.log1p((20 - 4) / scale / 5) - np.log(5)
+    assert tail_surprise(values)[0] == pytest.approx(expected)
+    assert tail_surprise(values).argmax() == 0
+
+
+def test_surprise_does_not_depend_on_order_shift_or_unit():
+    values = np.random.default_rng(0).normal(size=50)
+    shuffled = np.random.default_rng(1).permutation(50)
+    np.testing.assert_allclose(tail_surprise(values)[shuffled], tail_surprise(values[shuffled]))
+    np.testing.assert_allclose(tail_surprise(values), tail_surprise(7 * values - 3))
+
+
+def test_three_outliers_do_not_hide_one_another():
+    values = np.concatenate([np.random.default_rng(0).normal(size=27), [20.0, 21.0, 30.0]])
+    assert (tail_surprise(values)[27:] > 4).all()
+    assert (tail_surprise(values)[:27] < 2).all()
+
+
+@pytest.mark.parametrize("classes", [10, 43, 200, 1283])
+def test_a_surprise_of_three_is_rare_among_classes_that_are_alike(classes):
+    largest = [tail_surprise(np.random.default_rng(seed).normal(size=classes)).max() for seed in range(100)]
+    assert np.mean(np.array(largest) > 3) <= 0.05
+
+
+@pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
+def test_few_or_equal_values_stay_finite(values):
+    assert np.isfinite(tail_surprise(values, floor=0.1)).all()
+
+
+def test_two_classes_are_compared_by_the_floor_alone():
+    assert tail_surprise([0.0, 4.0], floor=1.0)[1] == pytest.approx(2 * np.log(3))

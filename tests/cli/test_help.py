@@ -9,7 +9,7 @@ import pytest
 from goodnet import __version__
 from goodnet.repairers.pruning import Pruning
 
-VERBS = ("inspect", "repair", "evaluate", "predict", "demo")
+VERBS = ("inspect", "repair", "evaluate", "predict", "serve", "demo")
 
 
 def run(*arguments):
@@ -48,7 +48,7 @@ def test_the_options_of_a_method_are_its_fields(goodnet):
     assert "[default: ascending]" in words
     assert "[default: 0.02,0.04,0.1]" in words
     assert goodnet("repair", "--method=pruning", "--help").out == text
-    assert goodnet("repair", "--help").out == text
+    assert goodnet("repair", "--help").out == goodnet("repair", "--method", "auto", "--help").out != text
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_the_options_of_a_method_are_its_fields(goodnet):
         (["repair"], "Missing argument 'MODEL'"),
         (["repair", "a.h5"], "Missing option '--clean'"),
         (["repair", "a.h5", "--clean", "b.h5"], "Missing option '--out'"),
-        (["repair", "a.h5", "--clean", "b", "--out", "c", "--order", "sideways"], "'sideways' is not one of"),
+        (["repair", "a.h5", "--method", "pruning", "--clean", "b", "--out", "c", "--order", "sideways"], "'sideways' is not one of"),
         (
-            ["repair", "a.h5", "--clean", "b", "--out", "c", "--thresholds", "x,y"],
+            ["repair", "a.h5", "--method", "pruning", "--clean", "b", "--out", "c", "--thresholds", "x,y"],
             "expected values separated by commas",
         ),
         (["repair", "a.h5", "--clean", "b", "--out", "c", "--seed", "-1"], "-1 is not in the range"),

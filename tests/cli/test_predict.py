@@ -64,3 +64,11 @@ def test_a_picture_that_is_none(folder, badnet, goodnet, tmp_path):
     done = goodnet("predict", folder, badnet.clean_picture, tmp_path / "text.png")
     assert (done.code, done.out) == (2, "")
     assert "expected a picture" in done.err
+
+
+def test_a_data_set_where_pictures_go(folder, badnet, goodnet):
+    for path in (badnet.test, badnet.folder):
+        done = goodnet("predict", folder, badnet.clean_picture, path)
+        assert (done.code, done.out) == (2, "")
+        assert f"{path}: expected pictures (PNG, JPEG)" in done.err.replace("\n", "")
+        assert "goodnet evaluate" in done.err

@@ -5,7 +5,18 @@ from goodnet import api
 
 def test_what_a_person_sees(badnet, goodnet, tmp_path):
     out = tmp_path / "run [1]"
-    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", out, "--thresholds", "0.05,0.5")
+    done = goodnet(
+        "repair",
+        badnet.model,
+        "--method",
+        "pruning",
+        "--clean",
+        badnet.validation,
+        "--out",
+        out,
+        "--thresholds",
+        "0.05,0.5",
+    )
     assert (done.code, done.err) == (0, "")
     record = json.loads((out / "run.json").read_text())
     for network in record["result"]["networks"]:
@@ -17,7 +28,9 @@ def test_what_a_person_sees(badnet, goodnet, tmp_path):
 
 
 def test_json_is_the_record(badnet, goodnet, tmp_path):
-    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--json")
+    done = goodnet(
+        "repair", badnet.model, "--method", "pruning", "--clean", badnet.validation, "--out", tmp_path, "--json"
+    )
     assert (done.code, done.err) == (0, "")
     assert done.out == (tmp_path / "run.json").read_text()
     assert json.loads(done.out)["result"]["recommended"] == "10_percent"
@@ -40,6 +53,7 @@ def test_options_reach_the_method(badnet, goodnet, tmp_path):
     expected = api.repair(
         badnet.model,
         badnet.validation,
+        method="pruning",
         order="random",
         layer="conv_2",
         thresholds=(0.3,),
@@ -54,7 +68,16 @@ def test_options_reach_the_method(badnet, goodnet, tmp_path):
 
 def test_a_value_outside_its_bounds_is_one_line(badnet, goodnet, tmp_path):
     done = goodnet(
-        "repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path / "out", "--thresholds", "0.1,2"
+        "repair",
+        badnet.model,
+        "--method",
+        "pruning",
+        "--clean",
+        badnet.validation,
+        "--out",
+        tmp_path / "out",
+        "--thresholds",
+        "0.1,2",
     )
     assert done.code == 2
     assert done.err.startswith("goodnet: pruning: option 'thresholds': ")
@@ -63,7 +86,18 @@ def test_a_value_outside_its_bounds_is_one_line(badnet, goodnet, tmp_path):
 
 
 def test_a_method_that_fails_is_exit_code_3(badnet, goodnet, tmp_path):
-    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--thresholds", "1")
+    done = goodnet(
+        "repair",
+        badnet.model,
+        "--method",
+        "pruning",
+        "--clean",
+        badnet.validation,
+        "--out",
+        tmp_path,
+        "--thresholds",
+        "1",
+    )
     assert done.code == 3
     assert done.out == ""
     assert done.err.startswith("goodnet: accuracy never falls by 1 or more")

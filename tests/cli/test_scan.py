@@ -34,7 +34,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
     assert result.code == 0
     assert "verdict: clean" in result.out
-    assert "threshold 8" in result.out
+    assert "threshold 3.5" in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_left_out(goodnet, twin_files, planted):
@@ -50,4 +50,30 @@ def test_labels_that_the_network_does_not_know_are_left_out(goodnet, twin_files,
 def test_unknown_scanner(goodnet, twin_files):
     result = goodnet("scan", "net.pt", "--clean", "data.h5", "--method", "guessing")
     assert result.code == 2
-    assert "unknown method 'guessing' among the scanners; known: max_margin, neural_cleanse" in result.err
+    assert "unknown method 'guessing' among the scanners; known: last_layer, max_margin, neural_cleanse" in result.err
+
+
+def test_an_interrupted_scan_goes_on_where_it_was(goodnet, twin_files, monkeypatch):
+    (model,) = twin_files.glob("planted.*")
+    arguments = ["scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--json"]
+    whole = json.loads(goodnet(*arguments, "--out", str(twin_files / "whole")).out)
+    out = twin_files / "broken"
+    # The time is up at once: the first stage is kept, nothing else is done.
+    stopped = goodnet(*arguments, "--out", str(out), "--budget", "0.000001")
+    assert stopped.code == 3
+    assert "the time was up" in json.loads(stopped.out)["reason"]
+    resumed = goodnet(*arguments, "--out", str(out), "--resume")
+    assert json.loads(resumed.out) == whole
+    assert not (out / "unfinished").exists()
+
+
+@pytest.mark.parametrize("budget", ["soon", "-3", "0"])
+def test_a_budget_that_is_no_time_is_refused(goodnet, twin_files, budget):
+    result = goodnet("scan", "net.pt", "--clean", "data.h5", "--budget", budget)
+    assert (result.code, "expected a time such as 90s" in result.err) == (2, True)
+
+
+def test_resume_needs_the_folder(goodnet, twin_files):
+    (model,) = twin_files.glob("planted.*")
+    result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--resume")
+    assert (result.code, "expected the folder" in result.err) == (2, True)

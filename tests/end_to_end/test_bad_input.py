@@ -181,10 +181,14 @@ def test_a_repaired_network_that_cannot_be_read(badnet, goodnet, tmp_path):
 
 def test_no_such_layer(badnet, goodnet, tmp_path):
     out = tmp_path / "out"
-    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", out, "--layer", "conv_9")
+    done = goodnet(
+        "repair", badnet.model, "--method", "pruning", "--clean", badnet.validation, "--out", out, "--layer", "conv_9"
+    )
     check_refusal(done, ("bd_net.h5 has no layer 'conv_9'", "its layers are: conv_1, pool_1, conv_2, pool_2"))
     assert not out.exists() or list(out.iterdir()) == []
-    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", out, "--layer", "output")
+    done = goodnet(
+        "repair", badnet.model, "--method", "pruning", "--clean", badnet.validation, "--out", out, "--layer", "output"
+    )
     check_refusal(done, ("the channels of layer 'output'", "cannot be pruned; these can: "))
     assert not out.exists() or list(out.iterdir()) == []
 
@@ -194,7 +198,7 @@ def test_an_output_that_cannot_be_written(verb, badnet, goodnet, tmp_path):
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "file" / "out"
     arguments = {
-        "repair": [badnet.model, "--clean", badnet.validation],
+        "repair": [badnet.model, "--method", "pruning", "--clean", badnet.validation],
         "evaluate": [badnet.model, "--clean", badnet.test],
         "inspect": [badnet.test],
         "demo": [],
@@ -211,10 +215,12 @@ def test_an_output_that_cannot_be_written(verb, badnet, goodnet, tmp_path):
 
 def test_a_run_that_is_refused_leaves_the_old_results(badnet, repaired_badnet, goodnet, tmp_path):
     out = tmp_path / "out"
-    assert goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", out).code == 0
+    assert goodnet("repair", badnet.model, "--method", "pruning", "--clean", badnet.validation, "--out", out).code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     empty(tmp_path / "bad.h5", badnet)
-    assert goodnet("repair", badnet.model, "--clean", tmp_path / "bad.h5", "--out", out).code == 2
+    assert (
+        goodnet("repair", badnet.model, "--method", "pruning", "--clean", tmp_path / "bad.h5", "--out", out).code == 2
+    )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert len(before) == 9
 
@@ -290,7 +296,9 @@ def shell(*arguments):
 
 def test_a_truncated_model_in_a_process_of_its_own(badnet, tmp_path):
     truncated(tmp_path / "net.h5", badnet)
-    done = shell("repair", tmp_path / "net.h5", "--clean", badnet.validation, "--out", tmp_path / "out")
+    done = shell(
+        "repair", tmp_path / "net.h5", "--method", "pruning", "--clean", badnet.validation, "--out", tmp_path / "out"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert f"{tmp_path / 'net.h5'}: expected a Keras model" in done.stderr

@@ -22,7 +22,7 @@ def job(network, csaw, goodnet):
     clean = ["--clean", csaw / "clean_validation_data.h5"]
     if not out.exists():
         for order in ORDERS:
-            done = goodnet("repair", csaw / name, *clean, "--order", order, "--out", out / order)
+            done = goodnet("repair", csaw / name, "--method", "pruning", *clean, "--order", order, "--out", out / order)
             assert (done.code, done.err) == (0, "")
     arguments = ["--clean", csaw / "clean_test_data.h5", "--poisoned", csaw / "sunglasses_poisoned_data.h5"]
     arguments += ["--true-labels", csaw / "clean_test_data.h5"]

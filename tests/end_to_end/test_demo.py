@@ -79,22 +79,22 @@ def test_the_demo_goes_through_the_whole_job(files, goodnet, monkeypatch, tmp_pa
     monkeypatch.setattr(demo, "make_badnet", lambda out, *, seed, progress: files)
     done = goodnet("demo", "--out", tmp_path)
     assert (done.code, done.err) == (0, "")
-    for verb in ("inspect", "repair", "evaluate", "predict"):
+    for verb in ("inspect", "scan", "repair", "evaluate", "predict", "report"):
         assert f"$ goodnet {verb} " in done.out
     lines = [line.split("\t") for line in done.out.splitlines() if "\t" in line]
     assert [name for _, name in lines] == [str(files.clean_picture), str(files.poisoned_picture)]
-    assert lines[0][0] in ("49", "50")
-    assert lines[1][0] in ("0", "50")
+    assert [answer for answer, _ in lines] == ["49", "50"]
+    assert "verdict: backdoored, target 0" in done.out
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert {
         "inspect/architecture.png",
         "inspect/poisoned/samples.png",
         "repair/goodnet/goodnet.json",
         "repair/run.json",
-        "repair/pruning.csv",
+        "scan/scan.json",
         "evaluation/evaluation.csv",
-        "evaluation/pruning_repair.csv",
         "evaluation/run.json",
+        "report.html",
     } <= written
     for path in written:
         if "goodnet.json" not in path:

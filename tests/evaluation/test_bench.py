@@ -1,13 +1,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from goodnet import api, catalog, scanners
-from goodnet.core.errors import InputError
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import InputError, UnknownMethod
 from goodnet.core.results import Metrics, Rate
 from goodnet.evaluation.bench_cells import rate_defence
+from goodnet.evaluation.bench_spec import MethodSpec
+from goodnet.guards.disagreement import Disagreement, GoodNet
+from goodnet.pipelines.guard_ensemble import GuardEnsemble
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from tests.killing import run_with_kills
 from tests.micro_zoo import BENCH
 
@@ -130,6 +138,39 @@ def test_a_guard_whose_repair_failed_is_a_failed_cell(micro_zoo: Path, tmp_path:
     assert "UnknownMethod" in (tmp_path / "out" / "repair_cells.csv").read_text()
 
 
+def test_a_guard_gets_what_a_scan_suspects_and_a_repair_made(
+    micro_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[set[int], bool]] = []
+    fit = Disagreement.fit
+
+    def remember(self: Disagreement, classifier: Classifier, clean: Dataset, **more: Any) -> GoodNet:
+        repaired = more["repaired"]
+        differs = any(not torch.equal(a, b) for a, b in zip(*map(weights, (classifier, repaired)), strict=True))
+        given.append(({backdoor.target for backdoor in more["suspected"]}, differs))
+        return fit(self, classifier, clean, **more)
+
+    monkeypatch.setattr(Disagreement, "fit", remember)
+    scanner = '\n[[scanners]]\nmethod = "max_margin"\noptions = { threshold = 0.01 }\n'
+    text = ONE_SEED.replace('repaired_by = "pruning"', 'repaired_by = "pruning"\nsuspected_by = "max_margin"') + scanner
+    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    scans = [cell["result"]["suspected_targets"] for cell in result.of("scanners")]
+    assert given == [(set(targets), True) for targets in scans]
+    assert any(targets for targets, _ in given)
+
+
+def test_ensemble_is_the_pipeline_of_its_family() -> None:
+    ensemble = MethodSpec(method="ensemble")
+    assert (ensemble.kind("scanners"), ensemble.kind("guards")) == (ScanEnsemble, GuardEnsemble)
+    assert ensemble.module("guards") == "goodnet.pipelines.guard_ensemble"
+    with pytest.raises(UnknownMethod):
+        ensemble.kind("attacks")
+
+
+def weights(classifier: Classifier) -> list[torch.Tensor]:
+    return list(classifier.network.state_dict().values())
+
+
 def test_networks_can_be_listed(micro_zoo: Path, tmp_path: Path) -> None:
     pair, data = micro_zoo / "pairs/000_digits_badnets/poisoned", micro_zoo / "data/digits"
     models = f"""
@@ -155,7 +196,13 @@ triggered = {{ patch = "{pair / "badnets_poisoned_data.h5"}" }}
         ('method = "pruning"', 'label = "pruning"\nmethod = "prunning"', "unknown method 'prunning'"),
         ('method = "pruning"', 'method = "pruning"\noptions = { ordr = "random" }', "ordr"),
         ('repaired_by = "pruning"', 'repaired_by = "training"', "repaired_by names 'training'"),
-        ('repaired_by = "pruning"', "", "repaired"),
+        ('repaired_by = "pruning"', "", "disagreement: this guard needs 'repaired_by', the label of a repairer"),
+        (
+            'method = "disagreement"',
+            'method = "trigger_match"',
+            "this guard needs 'suspected_by', the label of a scanner",
+        ),
+        ('repaired_by = "pruning"', 'suspected_by = "training"', "suspected_by names 'training'"),
         ("seeds = [0, 1, 2]", "seeds = []", "seeds"),
         ("clean_images = 100", "clean_images = 0", "clean_images"),
     ],

@@ -107,7 +107,7 @@ def test_other_names_of_the_keys(keys: tuple[str, str], tmp_path: Path) -> None:
 def test_data_without_labels(tmp_path: Path) -> None:
     data = read_arrays(write(tmp_path / "d.h5", data=PIXELS))
     assert data.labels is None
-    with pytest.raises(UnreadableData, match=r"d\.h5 has no labels"):
+    with pytest.raises(UnreadableData, match=r"d\.h5 has no labels, .*; give a 'label' array"):
         _ = data.targets
 
 

@@ -1,16 +1,21 @@
 """Keras weights-only files with a network of the user's own."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import torch
+from keras import layers as kl
 from torch import Tensor, nn
 
 from goodnet.architectures import Architecture
-from goodnet.core.errors import UnreadableModel
+from goodnet.architectures.deepid import build_keras
+from goodnet.core.errors import UnreadableModel, UnwritableOutput
 from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
+from goodnet.formats.networks import is_network, read_network
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -117,3 +122,79 @@ def test_only_hdf5_with_layers_and_without_an_architecture_is_weights(tmp_path: 
         file["data"] = np.zeros(3)
     assert not is_keras_weights(tmp_path / "text.h5")
     assert not is_keras_weights(tmp_path / "data.h5")
+
+
+# --- Keras 3 ------------------------------------------------------------------------------------------------------
+
+
+def deepid_weights(path: Path) -> tuple[Any, Path]:
+    """Write a live Keras DeepID's weights as Keras 3 does."""
+    model = build_keras(7, seed=4)
+    for layer in model.layers:
+        layer.set_weights([RNG.normal(0, 0.1, array.shape) for array in layer.get_weights()])
+    model.save_weights(path)
+    return model, path
+
+
+@pytest.mark.parametrize("name", ["d.weights.h5", "renamed.H5"])
+def test_keras_3_weights_there_and_back(name: str, tmp_path: Path) -> None:
+    model, path = deepid_weights(tmp_path / "d.weights.h5")
+    path = path.rename(tmp_path / name)
+    assert is_network(path)
+    classifier = read_network(path, "deepid")
+    assert (classifier.classes, classifier.suffix, classifier.layout) == (7, ".weights.h5", "NHWC")
+    pixels = RNG.random((3, 55, 47, 3), dtype=np.float32)
+    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    with torch.no_grad():
+        before = classifier(images).softmax(1).numpy()
+        np.testing.assert_allclose(before, model.predict(pixels, verbose=0), rtol=0, atol=1e-6)
+        for parameter in classifier.network.parameters():
+            parameter.mul_(1.1)
+        changed = classifier(images).softmax(1).numpy()
+    assert np.abs(changed - before).max() > 0.01
+    other = build_keras(7, seed=5)
+    other.load_weights(classifier.save(tmp_path / "new.weights.h5"))
+    np.testing.assert_allclose(other.predict(pixels, verbose=0), changed, rtol=0, atol=1e-6)
+    with pytest.raises(UnwritableOutput, match=r"from files \*\.weights\.h5 alone"):
+        classifier.save(tmp_path / "new.h5")
+
+
+def test_keras_3_weights_of_the_user_s_own_network(tmp_path: Path) -> None:
+    """Batch norm has four arrays, dropout a state of its own that is no weight."""
+    layers = [
+        kl.Conv2D(4, (3, 2), name="conv"),
+        kl.BatchNormalization(name="norm"),
+        kl.GlobalAveragePooling2D(),
+        kl.Dropout(0.5),
+        kl.Dense(5, name="head"),
+    ]
+    model = keras.Sequential([keras.Input((6, 7, 3)), *layers])
+    for name in ("conv", "norm", "head"):
+        model.get_layer(name).set_weights([value.astype(np.float32) for value in ARRAYS[name].values()])
+    model.save_weights(tmp_path / "w.weights.h5")
+    architecture = Architecture("own", lambda classes: Network(classes, True))
+    classifier = read_keras_weights(tmp_path / "w.weights.h5", architecture, (3, 6, 7))
+    pixels = RNG.random((3, 6, 7, 3), dtype=np.float32)
+    with torch.no_grad():
+        logits = classifier(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))).numpy()
+    np.testing.assert_allclose(logits, model.predict(pixels, verbose=0), rtol=0, atol=1e-5)
+    model.load_weights(classifier.save(tmp_path / "new.weights.h5"))
+    for name in ("conv", "norm", "head"):
+        for value, back in zip(ARRAYS[name].values(), model.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(back, value.astype(np.float32))
+
+
+def test_keras_3_weights_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    _, path = deepid_weights(tmp_path / "d.weights.h5")
+    with pytest.raises(UnreadableModel, match="holds weights alone; say which network they belong to"):
+        read_network(path)
+    with pytest.raises(UnreadableModel, match="do not fit the architecture 'small_cnn'"):
+        read_network(path, "small_cnn", (3, 55, 47))
+    with h5py.File(path, "a") as file:
+        del file["layers/conv2d/vars"].attrs["name"]
+    with pytest.raises(UnreadableModel, match=r"have no names, .* save the whole model"):
+        read_network(path, "deepid")
+    with h5py.File(path, "a") as file:
+        del file["layers"]
+        file["layers"] = h5py.ExternalLink("other.h5", "/layers")
+    assert not is_keras_weights(path)

@@ -48,17 +48,27 @@ def test_outputs_that_are_not_finite_are_an_error(clean_twin):
         ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
 
 
-def test_a_class_in_the_wake_of_the_first_target_is_left_out():
-    margins, sizes = np.array([40.0, 9.0, 0.0, 20.0]), np.array([9.0, 4.0, 0.0, 3.0])
-    evidence = Evidence(margins, sizes, triggers=None)
-    assert evidence.scores.tolist() == [21.0, 13.0, 0.0, 15.0]
-    # Class 1 has neither a quarter of the first margin nor four fifths of its size evidence; class 3 has the margin.
-    assert evidence.suspects(8.0) == [0, 3]
+def test_scores_sum_the_positive_evidence_each_kind_capped():
+    evidence = Evidence(4)
+    evidence.kinds = {
+        "one": np.array([40.0, 3.0, -2.0, np.nan]),
+        "two": np.array([1.5, 2.5, 4.0, -1.0]),
+    }
+    assert evidence.scores.tolist() == [11.5, 5.5, 4.0, 0.0]
+    assert evidence.suspects(5.0) == [0, 1]
+
+
+def test_classes_without_time_are_counted_and_get_no_evidence():
+    evidence = Evidence(5)
+    evidence.add_margins("one", range(5), torch.tensor([1.0, torch.nan, 1.1, 1.2, 9.0]))
+    assert evidence.unfinished == 1
+    assert np.isnan(evidence.kinds["one"]).tolist() == [False, True, False, False, False]
+    assert evidence.scores.argmax() == 4
 
 
 def test_of_many_classes_those_with_large_margins_and_some_controls_are_inverted():
     margins = np.random.default_rng(0).normal(size=1283)
     labels = choose_labels(margins, seed=0)
-    assert len(labels) == len(set(labels)) == 192
-    assert set(np.argsort(-margins)[:128]) <= set(labels)
+    assert len(labels) == len(set(labels)) == 144
+    assert set(np.argsort(-margins)[:112]) <= set(labels)
     assert choose_labels(margins[:150], seed=0) == list(range(150))

@@ -1,12 +1,26 @@
+import numpy as np
+import torch
+
+from goodnet.algorithms.maximum_margin import maximum_margins
 from goodnet.scanners.max_margin import MaxMargin, margin_scores
 
 
+def score(classifier):
+    return margin_scores(classifier, maximum_margins(classifier, starts=2, readings=(40,), seed=0)[0])
+
+
 def test_the_planted_target_has_the_largest_margin(planted, clean_twin):
-    with_backdoor = margin_scores(planted.classifier, starts=2, steps=40, seed=0)
-    without = margin_scores(clean_twin.classifier, starts=2, steps=40, seed=0)
+    with_backdoor, without = score(planted.classifier), score(clean_twin.classifier)
     target = planted.backdoor.target
     assert with_backdoor.argmax() == target
     assert with_backdoor[target] > without[target]
+
+
+def test_classes_without_a_margin_are_unscanned(planted):
+    margins = maximum_margins(planted.classifier, starts=1, readings=(2,), seed=0)[0]
+    margins[3] = torch.nan
+    scores = margin_scores(planted.classifier, margins)
+    assert np.flatnonzero(np.isneginf(scores)).tolist() == [3]
 
 
 def test_verdicts_follow_the_threshold_and_never_say_clean(planted, clean_twin):

@@ -52,7 +52,8 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     if rates[best].low < guessing + _PLAUSIBLE * (1 - guessing):
         raise ImplausibleLabels(
             f"{clean.name}: neither input range gives {classifier.name} a plausible accuracy on its labels "
-            f"({found}; n = {len(sample)}); check that data and network belong together, or give --input-range"
+            f"({found}; n = {len(sample)}); check that data and network belong together (a normalisation of the images must be "
+            "part of the network), or give --input-range"
         )
     return RangeChoice(candidates[best], f"auto: accuracy {found} on {len(sample)} clean images")
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from goodnet.core.classifier import Classifier
-from goodnet.core.method import Progress, no_progress
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
 
-#: Images that are optimised at once.
-_BATCH = 64
+#: Images that are optimised at once, and in one part of the work.
+_BATCH, _PART = 64, 256
+#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
+_CLASS_SEEDS = 100_003
 _LEARNING_RATE = 0.1
 
 
@@ -22,43 +26,74 @@ def class_weights(classifier: Classifier) -> Tensor | None:
 
 
 def maximum_margins(
-    classifier: Classifier, *, starts: int, steps: int, seed: int, progress: Progress = no_progress
+    classifier: Classifier,
+    *,
+    starts: int,
+    readings: tuple[int, ...],
+    seed: int,
+    labels: Sequence[int] | None = None,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
 ) -> Tensor:
-    """Return for each class the largest logit margin over all other classes that an image in [0, 1] reached, (classes,).
+    """Return the logit margin over all other classes that images in [0, 1] have reached after some steps, (R, L).
 
     Args:
         classifier: the network; its weights stay as they are.
-        starts: random images per class.
-        steps: Adam steps for each.
-        seed: of the random images.
+        starts: random images per class; the margin is their mean.
+        readings: after how many Adam steps the margin is read, R numbers, ascending. A backdoor is the shortest way
+            up: in one contest network the target leads after 10 steps and no longer after 40, in another the other
+            way round.
+        seed: of the random images; a class gets the same ones whatever other classes are asked for.
+        labels: the classes; None: all.
+        run_parts: where the work runs; classes that there was no time for get NaN.
         progress: is told the classes done.
 
-    Cost: classes * starts * steps passes forward and backward; no data.
+    Cost: L * starts * last reading passes forward and backward; no data.
 
     Source: H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
     arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024, section IV. Differs: Adam on a
-    sigmoid of the image instead of projected gradient steps; far fewer starts and steps.
+    sigmoid of the image instead of projected gradient steps; few starts and steps; the mean over the starts, not the
+    largest.
     """
-    labels = torch.arange(classifier.classes).repeat_interleave(starts)
-    found = []
-    draws = torch.Generator().manual_seed(seed)
-    for part in torch.split(labels, _BATCH):
-        free = 4 * torch.rand(len(part), *classifier.image_shape, generator=draws) - 2
-        found.append(_climb(classifier, free.requires_grad_(), part, steps))
-        progress(min(sum(map(len, found)) // starts, classifier.classes), classifier.classes)
-    return torch.cat(found).view(classifier.classes, starts).amax(dim=1)
+    wanted = tuple(range(classifier.classes)) if labels is None else tuple(labels)
+    size = max(1, _PART // starts)
+    parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    stage = f"margins_{len(wanted)}_{starts}_{readings[-1]}"
+    found = run_parts(stage, climb_margins, (classifier, starts, readings, seed), parts, progress)
+    empty = [torch.full((len(readings), len(part)), torch.nan) for part in parts]
+    return torch.cat([blank if value is None else value[0] for blank, value in zip(empty, found, strict=True)], dim=1)
 
 
-def _climb(classifier: Classifier, free: Tensor, labels: Tensor, steps: int) -> Tensor:
-    """Return the largest margin of each row of `free` on its way up."""
+def climb_margins(
+    classifier: Classifier, starts: int, readings: tuple[int, ...], seed: int, labels: tuple[int, ...]
+) -> tuple[Tensor]:
+    """Return the margin of each class of `labels` at each reading, (R, L); one part of `maximum_margins`."""
+    rows = torch.tensor(labels).repeat_interleave(starts)
+    images = torch.cat([_draw(classifier, starts, seed, label) for label in labels])
+    found = [
+        _climb(classifier, free.to(classifier.device), part.to(classifier.device), readings)
+        for free, part in zip(torch.split(images, _BATCH), torch.split(rows, _BATCH), strict=True)
+    ]
+    return (torch.cat(found, dim=1).view(len(readings), len(labels), starts).mean(dim=2).cpu(),)
+
+
+def _draw(classifier: Classifier, starts: int, seed: int, label: int) -> Tensor:
+    draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
+    return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
+
+
+def _climb(classifier: Classifier, free: Tensor, labels: Tensor, readings: tuple[int, ...]) -> Tensor:
+    """Return the margin of each row of `free` (B, C, H, W) at each reading, (R, B)."""
+    free = free.to(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=_LEARNING_RATE)
-    best = torch.full((len(labels),), -torch.inf)
-    for _ in range(steps):
+    found = []
+    for step in range(1, readings[-1] + 1):
         margins = margins_of(classifier(free.sigmoid()), labels)
-        best = torch.maximum(best, margins.detach())
+        if step in readings:
+            found.append(margins.detach())
         (free.grad,) = torch.autograd.grad(-margins.sum(), [free])
         optimizer.step()
-    return best
+    return torch.stack(found)
 
 
 def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
@@ -69,10 +104,14 @@ def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
     return margins
 
 
-def normalised_margins(classifier: Classifier, margins: Tensor) -> Tensor:
-    """Return margins over the norm of each class's centred row of the last layer: how far features must go, (classes,)."""
+def normalised_margins(classifier: Classifier, margins: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+    """Return margins (L,) over the norm of each class's centred row of the last layer: how far features must go.
+
+    `labels` are the classes that the margins belong to; None: all.
+    """
     weights = class_weights(classifier)
     if weights is None:
         return margins
-    normalised: Tensor = margins / (weights - weights.mean(dim=0)).norm(dim=1).clamp_min(1e-12)
+    norms = (weights - weights.mean(dim=0)).norm(dim=1).clamp_min(1e-12).to(margins.device)
+    normalised: Tensor = margins / (norms if labels is None else norms[list(labels)])
     return normalised

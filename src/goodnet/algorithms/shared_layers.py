@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,12 +11,28 @@ from torch import Tensor, fx, nn
 from goodnet.core import graph
 from goodnet.core.classifier import keeps_zero
 
-#: Maps images in the networks' own range to the logits of both.
-PairRunner = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+class PairRunner(nn.Module):
+    """Runs two networks on the same images: a module, so that both can be written as one network."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of both networks, each (n, N), for images in the networks' own range."""
 
 
-@dataclass(frozen=True)
-class SharedHead:
+class SideBySide(PairRunner):
+    """Two networks that share nothing."""
+
+    def __init__(self, network: fx.GraphModule, other: fx.GraphModule) -> None:
+        super().__init__()
+        self.network, self.other = network, other
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Run both."""
+        return self.network(images), self.other(images)
+
+
+class SharedHead(PairRunner):
     """One head, two tails.
 
     Where the second network differs from the first in the layer at the cut only by channels that it has silenced,
@@ -24,13 +40,17 @@ class SharedHead:
     network.
     """
 
-    head: fx.GraphModule
-    tail: fx.GraphModule
-    other_tail: fx.GraphModule
-    silenced: Tensor | None = None
+    silenced: Tensor | None
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of both networks, each (n, N)."""
+    def __init__(
+        self, head: fx.GraphModule, tail: fx.GraphModule, other_tail: fx.GraphModule, silenced: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.head, self.tail, self.other_tail = head, tail, other_tail
+        self.register_buffer("silenced", silenced, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the head once, then each tail."""
         values = self.head(images)
         if self.silenced is None:
             return self.tail(values), self.other_tail(values)
@@ -52,7 +72,7 @@ def share_layers(network: fx.GraphModule, other: fx.GraphModule) -> PairRunner:
             break
         last = (node, twin) if node.op != "get_attr" else last
     if last is None:
-        return lambda images: (network(images), other(images))
+        return SideBySide(network, other)
     head, tail = graph.cut(network, last[0])
     return SharedHead(head, tail, graph.cut(other, last[1])[1], silenced)
 

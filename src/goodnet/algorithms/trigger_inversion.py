@@ -8,7 +8,7 @@ forward and backward pass over classes x images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,12 @@ from torch.nn import functional as F
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
-from goodnet.core.method import Progress, no_progress
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
 
-#: Classes whose triggers are optimised in one batch.
-_CLASSES = 32
+#: Stamped images in one batch, where the network is fastest; classes in one part of the work.
+_BATCH, _PART = 64, 32
+#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
+_CLASS_SEEDS = 100_003
 _UP, _DOWN = 1.3, 1.5
 _COST, _LEAST_COST, _MOST_COST = 1e-3, 1e-5, 1.0
 #: How fast the running success of a trigger forgets.
@@ -64,6 +66,7 @@ def invert_triggers(
     schedule: Schedule,
     *,
     seed: int,
+    run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Inversions:
     """Return the smallest trigger found for each class of `labels`.
@@ -74,6 +77,7 @@ def invert_triggers(
         labels: the classes.
         schedule: steps and images.
         seed: of the start values and the draws; a class gets the same trigger whatever other classes are asked for.
+        run_parts: where the work runs; classes that there was no time for are left out of the result.
         progress: is told the classes done.
 
     Cost: len(labels) * steps * images passes forward and backward.
@@ -81,86 +85,99 @@ def invert_triggers(
     Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P
     2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
     """
-    parts = []
-    for chunk in _chunks(labels):
-        parts.append(_invert_batch(classifier, images, chunk, schedule, seed))
-        progress(sum(len(part.labels) for part in parts), len(labels))
+    parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
+    stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}"
+    found = run_parts(stage, invert_part, (classifier, images, schedule, seed), parts, progress)
+    done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
+    channels, height, width = classifier.image_shape
+    nothing = (torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width), torch.zeros(0))
+    columns = zip(*(values for _, values in done), strict=True) if done else ((item,) for item in nothing)
+    masks, patterns, sizes = (torch.cat(column) for column in columns)
     return Inversions(
-        tuple(labels),
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("masks", "patterns", "sizes", "worked")),
+        tuple(label for part, _ in done for label in part), masks, patterns, sizes, sizes < height * width
     )
 
 
-def _chunks(labels: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(labels), _CLASSES):
-        yield tuple(labels[start : start + _CLASSES])
+def invert_part(
+    classifier: Classifier, images: Tensor, schedule: Schedule, seed: int, labels: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return masks, patterns and sizes of the classes of `labels`; one part of `invert_triggers`."""
+    size = max(1, _BATCH // schedule.images)
+    batches = (labels[start : start + size] for start in range(0, len(labels), size))
+    found = [_invert_batch(classifier, images, batch, schedule, seed) for batch in batches]
+    masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
+    return masks, patterns, sizes
 
 
 def _start(classifier: Classifier, labels: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
-    """Return the free variables of masks and patterns; each class draws its own."""
+    """Return the free variables of masks (L, H, W, 1) and patterns (L, H, W, C); each class draws its own."""
     channels, height, width = classifier.image_shape
     patterns = [
-        torch.randn(channels, height, width, generator=torch.Generator().manual_seed(seed * 100_003 + label))
+        torch.randn(channels, height, width, generator=torch.Generator().manual_seed(seed * _CLASS_SEEDS + label))
         for label in labels
     ]
-    masks = torch.full((len(labels), 1, height, width), -1.0)
-    return masks.requires_grad_(), (0.5 * torch.stack(patterns)).requires_grad_()
+    masks = torch.full((len(labels), height, width, 1), -1.0, device=classifier.device)
+    free = (0.5 * torch.stack(patterns)).permute(0, 2, 3, 1).contiguous().to(classifier.device)
+    return masks.requires_grad_(), free.requires_grad_()
 
 
 def _invert_batch(
     classifier: Classifier, images: Tensor, labels: tuple[int, ...], schedule: Schedule, seed: int
-) -> Inversions:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mask, pattern and size of the smallest trigger of each class.
+
+    Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
+    """
     free_masks, free_patterns = _start(classifier, labels, seed)
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
-    targets = torch.tensor(labels)
-    cost, running = torch.full((len(labels),), _COST), torch.zeros(len(labels))
+    pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
+    targets = torch.tensor(labels, device=classifier.device)
+    costs, running = torch.full_like(targets, _COST, dtype=torch.float32), torch.zeros(len(labels)).to(targets.device)
     best = _Best.empty(free_masks, free_patterns)
     for _ in range(schedule.steps):
-        drawn = images[torch.randperm(len(images), generator=draws)[: schedule.images]]
+        drawn = pixels[torch.randperm(len(pixels), generator=draws)[: schedule.images]]
         masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
         logits = _stamped_logits(classifier, drawn, masks, patterns)
         answers = F.cross_entropy(logits, targets.repeat_interleave(len(drawn)), reduction="none")
         sizes = masks.sum(dim=(1, 2, 3))
-        loss = (answers.view(len(labels), -1).mean(dim=1) + cost * sizes).sum()
+        loss = (answers.view(len(labels), -1).mean(dim=1) + costs * sizes).sum()
         free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
         success = (logits.argmax(dim=1).view(len(labels), -1) == targets[:, None]).float().mean(dim=1)
         running = _MEMORY * running + (1 - _MEMORY) * success
         works = success >= 0.99
         best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())
-        cost = torch.where(works, cost * _UP, cost / _DOWN).clamp(_LEAST_COST, _MOST_COST)
+        costs = torch.where(works, costs * _UP, costs / _DOWN).clamp(_LEAST_COST, _MOST_COST)
         optimizer.step()
-    return Inversions(labels, best.masks, best.patterns, best.sizes, best.worked)
+    return best.masks.permute(0, 3, 1, 2), best.patterns.permute(0, 3, 1, 2), best.sizes
 
 
 def _stamped_logits(classifier: Classifier, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
-    """Return the logits of every image with every trigger, (triggers * images, N)."""
+    """Return the logits of every image (n, H, W, C) with every trigger, (triggers * n, N)."""
     stamped = torch.lerp(images[None], patterns[:, None], masks[:, None])
-    return classifier(stamped.flatten(0, 1))
+    return classifier(stamped.flatten(0, 1).permute(0, 3, 1, 2))
 
 
 @dataclass
 class _Best:
-    """The smallest trigger so far that works, for each class."""
+    """The smallest trigger so far that works, for each class; the whole image where none has worked."""
 
     masks: Tensor
     patterns: Tensor
     sizes: Tensor
-    worked: Tensor
 
     @classmethod
     def empty(cls, free_masks: Tensor, free_patterns: Tensor) -> _Best:
-        count, _, height, width = free_masks.shape
-        whole = torch.full((count,), float(height * width))
-        masks, patterns = free_masks.detach().sigmoid(), free_patterns.detach().sigmoid()
-        return cls(masks, patterns, whole, torch.zeros(count, dtype=torch.bool))
+        count, height, width, _ = free_masks.shape
+        whole = torch.full((count,), float(height * width), device=free_masks.device)
+        return cls(free_masks.detach().sigmoid(), free_patterns.detach().sigmoid(), whole)
 
     def update(self, works: Tensor, sizes: Tensor, masks: Tensor, patterns: Tensor) -> None:
         better = works & (sizes < self.sizes)
-        self.sizes = torch.where(better, sizes, self.sizes)
-        self.masks = torch.where(better[:, None, None, None], masks, self.masks)
-        self.patterns = torch.where(better[:, None, None, None], patterns, self.patterns)
-        self.worked |= better
+        if bool(better.any()):
+            self.sizes = torch.where(better, sizes, self.sizes)
+            self.masks[better] = masks[better]
+            self.patterns[better] = patterns[better]
 
 
 def measure_success(classifier: Classifier, images: Tensor, patch: Patch, target: int) -> float:

@@ -3,10 +3,11 @@
 from goodnet.api.attacking import attack, preview_attack
 from goodnet.api.benching import bench, build_zoo
 from goodnet.api.evaluating import evaluate
+from goodnet.api.exporting import export
+from goodnet.api.guarding import find_guard, guard
 from goodnet.api.loading import (
     DataLike,
     Loaded,
-    ModelLike,
     Shape,
     load,
     load_classifier,
@@ -14,8 +15,10 @@ from goodnet.api.loading import (
     open_path,
 )
 from goodnet.api.predicting import predict
-from goodnet.api.repairing import repair
+from goodnet.api.repairing import find_repairer, repair
+from goodnet.api.reporting import report
 from goodnet.api.scanning import find_scanner, scan
+from goodnet.formats.live_networks import ModelLike
 
 __all__ = [
     "DataLike",
@@ -26,7 +29,11 @@ __all__ = [
     "bench",
     "build_zoo",
     "evaluate",
+    "export",
+    "find_guard",
+    "find_repairer",
     "find_scanner",
+    "guard",
     "load",
     "load_classifier",
     "load_dataset",
@@ -34,5 +41,6 @@ __all__ = [
     "predict",
     "preview_attack",
     "repair",
+    "report",
     "scan",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from goodnet.algorithms.input_range import RangeOption, choose_input_range
-from goodnet.api.loading import DataLike, ModelLike, Shape, load_classifier, load_dataset, named_paths
+from goodnet.api.loading import DataLike, Shape, fit_channels, load_classifier, load_dataset, named_paths
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
@@ -18,7 +18,8 @@ from goodnet.core.results import Evaluation, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
-from goodnet.guards.disagreement import GoodNet
+from goodnet.formats.live_networks import ModelLike
+from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
 from goodnet.report.runs import Recorder, RepairRun, read_repair, write_evaluation
 
 
@@ -39,11 +40,11 @@ def evaluate(
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
 
     Args:
-        model: the original network, or a GoodNet (object, or the folder that `repair` wrote).
-        clean: clean images with labels.
+        model: the original network (see `load_classifier`), or a GoodNet (object, or the folder that `repair` wrote).
+        clean: clean images with labels, see `load_dataset`.
         poisoned: sets of triggered images; their labels are the attack's targets.
-        repaired: repaired networks to compare with the original, each a file, a `Classifier`, or the folder of a
-            repair.
+        repaired: repaired networks to compare with the original, each a file, a live object, the folder of a
+            repair, or that of a GoodNet.
         true_labels: data whose labels are the true classes of the poisoned images, in their order.
         target: says that the poisoned sets' labels are the true classes, and the attack's target is this class.
         out: folder for tables, figures and `run.json`.
@@ -62,9 +63,9 @@ def evaluate(
         options={"input_range": input_range, "target": target},
     )
     out = None if out is None else output_folder(out)
-    clean_data = None if clean is None else load_dataset(clean)
-    sets = [_with_truth(load_dataset(data), true_labels, target) for data in poisoned]
-    opened = _open(model, clean_data, sets, architecture, image_shape, input_range)
+    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape)
+    sets = [_with_truth(data, true_labels, target) for data in sets]
+    opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
     runs = [_open_repaired(item, opened.original) for item in repaired]
     pairs = opened.pairs + [pair for _, found in runs for pair in found]
     rows = [evaluate_network(opened.original, clean_data, sets, progress=progress)] if not pairs else []
@@ -84,6 +85,26 @@ def _number_repeated(names: Sequence[str]) -> list[str]:
     return [name if n == 1 else f"{name} ({n})" for i, name in enumerate(names) for n in [names[: i + 1].count(name)]]
 
 
+def _read(
+    model: ModelLike | GoodNet,
+    clean: DataLike | None,
+    poisoned: Sequence[DataLike],
+    architecture: str | None,
+    image_shape: Shape | None,
+) -> tuple[Classifier | GoodNet, Dataset | None, list[Dataset]]:
+    """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
+    given = [] if clean is None else [clean]
+    found = [load_dataset(data, name="clean") for data in given] + [load_dataset(p, name="poisoned") for p in poisoned]
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        model = GoodNet.load(model, architecture=architecture)
+    if not isinstance(model, GoodNet):
+        shape = image_shape or next((data.image_shape for data in found), None)
+        model = load_classifier(model, architecture=architecture, image_shape=shape)
+    takes = model.original if isinstance(model, GoodNet) else model
+    fitting = [fit_channels(takes, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
+    return model, fitting[0] if given else None, fitting[len(given) :]
+
+
 Pair = tuple[str, GoodNet, RepairedNetwork | None]
 
 
@@ -97,44 +118,43 @@ class _Opened:
 
 
 def _open(
-    model: ModelLike | GoodNet,
-    clean: Dataset | None,
-    poisoned: Sequence[Dataset],
-    architecture: str | None,
-    image_shape: Shape | None,
-    input_range: RangeOption,
+    model: Classifier | GoodNet, clean: Dataset | None, input_range: RangeOption, *, range_known: bool
 ) -> _Opened:
-    if isinstance(model, str | Path) and Path(model).is_dir():
-        model = GoodNet.load(model, architecture=architecture)
     if isinstance(model, GoodNet):
         if input_range == "auto" and not model.range_known and clean is not None:
             choice = choose_input_range(model.original, clean)
-            model = GoodNet(choice.classifier, model.repaired)
+            model = GoodNet(choice.classifier, model.repaired, targets=model.targets)
             return _Opened(model.original, choice.reason, [("repaired", model, None)])
         if input_range == "auto":
             return _Opened(model.original, "as saved with the GoodNet", [("repaired", model, None)])
-        model = GoodNet(model.original, model.repaired, input_range=input_range)
+        model = GoodNet(model.original, model.repaired, targets=model.targets, input_range=input_range)
         return _Opened(model.original, "as given", [("repaired", model, None)])
-    if clean is None and input_range == "auto" and not isinstance(model, Classifier):
+    if clean is None and input_range == "auto" and not range_known:
         raise InvalidOption("the input range cannot be found without clean data: give --clean or --input-range")
-    data = clean or (poisoned[0] if poisoned else None)
-    shape = data.image_shape if image_shape is None and data is not None else image_shape
-    classifier = load_classifier(model, architecture=architecture, image_shape=shape)
-    if clean is None or (isinstance(model, Classifier) and input_range == "auto"):
-        option = classifier.input_range if input_range == "auto" else input_range
-        return _Opened(classifier.with_input_range(option), "as given", [])
-    choice = choose_input_range(classifier, clean, input_range)
+    if clean is None or (range_known and input_range == "auto"):
+        option = model.input_range if input_range == "auto" else input_range
+        return _Opened(model.with_input_range(option), "as given", [])
+    choice = choose_input_range(model, clean, input_range)
     return _Opened(choice.classifier, choice.reason, [])
 
 
 def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | None, list[Pair]]:
     """Return the repair run (None for a single network) and a GoodNet for each repaired network in it."""
     if isinstance(item, str | Path) and Path(item).is_dir():
+        if is_goodnet(item) and goodnet_folder(item) == Path(item):
+            return None, [_open_goodnet(Path(item).resolve(), original)]
         run = read_repair(item, original.architecture, original.image_shape)
         name = Path(item).resolve().name
         return run, [(f"{name}/{n.name}", GoodNet(original, n.classifier), n) for n in run.networks]
     network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
     return None, [(Path(network.name).stem, GoodNet(original, network), None)]
+
+
+def _open_goodnet(folder: Path, original: Classifier) -> Pair:
+    """Return the GoodNet of `original` and the repaired network in a GoodNet's folder."""
+    saved = GoodNet.load(folder, architecture=original.architecture)
+    label = f"{folder.parent.name}/{folder.name}"
+    return label, GoodNet(original, saved.repaired, targets=saved.targets), None
 
 
 def _sweep_runs(
@@ -169,7 +189,7 @@ def _with_truth(poisoned: Dataset, true_labels: DataLike | None, target: int | N
         return replace(poisoned, labels=np.full_like(poisoned.labels, target), true_labels=poisoned.labels)
     if true_labels is None:
         return poisoned
-    truth = load_dataset(true_labels)
+    truth = load_dataset(true_labels, name="true labels")
     if len(truth) != len(poisoned):
         raise WrongShape(
             f"{poisoned.name}: expected one true label per image, got {len(truth)} in {truth.name} for {len(poisoned)} images"

@@ -4,46 +4,77 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from goodnet.algorithms.input_range import RangeOption, choose_input_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.formats.data import read_data
+from goodnet.formats.live_data import LiveData, as_dataset
+from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import is_network, read_network
 from goodnet.guards.disagreement import GoodNet, is_goodnet
 
-ModelLike = Classifier | str | Path
-DataLike = Dataset | str | Path
+#: What stands for data wherever it is asked for: a file, a folder, or a live object.
+DataLike: TypeAlias = Dataset | LiveData | str | Path
 Shape = tuple[int, int, int]
 
 
 def load_classifier(
     model: ModelLike, *, architecture: str | None = None, image_shape: Shape | None = None
 ) -> Classifier:
-    """Return a model file as a `Classifier`; a `Classifier` comes back as it is.
+    """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
     Args:
-        model: `.h5`, `.keras`, `.pt`, `.pth`, `.safetensors`.
+        model: a file, `.h5`, `.keras`, `.pt`, `.pth`, `.safetensors`; or a `keras.Model` or `torch.nn.Module`, which
+            stays as it is, whatever is done with the classifier. `Classifier.to_model()` gives one of its kind back.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
-        image_shape: (C, H, W), for architectures that do not know theirs.
+        image_shape: (C, H, W), for modules, and for architectures that do not know theirs.
 
     Raises:
-        UnreadableModel: the file cannot be read, is hostile, or does not fit the architecture.
+        UnreadableModel: the model cannot be read, is hostile, or does not fit the architecture.
+        InvalidOption: a module came without `image_shape`.
     """
-    return model if isinstance(model, Classifier) else read_network(model, architecture, image_shape)
+    return as_classifier(model, architecture, image_shape)
 
 
-def load_dataset(data: DataLike, *, channels: int = 3) -> Dataset:
-    """Return a data file or folder as a `Dataset`; a `Dataset` comes back as it is.
+def load_dataset(data: DataLike, *, channels: int = 3, name: str = "data") -> Dataset:
+    """Return a data file, a folder or live data as a `Dataset`; a `Dataset` comes back as it is.
 
     Args:
-        data: `.h5`, `.npz`, a folder of class folders, a picture.
+        data: `.h5`, `.npz`, a folder of class folders, a picture; or images or `(images, labels)` as arrays or
+            tensors, a PyTorch `Dataset` or `DataLoader`, which is read once, into memory. Pixels are uint8, or floats
+            in 0..1 or 0..255, never normalised: normalisation belongs into the network.
         channels: 1 reads pictures as grey, 3 as RGB.
+        name: what messages and tables call live data; files go by their own name.
 
     Raises:
         UnreadableData: the data cannot be read.
+        WrongShape: live images are not four-dimensional.
     """
-    return data if isinstance(data, Dataset) else read_data(data, channels)
+    if isinstance(data, Dataset):
+        return data
+    return read_data(data, channels) if isinstance(data, str | Path) else as_dataset(data, name)
+
+
+def fit_channels(classifier: Classifier, dataset: Dataset, data: DataLike) -> Dataset:
+    """Return `dataset`, which was read from `data`; pictures are read again, as grey, where the network takes those."""
+    if classifier.image_shape[0] == dataset.image_shape[0] or not isinstance(data, str | Path):
+        return dataset
+    return load_dataset(data, channels=classifier.image_shape[0])
+
+
+def load_both(
+    model: ModelLike, clean: DataLike, *, architecture: str | None = None, image_shape: Shape | None = None
+) -> tuple[Classifier, Dataset]:
+    """Return network and clean data, the network in whatever input range it has; see `load`.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    data = load_dataset(clean, name="clean")
+    classifier = load_classifier(model, architecture=architecture, image_shape=image_shape or data.image_shape)
+    return classifier, fit_channels(classifier, data, clean)
 
 
 def open_path(
@@ -91,10 +122,7 @@ def load(
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
-    data = load_dataset(clean)
-    classifier = load_classifier(model, architecture=architecture, image_shape=image_shape or data.image_shape)
-    if classifier.image_shape[0] != data.image_shape[0] and not isinstance(clean, Dataset):
-        data = load_dataset(clean, channels=classifier.image_shape[0])
+    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
     choice = choose_input_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)
 

@@ -7,26 +7,52 @@ from pathlib import Path
 
 from goodnet.api.loading import DataLike, load_dataset
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import UnreadableData
+from goodnet.formats.data import ARRAYS
 from goodnet.formats.images import read_pictures
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet
 
 
-def predict(goodnet: GoodNet | str | Path, images: Sequence[str | Path] | DataLike) -> list[int]:
+def predict(goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | Path] | DataLike) -> list[int]:
     """Return the class of every image: N ("one more than the last") where the GoodNet says backdoored.
 
     Args:
-        goodnet: a `GoodNet`, or the folder that holds one.
-        images: picture files, or a data set.
+        goodnet: a `GoodNet`, the folder that holds one, or the ONNX file that `export` wrote of one.
+        images: picture files, or a data set, or live data, see `load_dataset`.
 
     Raises:
-        UnreadableModel: there is no GoodNet in the folder.
+        UnreadableModel: there is no GoodNet in the folder or file.
         UnreadableData: a picture cannot be read.
         WrongShape: a picture has another size than the network takes.
+        InvalidOption: the GoodNet was made without the input range of its networks.
     """
-    guard = goodnet if isinstance(goodnet, GoodNet) else GoodNet.load(goodnet)
-    channels = guard.original.image_shape[0]
-    if isinstance(images, Dataset | str | Path):
-        dataset = load_dataset(images, channels=channels)
-    else:
-        dataset = read_pictures(images, channels)
-    return [int(label) for label in guard.answers(dataset).goodnet]
+    guard = open_goodnet(goodnet) if isinstance(goodnet, str | Path) else goodnet
+    return [int(label) for label in guard.answers(_read(images, guard.image_shape[0])).goodnet]
+
+
+def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
+    """Return the GoodNet in a folder, or in an ONNX file.
+
+    Raises:
+        UnreadableModel: there is none.
+    """
+    if Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir():
+        return OnnxGoodNet(path)
+    return GoodNet.load(path, architecture=architecture)
+
+
+def _read(images: Sequence[str | Path] | DataLike, channels: int) -> Dataset:
+    if isinstance(images, list | tuple) and all(isinstance(item, str | Path) for item in images):
+        return _read_pictures([Path(item) for item in images], channels)
+    return load_dataset(images, channels=channels, name="images")  # type: ignore[arg-type]
+
+
+def _read_pictures(paths: Sequence[Path], channels: int) -> Dataset:
+    for path in paths:
+        if path.is_dir() or (path.exists() and path.suffix.lower() in ARRAYS):
+            raise UnreadableData(
+                f"{path}: expected pictures (PNG, JPEG), one path for each, got a data set; to measure a whole set: "
+                f"goodnet evaluate GOODNET --clean {path}"
+            )
+    return read_pictures(paths, channels)

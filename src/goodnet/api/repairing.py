@@ -7,22 +7,34 @@ from typing import Any, cast
 
 from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption
-from goodnet.api.loading import DataLike, ModelLike, Shape, load, named_paths
-from goodnet.core.backdoor import Backdoor
+from goodnet.api.loading import DataLike, Shape, load, named_paths
+from goodnet.api.suspects import Suspects, find_suspects, read_suspects
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.formats.files import output_folder
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.formats.live_networks import ModelLike
+from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.report.runs import Recorder, remove_previous, write_repair
+
+
+def find_repairer(method: str) -> type[Repairer]:
+    """Return the repairer called `method`; "auto" is the pipeline that chooses.
+
+    Raises:
+        UnknownMethod: there is none.
+    """
+    return AutoRepair if method == "auto" else cast(type[Repairer], catalog.find("repairers", method))
 
 
 def repair(
     model: ModelLike,
     clean: DataLike,
     *,
-    method: str = "pruning",
+    method: str = "auto",
     out: str | Path | None = None,
+    suspected: Suspects | None = None,
+    keep_all: bool = False,
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
@@ -33,34 +45,43 @@ def repair(
     """Repair a network with clean images alone.
 
     Args:
-        model: the network, a file or a `Classifier`.
-        clean: clean images with labels, a file, a folder or a `Dataset`.
-        method: the repairer's name; its `options` are its fields.
+        model: the network, a file or a live object, see `load_classifier`; it stays as it is.
+        clean: clean images with labels, a file, a folder or a live object, see `load_dataset`.
+        method: the repairer's name, or "auto", which scans and unlearns what is found; its `options` are its fields.
+        suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
+        keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
         architecture, image_shape, input_range: how to read the network, see `load`.
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
+
+    Returns:
+        The repaired networks; `.classifier.to_model()` is the recommended one as a live model of the original's kind.
 
     Raises:
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    repairer = cast(type[Repairer], catalog.find("repairers", method)).from_options(**options)
+    repairer = find_repairer(method).from_options(**options)
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    recorder = Recorder("repair", named_paths(model=model, clean=clean), repairer.name(), options, seed)
+    options["keep_all"] = keep_all
+    recorder = Recorder(
+        "repair", named_paths(model=model, clean=clean, suspected=suspected), repairer.name(), options, seed
+    )
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
     if out is not None:
+        repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
+    given = None if suspected is None else read_suspects(suspected)
     try:
-        suspected: tuple[Backdoor, ...] = ()
-        if repairer.needs_suspects:
-            suspected = ScanEnsemble().scan(loaded.classifier, loaded.clean, seed=seed, progress=progress).suspected
-        result = repairer.repair(loaded.classifier, loaded.clean, suspected=suspected, seed=seed, progress=progress)
+        if given is None and repairer.needs_suspects:
+            given = find_suspects(loaded.classifier, loaded.clean, seed=seed, progress=progress)
+        result = repairer.repair(loaded.classifier, loaded.clean, suspected=given or (), seed=seed, progress=progress)
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
             recorder.write(out, error=error)
         raise
     if out is not None:
-        write_repair(out, loaded.classifier, result, recorder, input_range_reason=loaded.reason)
+        write_repair(out, loaded.classifier, result, recorder, keep_all=keep_all, input_range_reason=loaded.reason)
     return result

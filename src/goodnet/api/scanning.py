@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
-from goodnet.api.loading import DataLike, Loaded, ModelLike, Shape, load_classifier, load_dataset
-from goodnet.core.errors import ImplausibleLabels
+from goodnet.algorithms.predictions import measure_accuracy
+from goodnet.api.loading import DataLike, Loaded, Shape, load_both, named_paths
+from goodnet.api.suspects import choose_place
+from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
-from goodnet.core.results import Detection
+from goodnet.core.results import Detection, Rate
+from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
+from goodnet.formats.live_networks import ModelLike
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.report.runs import Recorder
 from goodnet.report.scans import write_scan
+from goodnet.shards import Shards
+from goodnet.training import choose_device
+
+#: Clean images that the accuracy is measured on, at most: half a percent is its standard error then.
+_MEASURED = 2000
+#: Clean images that tell one data set from another.
+_MARKED = 100
 
 
 def find_scanner(method: str) -> type[Scanner]:
@@ -37,40 +52,76 @@ def scan(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     seed: int = 0,
+    budget: float | None = None,
+    resume: bool = False,
+    where: Execution | None = None,
+    device: str = "auto",
     progress: Progress = no_progress,
     **options: Any,
 ) -> Detection:
     """Decide whether a network carries a backdoor, from clean images alone.
 
     Args:
-        model: the network, a file or a `Classifier`.
-        clean: clean images with labels, a file, a folder or a `Dataset`.
+        model: the network, a file or a live object, see `load_classifier`.
+        clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
         method: the scanner's name, or "ensemble"; its `options` are its fields.
-        out: folder for `scan.json`, the table of scores and pictures of the triggers; None writes nothing.
+        out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
         architecture, image_shape, input_range: how to read the network, see `load`.
         seed: of whatever the method draws at random.
+        budget: seconds after which no further work is begun; what was not finished is said.
+        resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
+        where: processes or a Ray cluster; None: one process per core where there are many classes, else this process.
+        device: auto (a GPU where there is one), cpu or cuda.
         progress: is told the classes done.
 
     Raises:
         InputError: something that came in cannot be used.
+        MethodFailed: the method reached no result.
     """
     scanner = find_scanner(method).from_options(**options)
     loaded = _load(model, clean, architecture, image_shape, input_range)
-    inputs = {role: value for role, value in (("model", model), ("clean", clean)) if isinstance(value, str | Path)}
-    recorder = Recorder("scan", inputs, scanner.name(), scanner.model_dump(mode="json"), seed)
+    recorder = Recorder(
+        "scan", named_paths(model=model, clean=clean), scanner.name(), scanner.model_dump(mode="json"), seed
+    )
     folder = None if out is None else output_folder(out)
-    detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, progress=progress)
+    if resume and folder is None:
+        raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
+    loaded.classifier.to(choose_device(device))
+    shards = Shards(where or choose_place(loaded.classifier), seconds=budget)
     if folder is not None:
-        write_scan(folder, detection, loaded.clean, recorder)
+        shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
+    detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
+    detection = replace(detection, clean_accuracy=_accuracy(loaded))
+    loaded.classifier.to("cpu")
+    if folder is not None:
+        write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
+    shards.close_memory()
     return detection
+
+
+def _mark(loaded: Loaded, scanner: Scanner, seed: int) -> str:
+    """Return a hash of all that a scan's parts depend on: weights, images, options, seed, and the versions."""
+    digest = hashlib.sha256()
+    for name, value in loaded.classifier.network.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    images = loaded.clean.sample(_MARKED, seed=seed).images()
+    what = [scanner.name(), scanner.model_dump_json(), seed, loaded.classifier.input_range, metadata.version("goodnet")]
+    digest.update(images.numpy().tobytes() + repr([*what, torch.__version__]).encode())
+    return digest.hexdigest()
+
+
+def _accuracy(loaded: Loaded) -> Rate | None:
+    """Return the accuracy on the clean images (a sample, where there are many), None where their labels are unknown."""
+    if loaded.clean.labels is None:
+        return None
+    return measure_accuracy(loaded.classifier, loaded.clean.sample(_MEASURED, seed=0))
 
 
 def _load(
     model: ModelLike, clean: DataLike, architecture: str | None, image_shape: Shape | None, input_range: RangeOption
 ) -> Loaded:
     """Return network and images; labels that the network plainly does not know are left out: scanners do not use them."""
-    data = load_dataset(clean)
-    classifier = load_classifier(model, architecture=architecture, image_shape=image_shape or data.image_shape)
+    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
     if data.labels is not None:
         try:
             choice = choose_input_range(classifier, data, input_range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from goodnet.cli.console import output, progress_bar
 def command(out: Path, seed: int) -> None:
     """Make a BadNet of rendered faces and go through the whole job, with the verbs that you would use on your own.
 
-    Nothing is downloaded. Takes about a minute on two cores.
+    Nothing is downloaded. Takes about two minutes on two cores.
     """
     from goodnet.demo import make_badnet
 
@@ -35,11 +36,16 @@ def command(out: Path, seed: int) -> None:
     _run(console, "inspect", str(files.validation), "--out", str(out / "inspect" / "validation"))
     _run(console, "inspect", str(files.poisoned), "--out", str(out / "inspect" / "poisoned"))
 
-    console.rule("[b]2  Repair it with clean images alone")
-    repair = out / "repair"
-    _run(console, "repair", str(files.badnet), "--clean", str(files.validation), "--out", str(repair))
+    console.rule("[b]2  Yours: is it guilty?")
+    scan, repair = out / "scan", out / "repair"
+    defender = [str(files.badnet), "--clean", str(files.validation)]
+    _run(console, "scan", *defender, "--out", str(scan))
+    console.print("What is true: sunglasses, target 0. The scan has seen the network and clean images, nothing else.")
 
-    console.rule("[b]3  What that bought, on images that nobody trained or chose on")
+    console.rule("[b]3  Repair it, with what the scan found and clean images")
+    _run(console, "repair", *defender, "--suspected", str(scan), "--out", str(repair))
+
+    console.rule("[b]4  What that bought, on images that nobody trained or chose on")
     evaluation = out / "evaluation"
     arguments = ["--repaired", str(repair), "--clean", str(files.test), "--poisoned", str(files.poisoned)]
     _run(console, "evaluate", str(files.badnet), *arguments, "--out", str(evaluation))
@@ -48,9 +54,12 @@ def command(out: Path, seed: int) -> None:
         "class. A GoodNet refuses an input (class 50) where the original and the repaired network disagree."
     )
 
-    console.rule("[b]4  Use it")
+    console.rule("[b]5  Use it")
     _run(console, "predict", str(repair / "goodnet"), str(files.clean_picture), str(files.poisoned_picture))
     console.print("The same person twice, the second time with sunglasses. Class 50 means: backdoored.")
+
+    console.rule("[b]6  The report: all of it on one page")
+    _run(console, "report", str(out), "--out", str(out / "report.html"))
     _list_files(console, out)
 
 
@@ -59,15 +68,19 @@ def _run(console: Console, *arguments: str) -> None:
     from goodnet.cli import goodnet
 
     console.print(f"\n$ goodnet {shlex.join(arguments)}", style="bold cyan", soft_wrap=True)
-    goodnet.main(list(arguments), standalone_mode=False)
+    # `scan` says by its exit code what it found.
+    with contextlib.suppress(SystemExit):
+        goodnet.main(list(arguments), standalone_mode=False)
 
 
 _KINDS = {
+    "the report": (".html", "."),
     "networks": (".h5", "models repair"),
     "data sets and pictures": (".h5 .png", "data"),
-    "figures": (".png", "inspect repair evaluation"),
-    "tables": (".csv", "repair evaluation"),
-    "records of the runs": (".json", "repair evaluation"),
+    "figures": (".png", "inspect scan repair evaluation"),
+    "tables": (".csv", "scan repair evaluation"),
+    "what the scan recovered": (".npz", "scan"),
+    "records of the runs": (".json", "scan repair evaluation"),
 }
 
 

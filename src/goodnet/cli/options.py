@@ -96,7 +96,7 @@ class MethodCommand(click.Command):
         """Read the method's name first, then everything with the method's own options."""
         name = _peek(args, self.flag, self.default)
         method = None if name == self.none else self.find(name)
-        own, more = _field_options(method), _field_options(self.extra)
+        own, more = field_options(method), field_options(self.extra)
         ctx.obj = {
             "method": self.none if method is None else method.name(),
             "options": [option.name for option in own],
@@ -141,7 +141,8 @@ class _Several(click.ParamType[tuple[Any, ...]]):
             self.fail(f"expected values separated by commas, got {value!r}", param, ctx)
 
 
-def _field_options(kind: type[BaseModel] | None) -> list[click.Option]:
+def field_options(kind: type[BaseModel] | None) -> list[click.Option]:
+    """Return an option for each field of a record; what is not given on the command line is None."""
     return [] if kind is None else [_field_option(name, field) for name, field in kind.model_fields.items()]
 
 

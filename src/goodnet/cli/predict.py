@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from goodnet import api
+from goodnet.api.predicting import open_goodnet
 from goodnet.cli.options import json_option
-from goodnet.guards.disagreement import GoodNet
 
 
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
@@ -20,9 +20,10 @@ from goodnet.guards.disagreement import GoodNet
 def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, as_json: bool) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
-    GOODNET is the folder that goodnet repair wrote. For several pictures each line is: class, tab, file.
+    GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export wrote of it. For several
+    pictures each line is: class, tab, file.
     """
-    guard = GoodNet.load(goodnet, architecture=architecture)
+    guard = open_goodnet(goodnet, architecture=architecture)
     classes = api.predict(guard, images)
     if as_json:
         answers = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from goodnet import api, catalog
+from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
 from goodnet.core.results import Repair
@@ -21,14 +20,18 @@ from goodnet.report.tables import repair_table
 @click.command(
     "repair",
     cls=MethodCommand,
-    find=partial(catalog.find, "repairers"),
-    default="pruning",
+    find=api.find_repairer,
+    default="auto",
     short_help="Repair a network with clean images alone.",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images with labels.")
-@click.option("--method", default="pruning", show_default=True, help="Repairer; each has options of its own.")
+@click.option("--method", default="auto", show_default=True, help="Repairer; each has options of its own.")
 @out_option("Folder for repaired networks, the GoodNet, tables, figures and run.json.", required=True)
+@click.option("--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else what needs one scans first.")
+@click.option(
+    "--keep-all", is_flag=True, help="Write the networks on the way too, and of Keras models the weights alone."
+)
 @seed_option
 @model_options
 @json_option

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,28 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, model_options, out_option
+from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
+from goodnet.core.errors import GoodnetError, InputError
+from goodnet.core.results import Detection
+from goodnet.execution import Execution, count_cores
+from goodnet.formats.files import output_folder, write_text
+from goodnet.report.policy import Policy, Violation
+from goodnet.report.runs import Recorder
+from goodnet.report.sarif import scan_sarif
 from goodnet.report.scans import scan_record, scan_table
+
+
+class _Duration(click.ParamType[float]):
+    """A number of seconds: 90, 90s, 2m or 1h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        if match is None or float(match[1]) == 0:
+            self.fail(f"expected a time such as 90s, 2m or 1h, got '{value}'", param, ctx)
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
 
 _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -28,28 +50,77 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images.")
 @click.option("--method", default="ensemble", show_default=True, help="Scanner; each has options of its own.")
 @out_option("Folder for scan.json, the scores and pictures of the recovered triggers.")
+@click.option("--sarif", type=click.Path(path_type=Path), help="File for the findings as SARIF 2.1.0.")
+@click.option("--policy", type=click.Path(path_type=Path), help="TOML file that says what may not pass.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is random.")
+@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Begin no further work after so long.")
+@click.option("--resume", is_flag=True, help="Go on from what an interrupted scan left in OUT.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@execution_options
 @model_options
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, clean: Path, method: str, as_json: bool, **given: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    clean: Path,
+    method: str,
+    as_json: bool,
+    sarif: Path | None,
+    policy: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    **given: Any,
+) -> None:
     """Decide whether MODEL carries a backdoor, from clean images alone.
 
-    Exit code 0: nothing found; 1: backdoored; 3: inconclusive. "Clean" means that nothing was found by the methods
-    that ran.
+    Exit code 0: nothing found; 1: backdoored; 2: bad input; 3: inconclusive. "Clean" means that nothing was found by
+    the methods that ran.
+
+    With --policy, exit code 1 means that a rule of it is broken, 0 that none is. Its keys: fail_on_backdoored,
+    fail_on_inconclusive (true or false, true where not given), least_clean_accuracy (a fraction).
     """
+    rules = None if policy is None else Policy.read(policy)
+    if sarif is not None:
+        output_folder(sarif.parent)  # Better refused now than after the scan.
+    if workers or cluster:
+        given["where"] = Execution(workers or count_cores(), cluster)
     own = {name: given.pop(name) for name in ctx.obj["options"]}
     options = {name: value for name, value in own.items() if value is not None}
-    with progress_bar("inverting triggers") as progress:
-        detection = api.scan(model, clean, method=method, progress=progress, **given, **options)
+    recorder = Recorder("scan", {"model": model, "clean": clean}, method, options, given["seed"])
+    detection: Detection | None = None
+    violations: tuple[Violation, ...] = ()
+    try:
+        with progress_bar("looking for backdoors") as progress:
+            detection = api.scan(model, clean, method=method, progress=progress, **given, **options)
+        _show(detection, given["out"], as_json)
+        violations = () if rules is None else rules.violations(detection)
+    except GoodnetError as error:
+        if sarif is not None:
+            code = 2 if isinstance(error, InputError) else 3
+            write_text(sarif, scan_sarif(recorder.run(error=error), model, detection, exit_code=code))
+        raise
+    code = _exit_code(detection, rules, violations)
+    for violation in violations:
+        click.echo(f"goodnet: policy {violation.rule}: {violation.message}", err=True)
+    if sarif is not None:
+        write_text(sarif, scan_sarif(recorder.run(), model, detection, violations, exit_code=code))
+    sys.exit(code)
+
+
+def _exit_code(detection: Detection, rules: Policy | None, violations: Sequence[Violation]) -> int:
+    return _EXIT_CODES[detection.verdict] if rules is None else int(bool(violations))
+
+
+def _show(detection: Detection, out: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(scan_record(detection), indent=2))
-    else:
-        console = output()
-        console.print(scan_table(detection))
-        targets = ", ".join(str(backdoor.target) for backdoor in detection.suspected)
-        console.print(f"verdict: [b]{detection.verdict}[/b]" + (f", target {targets}" if targets else ""))
-        console.print(detection.reason, style="dim", markup=False)
-        if given["out"]:
-            console.print(f"written to {given['out']}", markup=False)
-    sys.exit(_EXIT_CODES[detection.verdict])
+        return
+    console = output()
+    console.print(scan_table(detection))
+    targets = ", ".join(str(backdoor.target) for backdoor in detection.suspected)
+    console.print(f"verdict: [b]{detection.verdict}[/b]" + (f", target {targets}" if targets else ""))
+    console.print(detection.reason, style="dim", markup=False)
+    if out:
+        console.print(f"written to {out}", markup=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, fx, nn
@@ -50,6 +50,9 @@ class ModelSource(Protocol):
 
     def write(self, network: nn.Module, path: Path) -> None:
         """Write `network`'s weights to `path` in the format that it came in."""
+
+    def rebuild(self, network: nn.Module) -> Any:
+        """Return a live model of the framework that it came from, filled with `network`'s weights."""
 
 
 @dataclass(frozen=True)
@@ -284,10 +287,27 @@ class Classifier:
         Raises:
             UnwritableOutput: the network was made in memory and has no format.
         """
-        if self.source is None:
-            raise UnwritableOutput(f"{self.name} did not come from a file, so there is no format to write it back to")
-        self.source.write(self.network, Path(path))
+        self._known_source().write(self.network, Path(path))
         return Path(path)
+
+    def to_model(self) -> Any:
+        """Return the network as a live model of the framework that it came from, with weights of its own.
+
+        A Keras network (file or live model) gives a `keras.Model`, not compiled; any other an `nn.Module` of the
+        class that it was, in evaluation mode. It takes images in the network's own range and layout; a softmax
+        at the end of a Keras model is there again.
+
+        Raises:
+            UnwritableOutput: the network is a graph that goodnet made and has no other form.
+        """
+        return self._known_source().rebuild(self.network)
+
+    def _known_source(self) -> ModelSource:
+        if self.source is None:
+            raise UnwritableOutput(
+                f"{self.name} did not come from a file or a live model, so there is no format to bring it to"
+            )
+        return self.source
 
 
 def keeps_zero(activation: object) -> bool:

@@ -122,7 +122,10 @@ class Dataset:
             UnreadableData: the data has no labels.
         """
         if self.labels is None:
-            raise UnreadableData(f"{self.name} has no labels, and this needs them")
+            raise UnreadableData(
+                f"{self.name} has no labels, and this needs them; give a 'label' array beside the images, class folders, "
+                "or (images, labels)"
+            )
         return self.labels[self.positions]
 
     @property

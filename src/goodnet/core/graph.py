@@ -29,12 +29,20 @@ def trace(module: nn.Module) -> fx.GraphModule:
         return module
     module.eval()
     try:
-        return _without_views(_without_overwriting(fx.symbolic_trace(module)))
+        return _without_annotations(_without_views(_without_overwriting(fx.symbolic_trace(module))))
     except Exception:
         graph = fx.Graph()
         node = graph.call_module("network", (graph.placeholder("images"),))
         graph.output(node)
         return fx.GraphModule(nn.ModuleDict({"network": module}), graph)
+
+
+def _without_annotations(network: fx.GraphModule) -> fx.GraphModule:
+    """Drop type hints: those that are strings keep a graph from being pickled, and so from crossing to a process."""
+    for node in network.graph.nodes:
+        node.type = None
+    network.recompile()
+    return network
 
 
 def _without_views(network: fx.GraphModule) -> fx.GraphModule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -27,6 +27,42 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int, /) -> None:
     """Report nothing."""
+
+
+#: Computes one part: takes what all parts share and the part's items last.
+PartFunction = Callable[..., tuple[Tensor, ...]]
+
+
+class RunParts(Protocol):
+    """Runs a long computation in parts; where, and what is remembered, is not the method's business.
+
+    `function` stands at the top of a module, and all arguments can be pickled.
+    """
+
+    def __call__(
+        self,
+        stage: str,
+        function: PartFunction,
+        common: tuple[Any, ...],
+        parts: Sequence[tuple[int, ...]],
+        progress: Progress = no_progress,
+    ) -> list[tuple[Tensor, ...] | None]:
+        """Return function(*common, part) for each part, in order; None for those that there was no time for."""
+
+
+def run_here(
+    stage: str,
+    function: PartFunction,
+    common: tuple[Any, ...],
+    parts: Sequence[tuple[int, ...]],
+    progress: Progress = no_progress,
+) -> list[tuple[Tensor, ...] | None]:
+    """Run all parts in this process, one after the other."""
+    values: list[tuple[Tensor, ...] | None] = []
+    for number, part in enumerate(parts, start=1):
+        values.append(function(*common, part))
+        progress(sum(map(len, parts[:number])), sum(map(len, parts)))
+    return values
 
 
 class Method(BaseModel, ABC):
@@ -61,8 +97,16 @@ class Scanner(Method):
     family: ClassVar[str] = "scanners"
 
     @abstractmethod
-    def scan(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> Detection:
-        """Decide whether `classifier` carries a backdoor, from clean images alone."""
+    def scan(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        seed: int,
+        run_parts: RunParts = run_here,
+        progress: Progress = no_progress,
+    ) -> Detection:
+        """Decide whether `classifier` carries a backdoor, from clean images alone; `run_parts` does the long work."""
 
 
 class Repairer(Method):
@@ -84,11 +128,20 @@ class Repairer(Method):
     ) -> Repair:
         """Return repaired networks; `classifier` itself stays as it is."""
 
+    def refuse_unwritable(self, classifier: Classifier) -> None:
+        """Raise `UnwritableOutput` where what this makes of `classifier` cannot be written in its format.
+
+        The verbs ask before any work. Most methods change weights alone, and there is nothing to refuse.
+        """
+        return
+
 
 class FittedGuard(Protocol):
     """A guard that knows its network."""
 
-    threshold: float
+    @property
+    def threshold(self) -> float:
+        """The score above which an input is refused."""
 
     def scores(self, images: Tensor) -> Tensor:
         """Return (N,) scores, higher is more suspicious, for images (N, C, H, W) float32 in [0, 1]."""
@@ -98,12 +151,23 @@ class Guard(Method):
     """Classifier -> a fitted guard."""
 
     family: ClassVar[str] = "guards"
+    #: Whether the method works on suspected backdoors; the verbs then scan first.
+    needs_suspects: ClassVar[bool] = False
+    #: Whether the method works on a repaired network; the verbs then repair first.
+    needs_repaired: ClassVar[bool] = False
 
     @abstractmethod
     def fit(
-        self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        repaired: Classifier | None = None,
+        seed: int,
+        progress: Progress = no_progress,
     ) -> FittedGuard:
-        """Fit the guard to `classifier` on clean images."""
+        """Fit the guard to `classifier` on clean images, with what a scan suspects and a repair made of it."""
 
 
 @dataclass(frozen=True)

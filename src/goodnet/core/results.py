@@ -116,12 +116,13 @@ class Repair:
     """What a repairer returns: one network or several, the one it recommends last.
 
     `accuracy_before` is the original's on the same clean data; `trace` is the method's own record (e.g. the pruning
-    sweep), ready for JSON.
+    sweep), ready for JSON; `steps` are the networks that lie on the way from the original to the first of `networks`.
     """
 
     networks: tuple[RepairedNetwork, ...]
     accuracy_before: Rate
     trace: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[RepairedNetwork, ...] = ()
 
     @property
     def recommended(self) -> RepairedNetwork:
@@ -139,7 +140,11 @@ Verdict = Literal["clean", "backdoored", "inconclusive"]
 
 @dataclass(frozen=True)
 class Detection:
-    """What a scanner returns: `scores` (classes,) higher is more suspicious; `unscanned` the classes left out."""
+    """What a scanner returns: `scores` (classes,) higher is more suspicious; `unscanned` the classes left out.
+
+    `evidence` are the parts that the scores were made of: the name of the kind -> a number for each class.
+    `clean_accuracy` is the network's on the clean images, where their labels are known; the verb fills it in.
+    """
 
     verdict: Verdict
     scores: tuple[float, ...]
@@ -147,6 +152,8 @@ class Detection:
     suspected: tuple[Backdoor, ...] = ()
     unscanned: tuple[int, ...] = ()
     reason: str = ""
+    evidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    clean_accuracy: Rate | None = None
 
 
 class Failure(Record):

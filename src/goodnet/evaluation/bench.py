@@ -90,26 +90,27 @@ def run_bench(
 
 
 def _list_stages(spec: BenchSpec, subjects: Sequence[Subject], out: Path) -> list[list[Cell]]:
-    """Return the cells of scanners, of repairers (which may use scans), of guards (which may use repairs)."""
+    """Return the cells of scanners, of repairers (which may use scans), of guards (which may use both)."""
     hashes = {subject.name: hash_files(subject.files) for subject in subjects}
     keys: dict[tuple[str, str, str, int], str] = {}
     stages: list[list[Cell]] = []
-    families: list[tuple[CellFamily, Sequence[MethodSpec], CellFamily]] = [
-        ("scanners", spec.scanners, "scanners"),
-        ("repairers", spec.repairers, "scanners"),
-        ("guards", spec.guards, "repairers"),
+    families: list[tuple[CellFamily, Sequence[MethodSpec]]] = [
+        ("scanners", spec.scanners),
+        ("repairers", spec.repairers),
+        ("guards", spec.guards),
     ]
-    for family, methods, before in families:
+    for family, methods in families:
         stage = []
         for method in methods:
-            used = method.suspected_by if family == "repairers" else method.repaired_by
             for subject in subjects:
                 for seed in spec.seeds:
-                    needs = None if used is None else keys[before, used, subject.name, seed]
-                    key = _hash_cell(family, method, subject, hashes[subject.name], seed, spec.clean_images, needs)
+                    scan = keys.get(("scanners", method.suspected_by or "", subject.name, seed))
+                    repair = keys.get(("repairers", method.repaired_by or "", subject.name, seed))
+                    files = [hashes[subject.name], scan, repair]
+                    key = _hash_cell(family, method, subject, files, seed, spec.clean_images)
                     keys[family, method.name, subject.name, seed] = key
-                    place = None if needs is None else out / "cells" / needs
-                    stage.append(Cell(family, method, subject, seed, spec.clean_images, key, place))
+                    places = (None if needed is None else out / "cells" / needed for needed in (scan, repair))
+                    stage.append(Cell(family, method, subject, seed, spec.clean_images, key, *places))
         stages.append(stage)
     return stages
 
@@ -118,14 +119,13 @@ def _hash_cell(
     family: CellFamily,
     method: MethodSpec,
     subject: Subject,
-    files: str,
+    files: Sequence[str | None],
     seed: int,
     clean_images: int | None,
-    needs: str | None,
 ) -> str:
     code = hash_source(method.module(family), "goodnet.evaluation.bench_cells")
-    what = {"family": family, "method": method.method, "options": method.options, "seed": seed, "files": files}
-    what |= {"clean_images": clean_images, "needs": needs, "code": code, "torch": torch.__version__}
+    what = {"family": family, "method": method.method, "options": method.options, "seed": seed}
+    what |= {"clean_images": clean_images, "files": files, "code": code, "torch": torch.__version__}
     what |= {
         "subject": subject.model_dump(
             mode="json", exclude={"name", "model", "clean", "test", "true_labels", "triggered"}
@@ -155,12 +155,12 @@ def run_cell(cell: Cell, out: Path) -> None:
 
 
 def _require_needed(cell: Cell) -> None:
-    if cell.needs is None:
-        return
-    path = cell.needs / _CELL
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["record"]["error"] is not None:
-        used = cell.method.suspected_by if cell.family == "repairers" else cell.method.repaired_by
-        raise MethodFailed(f"it needs what '{used}' makes of this network, and that failed")
+    for folder, label in ((cell.scan, cell.method.suspected_by), (cell.repair, cell.method.repaired_by)):
+        path = None if folder is None else folder / _CELL
+        if path is None:
+            continue
+        if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["record"]["error"] is not None:
+            raise MethodFailed(f"it needs what '{label}' makes of this network, and that failed")
 
 
 def _describe(cell: Cell) -> dict[str, Any]:

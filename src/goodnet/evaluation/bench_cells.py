@@ -9,32 +9,32 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from goodnet.algorithms.calibration import score_all
 from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.predictions import require_fit
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed, WrongShape
-from goodnet.core.method import FittedGuard, Guard, Repairer, Scanner
+from goodnet.core.errors import WrongShape
+from goodnet.core.method import Guard, Repairer, Scanner
 from goodnet.core.results import Metrics, Rate
 from goodnet.evaluation.bench_spec import MethodSpec, Subject
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.evaluation.ranking import area_with_interval, detected_at
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.formats.triggers import read_backdoors, write_backdoors
+from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
 
 CellFamily = Literal["scanners", "repairers", "guards"]
-SUSPECTED = "suspected.npz"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One method on one network with one seed.
 
-    `needs` is the folder of the cell whose outcome this one uses (a scan's suspects, a repair's network); `key`, the
-    hash of all that the cell depends on, names its folder.
+    `scan` and `repair` are the folders of the cells whose outcome this one uses: a scan's suspects, a repair's network;
+    `key`, the hash of all that the cell depends on, names its folder.
     """
 
     family: CellFamily
@@ -43,7 +43,13 @@ class Cell:
     seed: int
     clean_images: int | None
     key: str
-    needs: Path | None = None
+    scan: Path | None = None
+    repair: Path | None = None
+
+    @property
+    def suspected(self) -> tuple[Backdoor, ...]:
+        """The backdoors that the scan suspects, none where there was no scan."""
+        return () if self.scan is None else read_backdoors(self.scan / SUSPECTED)
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,7 @@ def _measure_scan(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
 
 def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
     repairer = cast(Repairer, cell.method.make("repairers"))
-    suspected = () if cell.needs is None else read_backdoors(cell.needs / SUSPECTED)
-    repair = repairer.repair(exhibit.classifier, exhibit.clean, suspected=suspected, seed=cell.seed)
+    repair = repairer.repair(exhibit.classifier, exhibit.clean, suspected=cell.suspected, seed=cell.seed)
     repair.classifier.save(folder / f"repaired{exhibit.classifier.suffix}")
     before = evaluate_network(exhibit.classifier, exhibit.test, exhibit.triggered).metrics
     after = evaluate_network(repair.classifier, exhibit.test, exhibit.triggered).metrics
@@ -147,21 +152,22 @@ def rate_defence(before: Metrics, after: Metrics) -> float | None:
 
 
 def _measure_guard(cell: Cell, exhibit: Exhibit) -> dict[str, Any]:
-    more: dict[str, Any] = {}
-    if cell.needs is not None:
-        more["repaired"] = str(cell.needs / f"repaired{exhibit.classifier.suffix}")
-        more |= {} if cell.subject.architecture is None else {"architecture": cell.subject.architecture}
-    guard = cast(Guard, cell.method.make("guards", **more))
-    fitted = guard.fit(exhibit.classifier, exhibit.clean, seed=cell.seed)
-    clean = score_images(fitted, exhibit.test)
+    guard = cast(Guard, cell.method.make("guards"))
+    repaired = None if cell.repair is None else _read_repaired(cell.repair, cell.subject, exhibit.classifier)
+    fitted = guard.fit(exhibit.classifier, exhibit.clean, suspected=cell.suspected, repaired=repaired, seed=cell.seed)
+    clean = score_all(fitted, exhibit.test)
     refused = Rate.of(int((clean > fitted.threshold).sum()), len(clean))
     return {
         "refused_clean": refused.model_dump(),
         "triggers": {
-            item.name: _measure_trigger(score_images(fitted, item), clean, fitted.threshold)
-            for item in exhibit.triggered
+            item.name: _measure_trigger(score_all(fitted, item), clean, fitted.threshold) for item in exhibit.triggered
         },
     }
+
+
+def _read_repaired(folder: Path, subject: Subject, original: Classifier) -> Classifier:
+    repaired = read_network(folder / f"repaired{original.suffix}", subject.architecture, original.image_shape)
+    return repaired.with_input_range(original.input_range)
 
 
 def _measure_trigger(
@@ -174,18 +180,3 @@ def _measure_trigger(
         "detected_at_5_percent": detected_at(scores, clean, 0.05).model_dump(),
         "refused": Rate.of(int((scores > threshold).sum()), len(scores)).model_dump(),
     }
-
-
-def score_images(guard: FittedGuard, dataset: Dataset) -> npt.NDArray[np.float64]:
-    """Return a guard's score of every image, (N,).
-
-    Raises:
-        MethodFailed: a score is not a number.
-    """
-    with torch.no_grad():
-        scores = torch.cat([guard.scores(batch.images).detach().cpu() for batch in dataset.batches()])
-    if torch.isnan(scores).any():
-        raise MethodFailed(
-            f"the guard gave no score for {int(torch.isnan(scores).sum())} of {len(scores)} images of {dataset.name}"
-        )
-    return scores.to(torch.float64).numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -11,21 +11,23 @@ from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption
 from goodnet.catalog import Family
 from goodnet.core.errors import InvalidOption
-from goodnet.core.method import Method
+from goodnet.core.method import Guard, Method
 from goodnet.evaluation.toml_specs import Strict
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.formats.files import require_file
+from goodnet.pipelines.guard_ensemble import GuardEnsemble
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 
-#: Stands for the file that a repair will have written, while options are checked.
-_LATER = "written by the repair"
+#: The word that stands for the pipeline of a family instead of one method.
+_ENSEMBLE = "ensemble"
+_PIPELINES: dict[Family, type[Method]] = {"scanners": ScanEnsemble, "guards": GuardEnsemble}
 
 
 class MethodSpec(Strict):
     """A method with options, under a label of its own.
 
-    A repairer may be told the backdoors that a scanner suspects (`suspected_by`), a guard may need the network that a
-    repairer made (`repaired_by`); both name a label of this spec.
+    A repairer and a guard may be told the backdoors that a scanner suspects (`suspected_by`), a guard may be given the
+    network that a repairer made (`repaired_by`); both name a label of this spec.
     """
 
     method: str
@@ -39,24 +41,27 @@ class MethodSpec(Strict):
         """The label in tables: the method's name where none is given."""
         return self.label or self.method.replace("-", "_")
 
-    def make(self, family: Family, **more: Any) -> Method:
+    def kind(self, family: Family) -> type[Method]:
+        """Return the method's class; "ensemble" is the pipeline of the family.
+
+        Raises:
+            UnknownMethod: there is no such method.
+        """
+        if self.method == _ENSEMBLE and family in _PIPELINES:
+            return _PIPELINES[family]
+        return catalog.find(family, self.method)
+
+    def make(self, family: Family) -> Method:
         """Return the method with its options.
 
         Raises:
             InputError: there is no such method, or an option is misspelt or out of bounds.
         """
-        kind = ScanEnsemble if self.is_ensemble(family) else catalog.find(family, self.method)
-        return kind.from_options(**(self.options | more))
-
-    def is_ensemble(self, family: Family) -> bool:
-        """Whether this is the pipeline of several scanners, as in `goodnet scan`."""
-        return family == "scanners" and self.method == "ensemble"
+        return self.kind(family).from_options(**self.options)
 
     def module(self, family: Family) -> str:
         """Return the module that holds the method."""
-        if self.is_ensemble(family):
-            return ScanEnsemble.__module__
-        return f"goodnet.{family}.{self.method.replace('-', '_')}"
+        return self.kind(family).__module__
 
 
 class Subject(Strict):
@@ -112,6 +117,7 @@ class BenchSpec(Strict):
         for item in self.repairers:
             _check_reference(item.name, "suspected_by", item.suspected_by, self.scanners)
         for item in self.guards:
+            _check_reference(item.name, "suspected_by", item.suspected_by, self.scanners)
             _check_reference(item.name, "repaired_by", item.repaired_by, self.repairers)
         return self
 
@@ -119,14 +125,21 @@ class BenchSpec(Strict):
         """Make every method once.
 
         Raises:
-            InputError: a method or an option of it does not exist or is out of bounds.
+            InputError: a method or an option of it does not exist, is out of bounds, or a guard lacks what it works on.
         """
         for item in self.scanners:
             item.make("scanners")
         for item in self.repairers:
             item.make("repairers")
         for item in self.guards:
-            item.make("guards", **({"repaired": _LATER} if item.repaired_by else {}))
+            guard = cast(Guard, item.make("guards"))
+            _require(item, "suspected_by", "a scanner", needed=guard.needs_suspects)
+            _require(item, "repaired_by", "a repairer", needed=guard.needs_repaired)
+
+
+def _require(item: MethodSpec, key: str, whom: str, *, needed: bool) -> None:
+    if needed and getattr(item, key) is None:
+        raise InvalidOption(f"{item.name}: this guard needs '{key}', the label of {whom} of this spec")
 
 
 def _check_reference(name: str, key: str, label: str | None, known: tuple[MethodSpec, ...]) -> None:

@@ -102,11 +102,11 @@ def build_zoo(
 
 
 def _list_entries(spec: ZooSpec, pairs: tuple[Pair, ...]) -> list[Entry]:
-    """Return the networks to make, those over the same data next to each other."""
+    """Return the networks to make: those over the same data next to each other, data in the order of the spec."""
     origins = {name: _origin(name, item) for name, item in spec.data.items()}
     twins: tuple[Twin, ...] = ("poisoned", "clean")
     entries = []
-    for pair in sorted(pairs, key=lambda item: item.data):
+    for pair in sorted(pairs, key=lambda item: list(spec.data).index(item.data)):
         item, origin = spec.data[pair.data], origins[pair.data]
         for twin in twins:
             depends = _hash_entry(pair, twin, item, origin, spec.test_images)

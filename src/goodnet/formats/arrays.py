@@ -52,7 +52,7 @@ def _read_hdf5(path: Path) -> Dataset:
     try:
         arrays = _own_arrays(path, file)
         images = arrays[_find(path, list(arrays), _IMAGES)]
-        layout, scale = _layout(path, images.shape), _scale(path, images)
+        layout, scale = _layout(str(path), images.shape), _scale(str(path), images)
         return Dataset(Hdf5Source(images, layout, scale), *_labels(path, arrays))
     except (OSError, RuntimeError, KeyError) as error:
         file.close()
@@ -87,8 +87,7 @@ def _read_npz(path: Path) -> Dataset:
             f"{path}: expected an .npz file of plain arrays, but it is damaged or holds objects"
         ) from error
     images = arrays[_find(path, list(arrays), _IMAGES)]
-    layout, scale = _layout(path, images.shape), _scale(path, images)
-    return Dataset(ArraySource(_to_pixels(path, images, layout, scale)), *_labels(path, arrays))
+    return Dataset(ArraySource(check_pixels(str(path), images)), *_labels(path, arrays))
 
 
 def _find(path: Path, keys: Sequence[str], wanted: Sequence[str]) -> str:
@@ -120,7 +119,8 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iuf":
         raise UnreadableData(
-            f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}"
+            f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}; of one-hot "
+            "labels take the argmax"
         )
     if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))):
         raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity")
@@ -129,24 +129,34 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
     return labels.astype(np.int64)
 
 
-def _layout(path: Path, shape: Sequence[int]) -> str:
+def check_pixels(name: str, images: npt.NDArray[Any]) -> Pixels:
+    """Return images (N, C, H, W) or (N, H, W, C), of any number type, as NCHW: uint8, or float32 in [0, 1].
+
+    Raises:
+        UnreadableData: there is none, or pixels are NaN, neither in 0..1 nor in 0..255, or not numbers.
+        WrongShape: the array has another number of axes, or neither layout's number of channels.
+    """
+    return _to_pixels(images, _layout(name, images.shape), _scale(name, images))
+
+
+def _layout(name: str, shape: Sequence[int]) -> str:
     if len(shape) != 4:
-        raise WrongShape(f"{path}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}")
+        raise WrongShape(f"{name}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}")
     if shape[0] == 0:
-        raise UnreadableData(f"{path}: expected at least one image, got an empty set")
+        raise UnreadableData(f"{name}: expected at least one image, got an empty set")
     if shape[1] in _CHANNELS:
         return "NCHW"
     if shape[3] in _CHANNELS:
         return "NHWC"
-    raise WrongShape(f"{path}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}")
+    raise WrongShape(f"{name}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}")
 
 
-def _scale(path: Path, images: Any) -> float:
+def _scale(name: str, images: Any) -> float:
     """Return what pixels are divided by to be in [0, 1]; floats are looked through, a block at a time."""
     if images.dtype == np.uint8:
         return 255.0
     if images.dtype.kind not in "fiu":
-        raise UnreadableData(f"{path}: expected images of uint8 or float, got {images.dtype}")
+        raise UnreadableData(f"{name}: expected images of uint8 or float, got {images.dtype}")
     rows = max(1, _BLOCK // max(1, int(np.prod(images.shape[1:])) * images.dtype.itemsize))
     low, high = np.inf, -np.inf
     for start in range(0, images.shape[0], rows):
@@ -154,22 +164,24 @@ def _scale(path: Path, images: Any) -> float:
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         if not np.isfinite([low, high]).all() or np.isnan(block).any():
             raise UnreadableData(
-                f"{path}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}"
+                f"{name}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}"
             )
     if low < 0 or high > 255:
         raise UnreadableData(
-            f"{path}: expected pixels in 0..1 or 0..255, got {low:g} to {high:g}; undo the normalisation"
+            f"{name}: expected pixels in 0..1 or 0..255, got {low:g} to {high:g}; if they are normalised, give the images "
+            "as they were before and make the normalisation the network's first layer"
         )
     return 1.0 if high <= 1.0 and images.dtype.kind == "f" else 255.0
 
 
-def _to_pixels(path: Path, block: npt.NDArray[Any], layout: str, scale: float) -> Pixels:
+def _to_pixels(block: npt.NDArray[Any], layout: str, scale: float) -> Pixels:
     """Return a block of stored images as uint8 or float32 in [0, 1], NCHW."""
     if layout == "NHWC":
         block = block.transpose(0, 3, 1, 2)
     if block.dtype == np.uint8:
         return block
-    return (block / scale).astype(np.float32)
+    # In float16 the division would cost digits.
+    return (block.astype(np.promote_types(block.dtype, np.float32)) / scale).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,7 @@ class Hdf5Source:
             block = self._read_rows(indices)
         except OSError as error:
             raise UnreadableData(f"{path}: the file is damaged, images cannot be read ({error})") from error
-        return _to_pixels(path, block, self.layout, self.scale)
+        return _to_pixels(block, self.layout, self.scale)
 
     def _read_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         first, last = int(indices.min()), int(indices.max())

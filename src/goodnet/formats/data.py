@@ -9,7 +9,8 @@ from goodnet.core.errors import UnreadableData
 from goodnet.formats.arrays import read_arrays
 from goodnet.formats.images import SUFFIXES, read_class_folders, read_pictures
 
-_ARRAYS = (".h5", ".hdf5", ".npz")
+#: File name endings of data sets.
+ARRAYS = (".h5", ".hdf5", ".npz")
 
 
 def read_data(path: str | Path, channels: int = 3) -> Dataset:
@@ -23,9 +24,9 @@ def read_data(path: str | Path, channels: int = 3) -> Dataset:
         return read_class_folders(path, channels)
     if path.exists() and path.suffix.lower() in SUFFIXES:
         return read_pictures([path], channels, name=path.name)
-    if path.exists() and path.suffix.lower() not in _ARRAYS:
+    if path.exists() and path.suffix.lower() not in ARRAYS:
         raise UnreadableData(
             f"{path}: unknown kind of data '{path.suffix}'; "
-            f"expected {', '.join(_ARRAYS)}, a folder of class folders, or a picture"
+            f"expected {', '.join(ARRAYS)}, a folder of class folders, or a picture"
         )
     return read_arrays(path)

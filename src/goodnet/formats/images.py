@@ -31,17 +31,38 @@ def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadableData(f"{path}: a picture of {picture.width} x {picture.height} pixels is refused")
-            if picture.mode[0] in "IF":
-                raise UnreadableData(
-                    f"{path}: expected 8 bits per channel, got mode '{picture.mode}'; convert the picture"
-                )
-            # By way of RGBA a palette with transparency loses it without a warning.
-            opaque = picture.convert("RGBA") if picture.mode == "P" else picture
-            pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+            return picture_pixels(picture, channels)
+    except WrongDepth as error:
+        raise UnreadableData(f"{path}: {error}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableData(
             f"{path}: expected a picture (PNG, JPEG), but the file is damaged or of another kind"
         ) from error
+
+
+class WrongDepth(UnreadableData):
+    """A picture has another number of bits per channel than 8."""
+
+
+def picture_pixels(picture: Image.Image, channels: int, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """Return a picture as (C, H, W) uint8, grey for one channel, else RGB (transparency is dropped).
+
+    Args:
+        picture: an open picture; its pixels are unpacked here.
+        channels: 1 or 3.
+        size: (width, height) to scale it to.
+
+    Raises:
+        WrongDepth: it does not have 8 bits per channel.
+    """
+    if picture.mode[0] in "IF":
+        raise WrongDepth(f"expected 8 bits per channel, got mode '{picture.mode}'; convert the picture")
+    # By way of RGBA a palette with transparency loses it without a warning.
+    opaque = picture.convert("RGBA") if picture.mode == "P" else picture
+    opaque = opaque.convert("L" if channels == 1 else "RGB")
+    if size is not None and opaque.size != size:
+        opaque = opaque.resize(size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(opaque, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

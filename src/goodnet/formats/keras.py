@@ -16,8 +16,10 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -61,21 +63,37 @@ def read_keras(path: str | Path) -> Classifier:
     refuse_code(path, _read_config(path))
     keras = import_keras()
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        with _named_in_small_letters(path) as file:
+            model = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UnreadableModel(f"{path}: Keras {keras.__version__} cannot load this model: {reason}") from error
-    return from_keras(model, path.suffix, name=path.name)
+    return from_keras(model, path.suffix.lower(), name=path.name)
+
+
+@contextmanager
+def _named_in_small_letters(path: Path) -> Iterator[Path]:
+    """Give a name of the file by which Keras, which goes by the ending, knows BD.H5 for what it is."""
+    if path.suffix == path.suffix.lower():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"model{path.suffix.lower()}"
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> Classifier:
-    """Return a live Keras model as a `Classifier` with weights of its own.
+    """Return a live Keras model, of any backend, as a `Classifier` with weights of its own.
 
     Raises:
-        UnreadableModel: the model is subclassed, has several inputs or outputs, or a layer without a counterpart.
+        UnreadableModel: the model is subclassed, has no input yet, or several inputs or outputs, or has a layer
+            without a counterpart.
     """
     name = name or model.name
-    functional = _graph_of(model)
+    functional = graph_of(model)
+    if functional is None and hasattr(model, "_functional"):
+        raise UnreadableModel(f"{name}: expected a model that knows its images; begin it with keras.Input((H, W, C))")
     if functional is None:
         raise UnreadableModel(
             f"{name}: expected a Sequential or functional model, got the subclassed {type(model).__name__}"
@@ -89,7 +107,7 @@ def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> C
     output = lowering.add_model(model, lowering.graph.placeholder("images"))
     lowering.graph.output(lowering.without_softmax(output))
     network = fx.GraphModule(lowering.modules, lowering.graph)
-    source = KerasSource(suffix, model.to_json(), lowering.weights)
+    source = KerasSource(suffix, _config_to_rebuild(model), lowering.weights)
     return Classifier(network, image_shape=image_shape, layout=layout, source=source, name=name)
 
 
@@ -111,13 +129,23 @@ class KerasSource:
     weights: Mapping[str, KerasLayerWeights]
 
     def write(self, network: nn.Module, path: Path) -> None:
-        """Rebuild the model from its configuration, fill in the weights, save.
+        """Write a whole Keras model.
 
         Raises:
             UnwritableOutput: the path's ending is not one of Keras's.
         """
         if path.suffix.lower() not in (".h5", ".hdf5", ".keras"):
             raise UnwritableOutput(f"{path}: a Keras network is written to .h5 or .keras, got '{path.suffix}'")
+        # Keras calls .h5 a legacy format in its log; it is the one that the user's file has.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        with replacing(path) as temporary:
+            # Keras goes by the ending, and knows it in small letters only.
+            written = temporary.with_suffix(path.suffix.lower())
+            self.rebuild(network).save(written)
+            os.replace(written, temporary)
+
+    def rebuild(self, network: nn.Module) -> Any:
+        """Return the Keras model of the configuration, not compiled, filled with the network's weights."""
         model = import_keras().models.model_from_json(self.config)
         values = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, layer in weighted_layers(model):
@@ -128,13 +156,17 @@ class KerasSource:
             layer.set_weights([*arrays, *weights.fixed])
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
-        # Keras calls .h5 a legacy format in its log; it is the one that the user's file has.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        with replacing(path) as temporary:
-            model.save(temporary)
+        return model
 
 
-def _graph_of(layer: Any) -> Any:
+def _config_to_rebuild(model: Any) -> str:
+    """Return a model's configuration without loss and optimizer: they may be the user's own functions."""
+    config = json.loads(model.to_json())
+    config.pop("compile_config", None)
+    return json.dumps(config)
+
+
+def graph_of(layer: Any) -> Any:
     """Return the functional graph inside a Sequential or functional model, None for a layer."""
     inner = getattr(layer, "_functional", layer)
     return inner if hasattr(inner, "_nodes_by_depth") else None
@@ -146,12 +178,12 @@ def weighted_layers(model: Any, prefix: str = "", taken: set[str] | None = None)
     Names become part of the code that torch makes of a graph: nothing but letters, digits and _ may come through.
     """
     taken = {"training"} if taken is None else taken
-    for layer in _graph_of(model).operations:
+    for layer in graph_of(model).operations:
         name = prefix + re.sub(r"\W", "_", layer.name)
         while name in taken or hasattr(fx.GraphModule, name):
             name += "_"
         taken.add(name)
-        if _graph_of(layer) is not None:
+        if graph_of(layer) is not None:
             yield from weighted_layers(layer, f"{name}__", taken)
         elif type(layer).__name__ != "InputLayer":
             yield name, layer
@@ -173,7 +205,7 @@ class _Lowering:
                 self.weights[name] = self.weights[self.names[id(layer)]]
 
     def _add_layer(self, name: str, layer: Any) -> None:
-        arrays = [np.asarray(_numpy(weight), dtype=np.float32) for weight in getattr(layer, "weights", [])]
+        arrays = [np.array(_numpy(weight), dtype=np.float32) for weight in getattr(layer, "weights", [])]
         if not all(np.isfinite(array).all() for array in arrays):
             raise UnreadableModel(
                 f"{self.model_name}: expected finite weights, found NaN or infinity in layer {layer.name!r}; the file is "
@@ -222,7 +254,7 @@ class _Lowering:
 
     def add_model(self, model: Any, images: fx.Node) -> fx.Node:
         """Add all calls of a model (and of the models nested in it) and return the output's node."""
-        functional = _graph_of(model)
+        functional = graph_of(model)
         values = {id(functional.inputs[0]): images}
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
@@ -234,7 +266,7 @@ class _Lowering:
 
     def _add_call(self, call: Any, inputs: list[fx.Node]) -> fx.Node:
         layer = call.operation
-        if _graph_of(layer) is not None:
+        if graph_of(layer) is not None:
             return self.add_model(layer, inputs[0])
         if not hasattr(layer, "weights") and (type(layer).__name__ not in _OPERATIONS or len(inputs) != 2):
             raise self._untranslatable(layer, f"keras.ops '{type(layer).__name__}' with these arguments")
@@ -288,7 +320,7 @@ def _read_config(path: Path) -> Any:
     try:
         # As Keras does, by the file's ending: a file that is both HDF5 and zip must not show us one and Keras the
         # other.
-        text = _config_of_zip(path) if path.suffix == ".keras" else _config_of_hdf5(path)
+        text = _config_of_zip(path) if path.suffix.lower() == ".keras" else _config_of_hdf5(path)
         return json.loads(text)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
         raise UnreadableModel(

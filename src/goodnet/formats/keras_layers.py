@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -167,7 +168,7 @@ def _normalization(config: Config, weights: list[Array]) -> Lowered:
 
 def _concatenate(config: Config, _: list[Array]) -> Lowered:
     axis = config["axis"]
-    return Merge("Concatenate", lambda values: torch.cat(list(values), dim=axis)), []
+    return Merge("Concatenate", partial(_join, axis)), []
 
 
 def _softmax(config: Config, _: list[Array]) -> Lowered:
@@ -181,13 +182,20 @@ def _plain(make: Callable[[Config], nn.Module]) -> Callable[[Config, list[Array]
 
 
 def _reduce(kind: str, combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Config, list[Array]], Lowered]:
-    def fold(values: Sequence[Tensor]) -> Tensor:
-        result = values[0]
-        for value in values[1:]:
-            result = combine(result, value)
-        return result
+    return _plain(lambda _: Merge(kind, partial(_fold, combine)))
 
-    return _plain(lambda _: Merge(kind, fold))
+
+# Functions at the top of the module, not closures: a network must be able to cross to another process.
+def _fold(combine: Callable[[Tensor, Tensor], Tensor], values: Sequence[Tensor]) -> Tensor:
+    return reduce(combine, values)
+
+
+def _average(values: Sequence[Tensor]) -> Tensor:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def _join(axis: int, values: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(values), dim=axis)
 
 
 RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
@@ -232,7 +240,7 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "Multiply": _reduce("Multiply", torch.mul),
     "Maximum": _reduce("Maximum", torch.maximum),
     "Minimum": _reduce("Minimum", torch.minimum),
-    "Average": _plain(lambda _: Merge("Average", lambda values: sum(values[1:], values[0]) / len(values))),
+    "Average": _plain(lambda _: Merge("Average", _average)),
 }
 
 

@@ -1,11 +1,13 @@
 """Keras weights-only files (`.h5` written by `save_weights`) <-> `Classifier`.
 
 The file names each layer's arrays; the architecture must have modules of the same names (DeepID: conv_1 ... output).
-Keras is not needed: HDF5 groups are read and written as they are.
+Keras is not needed: HDF5 groups are read and written as they are. Keras 2 names the arrays too; Keras 3 (`.weights.h5`)
+numbers them, in each layer's group `vars`, which carries the layer's name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,11 @@ from torch import Tensor, nn
 
 from goodnet.architectures import Architecture
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import UnreadableModel
+from goodnet.core.errors import UnreadableModel, UnwritableOutput
 from goodnet.core.graph import trace
 from goodnet.formats.files import replacing, require_file
-from goodnet.formats.keras import refuse_links
-from goodnet.formats.pytorch import load_weights
+from goodnet.formats.keras import KerasSource, refuse_links
+from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 
 #: Keras's array names and torch's parameter names.
 _PARAMETERS = {
@@ -33,15 +35,25 @@ _PARAMETERS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+#: Torch's names of the arrays that Keras 3 numbers, of layers that begin with a kernel, and of normalisations.
+_KERNEL_FIRST = ("weight", "bias")
+_NORMALISATION = ("weight", "bias", "running_mean", "running_var")
+#: Where a layer's own arrays are in Keras 3's layout; deeper groups hold states such as random seeds.
+_LAYER_GROUP = re.compile(r"(.*/)?layers/[^/]+/vars")
 
 
 def is_keras_weights(path: Path) -> bool:
     """Whether the file is HDF5 with layers' weights and without an architecture."""
     try:
         with h5py.File(path, "r") as file:
-            return "model_config" not in file.attrs and "layer_names" in file.attrs
+            return "model_config" not in file.attrs and ("layer_names" in file.attrs or _is_keras_3(file))
     except OSError:
         return False
+
+
+def _is_keras_3(file: h5py.File) -> bool:
+    local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
+    return local and isinstance(file["layers"], h5py.Group)
 
 
 def read_keras_weights(
@@ -56,24 +68,18 @@ def read_keras_weights(
     try:
         with h5py.File(path, "r") as file:
             refuse_links(file, path)
-            attributes = {key: file.attrs[key] for key in file.attrs}
-            layers = {_text(name): _arrays(file[_text(name)]) for name in file.attrs["layer_names"]}
+            content = _read_numbered(path, file) if _is_keras_3(file) else _read_named(path, file)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UnreadableModel(
-            f"{path}: expected Keras weights (layer_names, weight_names), but the file is damaged"
+            f"{path}: expected Keras weights, as save_weights writes them, but the file is damaged"
         ) from error
-    weights = {
-        f"{layer}.{_parameter(path, key)}": _to_torch(array)
-        for layer, arrays in layers.items()
-        for key, array in arrays.items()
-    }
+    weights = {name: _to_torch(content.arrays[place]) for place, name in content.parameters.items()}
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnreadableModel(f"{path}: the image size is not known; give it with --image-shape C,H,W")
-    matrices = [array for arrays in layers.values() for array in arrays.values() if array.ndim == 2]
-    module = architecture.build(classes=int(matrices[-1].shape[1]) if matrices else 0, image_shape=shape)
+    module = build_for(weights, architecture, shape)
     load_weights(module, weights, path, architecture.name)
-    source = KerasWeightsSource(path.suffix, attributes, layers)
+    source = KerasWeightsSource(".weights.h5" if content.numbered else path.suffix.lower(), module, content)
     return Classifier(
         trace(module),
         image_shape=shape,
@@ -84,8 +90,54 @@ def read_keras_weights(
     )
 
 
-def _arrays(group: h5py.Group) -> dict[str, npt.NDArray[np.float32]]:
-    return {_text(name): np.asarray(group[_text(name)][()], np.float32) for name in group.attrs["weight_names"]}
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file's content: `arrays` by their place in it, `attributes` of its groups, and which parameter of the
+    torch module each array is (`parameters`, by place). `numbered` is Keras 3's layout.
+    """
+
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+    attributes: Mapping[str, Mapping[str, object]]
+    parameters: Mapping[str, str]
+    numbered: bool
+
+
+def _read_named(path: Path, file: h5py.File) -> WeightsFile:
+    """Read Keras 2's layout: a group for each layer, which lists the names of its arrays."""
+    layers = [_text(name) for name in file.attrs["layer_names"]]
+    places = {layer: [_text(name) for name in file[layer].attrs["weight_names"]] for layer in layers}
+    return WeightsFile(
+        {f"{layer}/{key}": np.asarray(file[layer][key][()], np.float32) for layer in layers for key in places[layer]},
+        {"/": dict(file.attrs)} | {layer: dict(file[layer].attrs) for layer in layers},
+        {f"{layer}/{key}": f"{layer}.{_parameter(path, key)}" for layer in layers for key in places[layer]},
+        numbered=False,
+    )
+
+
+def _read_numbered(path: Path, file: h5py.File) -> WeightsFile:
+    """Read Keras 3's layout: groups within groups, arrays 0, 1, ... in the order in which a layer makes them."""
+    groups: dict[str, h5py.Group] = {"/": file}
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
+
+    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Group):
+            groups[place] = item
+        else:
+            arrays[place] = item[()]
+
+    file.visititems(visit)
+    parameters: dict[str, str] = {}
+    for place, group in groups.items():
+        if _LAYER_GROUP.fullmatch(place) and len(group):
+            if "name" not in group.attrs:
+                raise UnreadableModel(
+                    f"{path}: the layers in this file have no names, an older version of Keras 3 wrote it; open it in "
+                    "Keras and save the whole model, model.save('model.keras')"
+                )
+            words = _KERNEL_FIRST if group["0"].ndim > 1 else _NORMALISATION
+            layer = _text(group.attrs["name"])
+            parameters |= {f"{place}/{index}": f"{layer}.{word}" for index, word in enumerate(words[: len(group)])}
+    return WeightsFile(arrays, {place: dict(group.attrs) for place, group in groups.items()}, parameters, numbered=True)
 
 
 def _text(value: str | bytes) -> str:
@@ -109,23 +161,49 @@ def _to_keras(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim))))
 
 
+def write_weights_alone(classifier: Classifier, path: Path) -> bool:
+    """Write the weights of a network that came as a whole Keras model, as Keras 3's `save_weights` does.
+
+    Args:
+        classifier: the network.
+        path: the file, `*.weights.h5`.
+
+    Returns:
+        Whether there was anything to write: of other networks the file that `save` writes holds weights alone already.
+    """
+    if not isinstance(classifier.source, KerasSource):
+        return False
+    with replacing(path) as temporary:
+        classifier.to_model().save_weights(temporary)
+    return True
+
+
 @dataclass(frozen=True)
 class KerasWeightsSource:
     """Writes the weights back into the groups, names and attributes that the file came with."""
 
     suffix: str
-    attributes: Mapping[str, object]
-    layers: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+    module: nn.Module
+    content: WeightsFile
 
     def write(self, network: nn.Module, path: Path) -> None:
-        """Write one group per layer, as `save_weights` of Keras 2 does; Keras 3 reads it too."""
-        # A network that could not be traced is one node called "network".
-        values = {name.removeprefix("network."): value for name, value in network.state_dict().items()}
+        """Write a file of the same layout; Keras 3 reads Keras 2's too.
+
+        Raises:
+            UnwritableOutput: the path's ending is not the one by which Keras 3 knows its layout.
+        """
+        if self.content.numbered and not path.name.endswith(self.suffix):
+            raise UnwritableOutput(f"{path}: Keras 3 reads such weights from files *{self.suffix} alone; name it so")
+        values = self.rebuild(network).state_dict()
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            for key, value in self.attributes.items():
-                file.attrs[key] = value
-            for layer, arrays in self.layers.items():
-                group = file.create_group(layer)
-                group.attrs["weight_names"] = np.array([name.encode() for name in arrays], dtype="S")
-                for name in arrays:
-                    group[name] = _to_keras(values[f"{layer}.{_parameter(path, name)}"])
+            for place, attributes in self.content.attributes.items():
+                group = file.require_group(place)
+                for key, value in attributes.items():
+                    group.attrs[key] = value
+            for place, array in self.content.arrays.items():
+                name = self.content.parameters.get(place)
+                file[place] = array if name is None else _to_keras(values[name])
+
+    def rebuild(self, network: nn.Module) -> nn.Module:
+        """Return the architecture's module, filled with the network's weights."""
+        return rebuild_module(self.module, network)

@@ -65,7 +65,7 @@ def is_network(path: Path) -> bool:
     if suffix not in _KERAS or not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r") as file:
-        return "model_config" in file.attrs or "layer_names" in file.attrs
+        return "model_config" in file.attrs or is_keras_weights(path)
 
 
 def make_network(

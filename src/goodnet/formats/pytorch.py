@@ -6,6 +6,7 @@ user's own `package.module:factory`. No pickle is executed: `torch.load(weights_
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,9 +52,9 @@ def read_state_dict(
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnreadableModel(f"{path}: the image size is not known; give it with --image-shape C,H,W")
-    module = _build(architecture, weights, shape)
+    module = build_for(weights, architecture, shape)
     load_weights(module, weights, path, architecture.name)
-    source = StateDictSource(path.suffix, content, key, prefix)
+    source = StateDictSource(path.suffix, module, content, key, prefix)
     return Classifier(trace(module), image_shape=shape, source=source, name=path.name, architecture=architecture.name)
 
 
@@ -68,8 +69,8 @@ def _class_counts(weights: Mapping[str, Tensor]) -> list[int]:
     return list(dict.fromkeys(int(matrix.shape[0]) for matrix in reversed(matrices))) or [0]
 
 
-def _build(architecture: Architecture, weights: State, shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network with as many classes as `weights` have: safetensors does not keep the order of the layers."""
+def build_for(weights: State, architecture: Architecture, shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network with as many classes as `weights` have: not all files keep the order of the layers."""
     counts = _class_counts(weights)
     first = module = architecture.build(classes=counts[0], image_shape=shape)
     for classes in counts[1:]:
@@ -174,9 +175,13 @@ def _is_state(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class StateDictSource:
-    """Writes weights back into the same kind of file: same keys, and whatever else the checkpoint held."""
+    """Writes weights back into the same kind of file: same keys, and whatever else the checkpoint held.
+
+    `module` is the network as it was before it was traced; what its copies lend is their structure.
+    """
 
     suffix: str
+    module: nn.Module
     content: Any
     key: str | None = None
     prefix: str = ""
@@ -184,17 +189,31 @@ class StateDictSource:
     def write(self, network: nn.Module, path: Path) -> None:
         """Save the network's weights under the names that the file came with."""
         old = self.content if self.key is None else self.content[self.key]
-        new = network.state_dict()
-        state: State = {}
-        for name, value in old.items():
-            short = name[len(self.prefix) :]
-            replacement = new.get(short, new.get(f"network.{short}"))
-            state[name] = (value if replacement is None else replacement).detach().cpu().contiguous().clone()
+        new = _update_state({name[len(self.prefix) :]: value for name, value in old.items()}, network)
+        state = {self.prefix + name: value.detach().cpu().contiguous().clone() for name, value in new.items()}
         with replacing(path) as temporary:
             if self.suffix.lower() == ".safetensors":
                 save_file(state, temporary)
             else:
                 torch.save(state if self.key is None else {**self.content, self.key: state}, temporary)
+
+    def rebuild(self, network: nn.Module) -> nn.Module:
+        """Return a copy of the module, filled with the network's weights."""
+        return rebuild_module(self.module, network)
+
+
+def rebuild_module(module: nn.Module, network: nn.Module) -> nn.Module:
+    """Return a copy of `module`, in evaluation mode, filled with the weights of `network`, the graph traced from it."""
+    built = copy.deepcopy(module)
+    built.load_state_dict(_update_state(built.state_dict(), network))
+    return built.eval()
+
+
+def _update_state(state: State, network: nn.Module) -> State:
+    """Return `state` with the weights of `network`; those that its graph does not use stay as they are."""
+    new = network.state_dict()
+    # A network that could not be traced is one node called "network".
+    return {name: new.get(name, new.get(f"network.{name}", value)) for name, value in state.items()}
 
 
 def from_module(
@@ -206,7 +225,9 @@ def from_module(
     suffix: str = ".pt",
 ) -> Classifier:
     """Return a live module as a `Classifier` that shares its weights and saves them as a state dict."""
-    source = StateDictSource(suffix, {key: value.detach().clone() for key, value in module.state_dict().items()})
+    source = StateDictSource(
+        suffix, module, {key: value.detach().clone() for key, value in module.state_dict().items()}
+    )
     return Classifier(
         trace(module.eval()), image_shape=image_shape, source=source, name=name, architecture=architecture
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from torch import Tensor
 from goodnet.core.backdoor import Backdoor, Patch, Trigger
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import replacing, require_file
+
+#: Name of the file of suspected backdoors in the folder of a scan.
+SUSPECTED = "suspected.npz"
 
 
 def write_trigger(trigger: Trigger | None, stem: Path) -> tuple[Path, ...]:
@@ -57,31 +62,33 @@ def _picture(arrays: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8
 
 
 def write_backdoors(path: Path, backdoors: tuple[Backdoor, ...]) -> Path:
-    """Write the suspected backdoors whose triggers are patches; `read_backdoors` reads them."""
-    patches = [(item, item.trigger) for item in backdoors if isinstance(item.trigger, Patch)]
+    """Write suspected backdoors, of their triggers those that are patches; `read_backdoors` reads them."""
     arrays: dict[str, npt.NDArray[np.float32]] = {}
-    for index, (_, patch) in enumerate(patches):
-        arrays |= {f"{name}_{index}": value for name, value in trigger_arrays(patch).items()}
-    targets = np.array([item.target for item, _ in patches], np.int64)
+    for index, item in enumerate(backdoors):
+        if isinstance(item.trigger, Patch):
+            arrays |= {f"{name}_{index}": value for name, value in trigger_arrays(item.trigger).items()}
+    targets = np.array([item.target for item in backdoors], np.int64)
     with replacing(path) as temporary:
         np.savez(temporary, targets=targets, **arrays)  # type: ignore[arg-type]
     return path
 
 
 def read_backdoors(path: Path) -> tuple[Backdoor, ...]:
-    """Read what `write_backdoors` wrote.
+    """Read what `write_backdoors` wrote; the trigger is None where it was no patch.
 
     Raises:
         UnreadableData: the file is missing or damaged.
     """
     try:
-        with np.load(require_file(path), allow_pickle=False) as arrays:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return tuple(
-                Backdoor(
-                    Patch(torch.from_numpy(arrays[f"mask_{index}"]), torch.from_numpy(arrays[f"pattern_{index}"])),
-                    int(target),
-                )
-                for index, target in enumerate(arrays["targets"])
+                Backdoor(_read_patch(arrays, index), int(target)) for index, target in enumerate(arrays["targets"])
             )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
         raise UnreadableData(f"{path}: expected suspected backdoors, but the file is damaged") from error
+
+
+def _read_patch(arrays: Mapping[str, npt.NDArray[np.float32]], index: int) -> Patch | None:
+    if f"mask_{index}" not in arrays:
+        return None
+    return Patch(*(torch.from_numpy(arrays[f"{name}_{index}"]) for name in ("mask", "pattern")))

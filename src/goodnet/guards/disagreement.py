@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import ValidationError
 from torch import Tensor
 
 from goodnet.algorithms.predictions import require_fit
+from goodnet.algorithms.refusal import Answers, RefusingPair
 from goodnet.algorithms.shared_layers import share_layers
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier, InputRange
-from goodnet.core.dataset import BATCH, Dataset, Labels
+from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Guard, Progress, no_progress
+from goodnet.core.results import Record
 from goodnet.formats.files import replacing_folder, require_file, write_text
+from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import read_network
 
 _CARD = "goodnet.json"
@@ -29,97 +32,117 @@ class Disagreement(Guard):
     """Refuses an input on which the original network and a repaired one give different classes.
 
     The repaired network has lost the backdoor, or part of it, so a triggered input makes the two differ; a clean
-    input does so only where the repair cost accuracy. The layers that the two share run once.
+    input does so only where the repair cost accuracy. The layers that the two share run once. Where targets are
+    suspected, only what the original calls one of them is refused: a clean image is then hardly ever.
 
     **Source** the GoodNet of CSAW-HackML-2020 (NYU), after K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning", RAID 2018.
-    **Differs** any repaired network will do, not only a pruned one.
+    **Differs** any repaired network will do, not only a pruned one; suspected targets.
     **Needs** logits of both networks; no data to fit.
     **Cost** one pass, and a second one of the layers that differ.
-    **Fails when** the repaired network still follows the trigger, or the trigger's target is the true class.
+    **Fails when** the repaired network still follows the trigger, the trigger's target is the true class, or targets
+    are suspected and the true one is not among them.
     """
 
-    repaired: str = Field(..., description="model file of the repaired network")
-    architecture: str | None = Field(None, description="its architecture, where the file holds weights alone")
+    needs_repaired: ClassVar[bool] = True
 
-    def fit(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> GoodNet:
-        """Return the GoodNet of `classifier` and the repaired network; nothing is fitted."""
+    def fit(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        repaired: Classifier | None = None,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> GoodNet:
+        """Return the GoodNet of `classifier` and the repaired network; nothing is fitted.
+
+        Raises:
+            InvalidOption: there is no repaired network.
+        """
         require_fit(classifier, clean)
-        return GoodNet(classifier, read_network(self.repaired, self.architecture, classifier.image_shape))
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What B, B' and the GoodNet say of N images, each (N,) int64; class `classes` of the GoodNet means refused."""
-
-    original: Labels
-    repaired: Labels
-    classes: int
-
-    @property
-    def refused(self) -> npt.NDArray[np.bool_]:
-        """Whether the two differ, (N,)."""
-        differ: npt.NDArray[np.bool_] = self.original != self.repaired
-        return differ
-
-    @property
-    def goodnet(self) -> Labels:
-        """The GoodNet's class of each image."""
-        return np.where(self.refused, self.classes, self.original)
+        if repaired is None:
+            raise InvalidOption("disagreement: expected a repaired network beside the original; repair it first")
+        targets = sorted({backdoor.target for backdoor in suspected})
+        return GoodNet(classifier, repaired, targets=targets or None)
 
 
 class GoodNet:
     """B and B' in one: the class where they agree, class N where they differ.
 
     Args:
-        original: the network as it came, a `Classifier` or a model file.
+        original: the network as it came, a `Classifier`, a model file, a live `keras.Model` or `torch.nn.Module`.
         repaired: the repaired network, likewise; it is fed in the same input range.
-        input_range: for model files, the range in which both were trained; without it whole numbers (uint8) go into the
-            network as they are, as they would in Keras or torch.
+        targets: the classes that a backdoor is suspected to lead to: what B calls otherwise is never refused. None
+            suspects every class.
+        input_range: the range in which both were trained, by default that of a `Classifier` among the two. Without it
+            whole numbers (uint8) go into the network as they are, as they would in Keras or torch.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
+        image_shape: (C, H, W), for modules and architectures that do not know theirs, where `repaired` does not either.
 
     Raises:
         WrongShape: the two do not take the same images or know the same classes.
+        InvalidOption: a target is none of the classes.
     """
 
     threshold = 0.0
 
     def __init__(
         self,
-        original: Classifier | str | Path,
-        repaired: Classifier | str | Path,
+        original: ModelLike,
+        repaired: ModelLike,
         *,
+        targets: Sequence[int] | None = None,
         input_range: InputRange | None = None,
         architecture: str | None = None,
+        image_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        b = original if isinstance(original, Classifier) else read_network(original, architecture)
-        b_prime = (
-            repaired if isinstance(repaired, Classifier) else read_network(repaired, b.architecture, b.image_shape)
-        )
+        given = [network for network in (original, repaired) if isinstance(network, Classifier)]
+        b = as_classifier(original, architecture, image_shape or next((known.image_shape for known in given), None))
+        b_prime = as_classifier(repaired, b.architecture, b.image_shape)
         if (b.image_shape, b.classes) != (b_prime.image_shape, b_prime.classes):
             raise WrongShape(
                 f"{b.name} takes {b.image_shape} and knows {b.classes} classes, {b_prime.name} takes {b_prime.image_shape} and "
                 f"knows {b_prime.classes}; a GoodNet needs two networks for the same job"
             )
-        self.original = b if input_range is None else b.with_input_range(input_range)
-        self._range_known = input_range is not None or isinstance(original, Classifier)
+        fed_in = input_range or next((known.input_range for known in given), None)
+        self.original = b if fed_in is None else b.with_input_range(fed_in)
+        self._range_known = fed_in is not None
         self.repaired = b_prime.with_input_range(self.original.input_range)
-        self._pair = share_layers(self.original.network, self.repaired.network)
+        self.targets = _checked_targets(targets, b)
+        pair = share_layers(self.original.network, self.repaired.network)
+        self.module = RefusingPair(pair, self.classes, self.targets)
 
     @property
     def classes(self) -> int:
         """N: the number of classes that B knows, and the class that means "refused"."""
         return self.original.classes
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that both networks take."""
+        return self.original.image_shape
+
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of B and of B', each (n, N), for images (n, C, H, W) float32 in [0, 1]."""
-        return self._pair(self.original.prepare(images))
+        return self.module.pair(self.original.prepare(images))  # type: ignore[no-any-return]
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return (n,) margins by which B' prefers another class to that of B: above 0 means refused."""
+        """Return (n,) margins in logits: above 0 means refused.
+
+        The margin by which B' prefers another class to that of B; with targets, no more than the margin by which B
+        prefers a target to all other classes, so that both must be above 0.
+        """
         original, repaired = self.logits(images)
         chosen = original.argmax(dim=1, keepdim=True)
         others = repaired.scatter(1, chosen, -torch.inf)
-        return others.amax(dim=1) - repaired.gather(1, chosen)[:, 0]
+        margins = others.amax(dim=1) - repaired.gather(1, chosen)[:, 0]
+        if self.targets is None:
+            return margins
+        suspected = self.module.suspected.to(original.device)
+        of_targets = original.masked_fill(~suspected, -torch.inf).amax(dim=1)
+        of_others = original.masked_fill(suspected, -torch.inf).amax(dim=1)
+        return torch.minimum(margins, of_targets - of_others)
 
     @overload
     def __call__(self, images: Tensor) -> Tensor: ...
@@ -127,7 +150,7 @@ class GoodNet:
     def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
 
     def __call__(self, images: Tensor | npt.NDArray[Any]) -> Tensor | npt.NDArray[np.float32]:
-        """Return scores (n, N + 1): B's class probabilities where B and B' agree, else 1 for class N alone.
+        """Return scores (n, N + 1): B's class probabilities, or for what is refused 1 for class N alone.
 
         Args:
             images: as the original network takes them, (n, H, W, C) or (n, C, H, W), floats in its input range;
@@ -138,14 +161,9 @@ class GoodNet:
         """
         tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
         with torch.inference_mode():
-            parts = [self._score_batch(part) for part in torch.split(self._to_unit_range(tensor), BATCH)]
-        scores = torch.cat(parts)
+            batches = torch.split(self._to_unit_range(tensor), BATCH)
+            scores = torch.cat([self.module(self.original.prepare(images))[0] for images in batches])
         return scores if isinstance(images, Tensor) else scores.cpu().numpy()
-
-    def _score_batch(self, images: Tensor) -> Tensor:
-        original, repaired = self.logits(images)
-        refused = original.argmax(dim=1) != repaired.argmax(dim=1)
-        return torch.cat([original.softmax(dim=1) * ~refused[:, None], refused[:, None].to(original.dtype)], dim=1)
 
     def _to_unit_range(self, images: Tensor) -> Tensor:
         channels, height, width = self.original.image_shape
@@ -173,7 +191,8 @@ class GoodNet:
                 original.append(of_b.argmax(dim=1))
                 repaired.append(of_b_prime.argmax(dim=1))
                 progress(min(number * BATCH, len(dataset)), len(dataset))
-        return Answers(torch.cat(original).cpu().numpy(), torch.cat(repaired).cpu().numpy(), self.classes)
+        b, b_prime = (torch.cat(part).cpu().numpy() for part in (original, repaired))
+        return Answers(b, b_prime, self.classes, self.targets)
 
     @property
     def range_known(self) -> bool:
@@ -190,19 +209,18 @@ class GoodNet:
     def save(self, folder: str | Path) -> Path:
         """Write both networks, in the formats that they came in, and a card that names them; return the folder."""
         files = {"original": f"original{self.original.suffix}", "repaired": f"repaired{self.repaired.suffix}"}
-        card = {
-            "kind": "disagreement",
-            "schema_version": 1,
+        card = _Card(
             **files,
-            "architecture": self.original.architecture,
-            "input_range": self.original.input_range if self._range_known else None,
-            "image_shape": self.original.image_shape,
-            "classes": self.classes,
-        }
+            architecture=self.original.architecture,
+            input_range=self.original.input_range if self._range_known else None,
+            image_shape=self.original.image_shape,
+            classes=self.classes,
+            targets=self.targets,
+        )
         with replacing_folder(folder) as temporary:
             self.original.save(temporary / files["original"])
             self.repaired.save(temporary / files["repaired"])
-            write_text(temporary / _CARD, json.dumps(card, indent=2) + "\n")
+            write_text(temporary / _CARD, card.model_dump_json(indent=2) + "\n")
         return Path(folder)
 
     @classmethod
@@ -218,25 +236,62 @@ class GoodNet:
                 code.
         """
         folder = goodnet_folder(folder)
-        try:
-            card = json.loads(require_file(folder / _CARD, UnreadableModel).read_text(encoding="utf-8"))
-            paths = [folder / Path(card[key]).name for key in ("original", "repaired")]
-            shape, known, input_range = tuple(card["image_shape"]), card["architecture"], card["input_range"]
-            if input_range not in (None, *get_args(InputRange)) or not isinstance(known, str | None):
-                raise ValueError(input_range, known)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnreadableModel(
-                f"{folder / _CARD}: expected the card of a GoodNet, but it is damaged; make it again"
-            ) from error
+        card = _read_card(folder / _CARD)
+        known = card.architecture
         if known is not None and ":" in known and architecture is None:
             raise UnreadableModel(
                 f"{folder / _CARD}: refused, it names code outside goodnet as its architecture; if it is yours, say so: "
                 f"--architecture {known}"
             )
-        networks = (read_network(path, architecture or known, shape) for path in paths)
-        pair = cls(*networks, input_range=input_range)
-        pair._range_known = input_range is not None
+        # Names alone: a card cannot point outside its folder.
+        paths = (folder / Path(name).name for name in (card.original, card.repaired))
+        networks = (read_network(path, architecture or known, card.image_shape) for path in paths)
+        try:
+            pair = cls(*networks, targets=card.targets, input_range=card.input_range)
+        except InvalidOption as error:
+            raise _damaged_card(folder / _CARD) from error
+        pair._range_known = card.input_range is not None
         return pair
+
+
+class _Card(Record):
+    """What a GoodNet's folder says of itself; every entry is there."""
+
+    kind: Literal["disagreement"] = "disagreement"
+    schema_version: Literal[2] = 2
+    original: str
+    repaired: str
+    architecture: str | None
+    input_range: InputRange | None
+    image_shape: tuple[int, int, int]
+    classes: int
+    targets: tuple[int, ...] | None
+
+
+def _read_card(path: Path) -> _Card:
+    text = require_file(path, UnreadableModel).read_bytes()
+    try:
+        return _Card.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _damaged_card(path) from error
+
+
+def _damaged_card(path: Path) -> UnreadableModel:
+    return UnreadableModel(
+        f"{path}: expected the card of a GoodNet, schema version 2, but it is damaged or of another version; make it again"
+    )
+
+
+def _checked_targets(targets: Sequence[int] | None, original: Classifier) -> tuple[int, ...] | None:
+    """Return the targets in order, each once."""
+    if targets is None:
+        return None
+    if not targets or not all(0 <= target < original.classes for target in targets):
+        raise InvalidOption(
+            f"{original.name}: expected targets out of its classes 0..{original.classes - 1}, at least one of them, or none "
+            f"given to suspect every class; got {list(targets)}"
+        )
+    return tuple(sorted({int(target) for target in targets}))
 
 
 def is_goodnet(folder: str | Path) -> bool:

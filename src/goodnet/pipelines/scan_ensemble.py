@@ -3,70 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from goodnet.algorithms.outliers import Scores, robust_z
+from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
+from goodnet.algorithms.outliers import Scores, tail_surprise
 from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers, measure_success
+from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
-from goodnet.core.method import Progress, Scanner, no_progress
+from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
-from goodnet.scanners.max_margin import margin_scores
 
-#: With more classes than this only candidates and a random sample of the rest are inverted.
-_INVERT_ALL, _CANDIDATES, _CONTROLS = 200, 128, 64
+#: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
+_ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
+#: Steps of ascent after which the margins of free images are read.
+_READINGS = (10, 40)
 #: Up to this many classes a longer inversion costs little, and the fewer classes to compare with need it.
 _FEW_CLASSES = 20
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
-#: Least deviation of log mask sizes that is believed: a factor of 1.2.
-_SIZE_FLOOR = 0.2
+#: One kind of evidence counts at most this much, so that none decides by its tail alone.
+_CAP = 10.0
+#: A further target has at least this share of the first one's score.
+_SHARE = 0.2
+#: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
+_SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
 
 
 class ScanEnsemble(Scanner):
-    """Calls a class a backdoor's target when the margin it can reach and the trigger recovered for it stand out together.
+    """Calls a class a backdoor's target when it can be reached more easily than the other classes, in any of three ways.
 
-    The maximum margin of every class needs no data and does not care what the trigger looks like; trigger inversion
-    finds small triggers and shows them. Each is compared with the other classes by a robust z, negative evidence
-    counts as none, and a class's score is the sum. A further target must stand out like the first: a class close to
-    the true target in the features inherits some of its margin.
+    The margin that free images reach by ascent, read early and late, needs no data and does not care what the trigger
+    looks like; the margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image;
+    trigger inversion finds small triggers and shows them. Each way, a class is compared with the upper tail of the
+    others: by how many nats does it surprise? Negative evidence counts as none, and a class's score is the sum.
 
-    **Source** H. Wang et al., "MM-BD", IEEE S&P 2024, and B. Wang et al., "Neural Cleanse", IEEE S&P 2019; the sum is
-    ours.
-    **Differs** see `scanners/max_margin.py` and `scanners/neural_cleanse.py`.
+    **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
+    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
+    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `outliers.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
-    **Cost** classes * 40 passes for the margins (twice that up to 200 classes), and
-    min(classes, 192) * steps * images for the triggers; forward and backward.
-    **Fails when** the trigger leaves neither a margin nor a small mask (sinusoidal stripes on a weak network); more
-    than half of the classes are targets.
+    **Cost** classes * 80 passes for the margins (320 up to 20 classes), min(classes, 144) * (80 + steps * images) for
+    blends and triggers, up to 200 classes all; forward and backward.
+    **Fails when** more than half of the classes are targets (all-to-all); the trigger works on images of one class
+    alone; the network is so weak that every class is reached as easily.
     """
 
     steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
     images: int | None = Field(None, ge=1, description="clean images per step; default: 8, up to 20 classes 16")
-    threshold: float = Field(8.0, gt=0, description="score above which a class is suspected")
-    doubt: float = Field(6.0, gt=0, description="score above which the network is not called clean")
+    threshold: float = Field(3.5, gt=0, description="score above which a class is suspected")
+    doubt: float = Field(2.7, gt=0, description="score above which the network is not called clean")
 
-    def scan(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> Detection:
+    def scan(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        seed: int,
+        run_parts: RunParts = run_here,
+        progress: Progress = no_progress,
+    ) -> Detection:
         """Return verdict, score of every class, and the suspected backdoors with their triggers.
 
         Raises:
             UnreadableModel: the network's outputs are not finite.
         """
         doubts = self_check(classifier, clean)
-        margins = margin_scores(classifier, starts=2 if classifier.classes <= _INVERT_ALL else 1, steps=40, seed=seed)
         images = clean.sample(2 * _IMAGES, seed=seed).images()
-        fitting, held_out = images[: max(2, len(images) * 2 // 3)], images[max(2, len(images) * 2 // 3) :]
-        labels = choose_labels(margins, seed)
-        few = classifier.classes <= _FEW_CLASSES
-        schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
-        found = invert_triggers(classifier, fitting, labels, schedule, seed=seed, progress=progress)
-        evidence = combine(margins, found)
+        cut = max(1, len(images) * 2 // 3)
+        evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
+        if evidence.unfinished:
+            doubts = [*doubts, f"the time was up before {evidence.unfinished} classes were done"]
         suspects = evidence.suspects(self.threshold)
         backdoors = tuple(Backdoor(evidence.trigger(label), label, name=self.name()) for label in suspects)
         return Detection(
@@ -74,83 +87,124 @@ class ScanEnsemble(Scanner):
             scores=tuple(float(score) for score in evidence.scores),
             threshold=self.threshold,
             suspected=backdoors,
-            reason=self._reason(classifier, evidence, suspects, held_out, doubts),
+            unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(evidence.kinds["free image, early"]))),
+            reason=self._reason(classifier, evidence, backdoors, images[cut:], doubts),
+            evidence={kind: tuple(float(value) for value in values) for kind, values in evidence.kinds.items()},
         )
 
-    def _verdict(self, evidence: Evidence, suspects: Sequence[int], doubts: str) -> Verdict:
+    def _gather(
+        self, classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
+    ) -> Evidence:
+        """Return the evidence of all three kinds; the second and third on the candidates alone where classes are many."""
+        few = classifier.classes <= _FEW_CLASSES
+        early, late = maximum_margins(
+            classifier, starts=8 if few else 2, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
+        )
+        evidence = Evidence(classifier.classes)
+        for kind, margins in (("free image, early", early), ("free image, late", late)):
+            evidence.add_margins(kind, range(classifier.classes), normalised_margins(classifier, margins))
+        labels = choose_labels(np.maximum(*evidence.kinds.values()), seed)
+        blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
+        evidence.add_margins("faint image", labels, normalised_margins(classifier, blended, labels))
+        schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
+        found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
+        evidence.add_triggers(labels, found)
+        return evidence
+
+    def _verdict(self, evidence: Evidence, suspects: Sequence[int], doubts: Sequence[str]) -> Verdict:
         if suspects:
             return "backdoored"
         return "inconclusive" if doubts or evidence.scores.max() > self.doubt else "clean"
 
     def _reason(
-        self, classifier: Classifier, evidence: Evidence, suspects: Sequence[int], held_out: torch.Tensor, doubts: str
+        self,
+        classifier: Classifier,
+        evidence: Evidence,
+        backdoors: Sequence[Backdoor],
+        held_out: Tensor,
+        doubts: Sequence[str],
     ) -> str:
         top = int(evidence.scores.argmax())
         parts = [f"highest score {evidence.scores[top]:.1f} (class {top}), threshold {self.threshold:g}"]
-        for label in suspects:
-            trigger = evidence.trigger(label)
-            if trigger is not None and len(held_out):
-                success = measure_success(classifier, held_out, trigger, label)
-                parts.append(f"class {label}: its trigger works on {success:.2f} of {len(held_out)} held-out images")
-        return "; ".join([*parts, doubts] if doubts else parts)
+        for backdoor in backdoors:
+            if isinstance(backdoor.trigger, Patch) and len(held_out):
+                success = measure_success(classifier, held_out, backdoor.trigger, backdoor.target)
+                parts.append(
+                    f"class {backdoor.target}: its trigger works on {success:.2f} of {len(held_out)} held-out images"
+                )
+        return "; ".join([*parts, *doubts])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evidence:
-    """What is known of each class: `margins` and `sizes` are robust z (classes,), higher is more suspicious."""
+    """What is known of each of `classes` classes.
 
-    margins: Scores
-    sizes: Scores
-    triggers: Inversions
+    `kinds`: the kind of evidence -> nats of surprise (classes,), NaN where a class was not tried; `unfinished` classes
+    there was no time for.
+    """
+
+    classes: int
+    kinds: dict[str, Scores] = field(default_factory=dict)
+    triggers: Inversions | None = None
+    unfinished: int = 0
 
     @property
     def scores(self) -> Scores:
-        """The sum of the positive evidence, each kind capped so that none decides by its tail alone."""
-        total: Scores = np.clip(self.margins, 0, _CAP) + np.clip(self.sizes, 0, _CAP)
+        """The sum of the positive evidence (classes,)."""
+        total = np.zeros(self.classes)
+        for values in self.kinds.values():
+            total += np.clip(np.nan_to_num(values, nan=0.0), 0, _CAP)
         return total
 
-    def suspects(self, threshold: float) -> list[int]:
-        """Return the classes above `threshold`, the most suspicious first, those in the first one's wake left out."""
-        ranked = [int(label) for label in np.argsort(-self.scores) if self.scores[label] >= threshold]
-        return [label for label in ranked if self._stands_alone(label, ranked[0])]
+    def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
+        """Add evidence from margins (L,), one for each of `labels`; NaN where there was no time."""
+        values = margins.double().cpu().numpy()
+        typical = float(np.nanmedian(np.abs(values))) if np.isfinite(values).any() else 0.0
+        self._add(kind, labels, values, floor=_MARGIN_FLOOR * typical)
 
-    def _stands_alone(self, label: int, first: int) -> bool:
-        return bool(
-            self.margins[label] >= _WAKE_MARGIN * self.margins[first]
-            or self.sizes[label] >= _WAKE_SIZE * self.sizes[first]
-        )
+    def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
+        """Add evidence from the sizes of recovered triggers: a small one surprises."""
+        self.triggers = found
+        values = np.full(len(labels), np.nan)
+        where = {label: position for position, label in enumerate(labels)}
+        values[[where[label] for label in found.labels]] = -np.log(found.sizes.clamp_min(0.5).numpy())
+        self._add("trigger size", labels, values, floor=_SIZE_FLOOR)
+
+    def _add(self, kind: str, labels: Sequence[int], values: Scores, floor: float) -> None:
+        known = np.isfinite(values)
+        self.unfinished = max(self.unfinished, int((~known).sum()))
+        self.kinds[kind] = np.full(self.classes, np.nan)
+        if known.sum() > 1:
+            self.kinds[kind][np.asarray(labels)[known]] = tail_surprise(values[known], floor=floor)
+
+    def suspects(self, threshold: float) -> list[int]:
+        """Return the classes at or above `threshold`, the most suspicious first.
+
+        One that is close to a target in the features inherits some of its evidence; it must have a fair share of it.
+        """
+        scores = self.scores
+        least = max(threshold, _SHARE * float(scores.max()))
+        return [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
 
     def trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
-        if label not in self.triggers.labels:
+        if self.triggers is None or label not in self.triggers.labels:
             return None
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
-#: One kind of evidence counts at most this much.
-_CAP = 12.0
-#: A further target must reach this share of the first one's margin z, or of its size z.
-_WAKE_MARGIN, _WAKE_SIZE = 0.25, 0.8
-
-
-def combine(margins: Scores, found: Inversions) -> Evidence:
-    """Return the evidence for all classes; those that were not inverted have none from sizes."""
-    sizes = np.zeros_like(margins)
-    sizes[list(found.labels)] = robust_z(-np.log(found.sizes.clamp_min(0.5).numpy()), floor=_SIZE_FLOOR)
-    return Evidence(margins, sizes, found)
-
-
-def choose_labels(margins: Scores, seed: int) -> list[int]:
-    """Return the classes to invert: all, or those with the largest margins and a random sample of the others."""
-    if len(margins) <= _INVERT_ALL:
-        return list(range(len(margins)))
-    ranked = np.argsort(-margins)
+def choose_labels(surprise: Scores, seed: int) -> list[int]:
+    """Return the classes to look into: all, or those that surprise most and a random sample of the others."""
+    known = [int(label) for label in np.flatnonzero(np.isfinite(surprise))]
+    if len(known) <= _ALL:
+        return known or list(range(len(surprise)))
+    ranked = sorted(known, key=lambda label: -surprise[label])
     controls = np.random.default_rng(seed).choice(ranked[_CANDIDATES:], _CONTROLS, replace=False)
-    return [int(label) for label in (*ranked[:_CANDIDATES], *controls)]
+    return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
-def self_check(classifier: Classifier, clean: Dataset) -> str:
+def self_check(classifier: Classifier, clean: Dataset) -> list[str]:
     """Return why a verdict "clean" could not be trusted, in words; empty where nothing speaks against it.
 
     Raises:
@@ -163,13 +217,16 @@ def self_check(classifier: Classifier, clean: Dataset) -> str:
         raise UnreadableModel(
             f"{classifier.name}: expected finite outputs, got NaN or infinity; the network is damaged"
         )
+    doubts = []
+    if classifier.classes < _LEAST_CLASSES:
+        doubts.append(f"{classifier.classes} classes are too few to say what is usual among them")
     if len(sample) < _LEAST_IMAGES:
-        return f"only {len(sample)} clean images, at least {_LEAST_IMAGES} are needed to call a network clean"
+        doubts.append(f"only {len(sample)} clean images, at least {_LEAST_IMAGES} are needed to call a network clean")
     if len(np.unique(logits.argmax(dim=1).cpu().numpy())) == 1:
-        return "the network gives all clean images the same class"
+        doubts.append("the network gives all clean images the same class")
     if sample.labels is not None and len(np.unique(sample.targets)) == 1:
-        return "all clean images are of one class"
-    return ""
+        doubts.append("all clean images are of one class")
+    return doubts
 
 
-_LEAST_IMAGES = 10
+_LEAST_IMAGES, _LEAST_CLASSES = 10, 4

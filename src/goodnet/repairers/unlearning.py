@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes, require_fit
+from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor, Trigger
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import ArraySource, Dataset, as_unit_range
@@ -55,14 +56,12 @@ class Unlearning(Repairer):
         Raises:
             MethodFailed: no backdoor with a trigger is suspected, so there is nothing to unlearn.
         """
-        require_fit(classifier, clean)
+        labelled = with_labels(classifier, clean)
         triggers = [backdoor.trigger for backdoor in suspected if backdoor.trigger is not None]
         if not triggers:
             raise MethodFailed(
                 "nothing to unlearn: no backdoor is suspected, or none of them has a trigger; scan first"
             )
-        labels = clean.targets if clean.labels is not None else predict_classes(classifier, clean)
-        labelled = Dataset(ArraySource(clean.source.read(clean.positions)), labels, clean.name)
         mixed = self._stamp(labelled.sample(max(2, round(self.sample * len(clean))), seed=seed), triggers, seed)
         repaired = classifier.copy()
         training = Training(epochs=self.epochs, learning_rate=self.learning_rate, schedule="constant")

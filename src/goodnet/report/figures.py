@@ -91,7 +91,8 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     )
 
 
-def _clear_axes(ax: Axes, grid: str) -> None:
+def clear_axes(ax: Axes, grid: str) -> None:
+    """Take away what `ax` needs not, and draw its lines along `grid` ("x", "y", "both") behind the data."""
     ax.set_facecolor("white")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(GREY)
@@ -144,7 +145,7 @@ def _plot_classes(ax: Axes, dataset: Dataset, classes: int) -> None:
     counts = np.bincount(dataset.targets, minlength=classes)
     poisoned = dataset.true_targets is not None
     colour = VERMILLION if poisoned else BLUE
-    _clear_axes(ax, "y")
+    clear_axes(ax, "y")
     if classes <= MOST_BARS:
         bars = ax.bar(np.arange(classes), counts, width=0.8, color=colour)
         if classes <= 12:
@@ -266,7 +267,7 @@ def plot_pruning_curves(curves: Sequence[PruningCurve], *, title: str | None = N
 
 
 def _plot_curve(ax: Axes, curve: PruningCurve, poisoned: Sequence[str], levels: int) -> None:
-    _clear_axes(ax, "both")
+    clear_axes(ax, "both")
     fractions = np.arange(len(curve.accuracy)) / curve.channels
     ax.plot(fractions, curve.accuracy, color=BLUE, linewidth=1.8, label="accuracy", zorder=3)
     for number, name in enumerate(poisoned):
@@ -344,7 +345,7 @@ def plot_rates(rows: Sequence[tuple[str, Metrics]]) -> Figure:
     lines = sum(len(rates) + 1.25 for _, _, rates in measures)
     figure = new_figure(8.2, 0.26 * lines + 0.8)
     ax = figure.subplots()
-    _clear_axes(ax, "x")
+    clear_axes(ax, "x")
     y, ticks = 0.0, []
     for name, colour, rates in measures:
         header = {"fontsize": 9, "fontweight": "bold", "color": INK, "va": "center"}

@@ -18,6 +18,7 @@ from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Evaluation, Failure, Rate, Repair, RepairedNetwork, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
 from goodnet.formats.files import output_folder, require_file, sha256, write_text
+from goodnet.formats.keras_weights import write_weights_alone
 from goodnet.formats.networks import read_network
 from goodnet.guards.disagreement import GoodNet, is_goodnet
 from goodnet.report.figures import PruningCurve, draw_pruning_curves, draw_rates
@@ -62,16 +63,23 @@ class Recorder:
 
 
 def write_repair(
-    out: str | Path, original: Classifier, repair: Repair, recorder: Recorder, *, input_range_reason: str = "as given"
+    out: str | Path,
+    original: Classifier,
+    repair: Repair,
+    recorder: Recorder,
+    *,
+    keep_all: bool = False,
+    input_range_reason: str = "as given",
 ) -> Path:
-    """Write repaired networks, the GoodNet of the recommended one, the method's tables and figures, and `run.json`."""
+    """Write repaired networks, the GoodNet of the recommended one, the method's tables and figures, and `run.json`.
+
+    With `keep_all` the networks on the way to them are written too, and beside each whole Keras model its weights alone.
+    """
     out = output_folder(out)
     remove_previous(out)
-    files = {network.name: f"repaired_{network.name}{original.suffix}" for network in repair.networks}
-    if len(files) == 1:
-        files = dict.fromkeys(files, f"repaired{original.suffix}")
-    for network in repair.networks:
-        network.classifier.save(out / files[network.name])
+    kept = (*repair.steps, *repair.networks) if keep_all else repair.networks
+    stems = {network.name: "repaired" if len(kept) == 1 else f"repaired_{network.name}" for network in kept}
+    entries = [_write_network(out, stems[network.name], network, weights_alone=keep_all) for network in kept]
     GoodNet(original, repair.classifier).save(out / "goodnet")
     if "pruned_at_threshold" in repair.trace:
         _write_validation_sweep(out, repair)
@@ -81,10 +89,7 @@ def write_repair(
             "input_range": original.input_range,
             "input_range_reason": input_range_reason,
             "accuracy_before": repair.accuracy_before.model_dump(),
-            "networks": [
-                {"file": files[n.name], "name": n.name, "accuracy": n.accuracy.model_dump(), "changes": dict(n.changes)}
-                for n in repair.networks
-            ],
+            "networks": entries,
             "recommended": repair.recommended.name,
             "goodnet": "goodnet",
             "trace": dict(repair.trace),
@@ -92,11 +97,21 @@ def write_repair(
     )
 
 
+def _write_network(out: Path, stem: str, network: RepairedNetwork, *, weights_alone: bool) -> dict[str, Any]:
+    """Write one network, on request its weights too, and return its entry in `run.json`."""
+    file, weights = f"{stem}{network.classifier.suffix}", f"{stem}.weights.h5"
+    network.classifier.save(out / file)
+    extra = weights_alone and write_weights_alone(network.classifier, out / weights)
+    entry = {"file": file, "name": network.name, "accuracy": network.accuracy.model_dump()}
+    return entry | {"changes": dict(network.changes)} | ({"weights": weights} if extra else {})
+
+
 def remove_previous(out: Path) -> None:
     """Remove the networks of an earlier repair from its folder, so that none of them lies beside another run's record."""
     try:
         previous = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        files = [Path(entry["file"]).name for entry in previous["result"]["networks"]]
+        networks = previous["result"]["networks"]
+        files = [Path(entry[key]).name for entry in networks for key in ("file", "weights") if key in entry]
     except (OSError, ValueError, KeyError, TypeError):
         return
     for name in files:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Detection
 from goodnet.formats.files import write_text
+from goodnet.formats.triggers import SUSPECTED, write_backdoors
 from goodnet.report.contact_sheets import draw_pairs
 from goodnet.report.runs import Recorder
+from goodnet.report.scan_examples import ScanExamples, ShownTrigger, make_examples, write_examples
+from goodnet.report.scan_figures import draw_scores
 from goodnet.report.tables import to_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Clean images on which a recovered trigger is shown.
-_EXAMPLES = 4
-
 
 def scan_record(detection: Detection) -> dict[str, Any]:
     """Return a detection ready for JSON: `verdict` and `suspected` first."""
+    accuracy = detection.clean_accuracy
     return {
         "verdict": detection.verdict,
         "suspected": [_describe(backdoor, detection) for backdoor in detection.suspected],
         "reason": detection.reason,
         "threshold": detection.threshold,
         "unscanned": list(detection.unscanned),
-        "scores": [score if np.isfinite(score) else None for score in detection.scores],
+        "scores": _finite(detection.scores),
+        "evidence": {kind: _finite(values) for kind, values in detection.evidence.items()},
+        "clean_accuracy": None if accuracy is None else accuracy.model_dump(),
     }
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values]
 
 
 def _describe(backdoor: Backdoor, detection: Detection) -> dict[str, Any]:
@@ -40,23 +49,42 @@ def _describe(backdoor: Backdoor, detection: Detection) -> dict[str, Any]:
     return {"target": backdoor.target, "score": detection.scores[backdoor.target], "trigger_size": size}
 
 
-def write_scan(out: Path, detection: Detection, clean: Dataset, recorder: Recorder) -> Path:
-    """Write `scan.json`, `scores.csv`, a picture of each recovered trigger, and `run.json`; return its path."""
+def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Classifier, recorder: Recorder) -> Path:
+    """Write all that a person or a report wants to see of a scan and return the path of `run.json`.
+
+    `scan.json`; `scores.csv` and `scores.png`, every class; `suspected.npz`, the suspected backdoors; `examples.npz`
+    and `trigger_class_N.png`, clean images without and with each recovered trigger; `run.json`.
+    """
     record = scan_record(detection)
     write_text(out / "scan.json", json.dumps(record, indent=2) + "\n")
-    write_text(out / "scores.csv", to_csv(["class", "score"], enumerate(detection.scores)))
-    examples = clean.sample(_EXAMPLES, seed=0).images()
-    for backdoor in detection.suspected:
-        if isinstance(backdoor.trigger, Patch):
-            _draw_trigger(backdoor.trigger, examples, backdoor.target, out)
+    write_text(out / "scores.csv", _scores_csv(detection))
+    draw_scores(detection, out / "scores.png")
+    write_backdoors(out / SUSPECTED, detection.suspected)
+    examples = make_examples(classifier, clean, detection.suspected)
+    write_examples(out, examples)
+    for picture in out.glob("trigger_class_*.png"):
+        picture.unlink()  # Of an earlier scan into this folder.
+    for position, shown in enumerate(examples.triggers):
+        again = [other.target for other in examples.triggers[:position]].count(shown.target)
+        number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
+        _draw_trigger(shown, examples, out / f"trigger_class_{shown.target}{number}.png")
     return recorder.write(out, record)
 
 
-def _draw_trigger(patch: Patch, examples: Any, target: int, out: Path) -> None:
-    masks = patch.mask.expand(len(examples), *examples.shape[1:])
-    visible = (patch.mask * patch.pattern).expand_as(examples)
-    columns = {"clean": examples, "mask": masks, "trigger": visible, "stamped": patch(examples)}
-    draw_pairs(columns, out / f"trigger_class_{target}.png", title=f"trigger recovered for class {target}")
+def _scores_csv(detection: Detection) -> str:
+    columns = zip(detection.scores, *detection.evidence.values(), strict=True)
+    return to_csv(["class", "score", *detection.evidence], ([label, *row] for label, row in enumerate(columns)))
+
+
+def _draw_trigger(shown: ShownTrigger, examples: ScanExamples, path: Path) -> None:
+    patch, images = shown.patch, examples.images
+    columns = {
+        "clean": images,
+        "mask": patch.mask.expand(len(images), *images.shape[1:]),
+        "trigger": (patch.mask * patch.pattern).expand_as(images),
+        "stamped": patch(images),
+    }
+    draw_pairs(columns, path, title=f"trigger recovered for class {shown.target}")
 
 
 def scan_table(detection: Detection, most: int = 5) -> Table:

@@ -176,7 +176,7 @@ def repair_table(repair: Repair, files: Mapping[str, str]) -> Table:
     for column in ("network", "accuracy", "change", "written to"):
         table.add_column(column)
     table.add_row("original", show_rate(repair.accuracy_before), "", "")
-    for network in repair.networks:
+    for network in (*repair.steps, *repair.networks):
         change, file = describe_changes(network.changes), files.get(network.name, "")
         table.add_row(escape(network.name), show_rate(network.accuracy), escape(change), escape(file))
     return table
@@ -186,7 +186,8 @@ def describe_changes(changes: Mapping[str, object]) -> str:
     """Return what a repairer did in a few words."""
     pruned = changes.get("channels_pruned")
     if isinstance(pruned, Sequence):
-        return f"{len(pruned)}/{changes['channels']} channels of {changes['layer']} pruned, {changes['order']}"
+        tuned = f", fine-tuned {changes['epochs']} epochs" if "epochs" in changes else ""
+        return f"{len(pruned)}/{changes['channels']} channels of {changes['layer']} pruned, {changes['order']}{tuned}"
     return ", ".join(f"{key} {value}" for key, value in changes.items())
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, expected_maximum, robust_z
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.method import Progress, Scanner, no_progress
+from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
 
 
@@ -35,9 +36,25 @@ class MaxMargin(Scanner):
     steps: int = Field(40, ge=1, description="steps of gradient ascent")
     threshold: float = Field(6.0, gt=0, description="robust z above which a class is suspected")
 
-    def scan(self, classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress = no_progress) -> Detection:
+    def scan(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        seed: int,
+        run_parts: RunParts = run_here,
+        progress: Progress = no_progress,
+    ) -> Detection:
         """Return the z of every class; margins alone never prove a network clean, so the best verdict is inconclusive."""
-        scores = margin_scores(classifier, starts=self.starts, steps=self.steps, seed=seed, progress=progress)
+        (margins,) = maximum_margins(
+            classifier,
+            starts=self.starts,
+            readings=(self.steps,),
+            seed=seed,
+            run_parts=run_parts,
+            progress=progress,
+        )
+        scores = margin_scores(classifier, margins)
         threshold = max(self.threshold, expected_maximum(classifier.classes) + 2)
         found = [int(label) for label in np.argsort(-scores) if scores[label] >= threshold]
         return Detection(
@@ -45,19 +62,21 @@ class MaxMargin(Scanner):
             scores=tuple(float(score) for score in scores),
             threshold=threshold,
             suspected=tuple(Backdoor(None, label, name=self.name()) for label in found),
+            unscanned=tuple(int(label) for label in np.flatnonzero(np.isneginf(scores))),
             reason=f"{len(found)} classes with a margin z of {threshold:.1f} or more"
             if found
             else "no margin stands out",
         )
 
 
-def margin_scores(
-    classifier: Classifier, *, starts: int, steps: int, seed: int, progress: Progress = no_progress
-) -> Scores:
-    """Return the robust z of every class's normalised maximum margin, (classes,)."""
-    margins = maximum_margins(classifier, starts=starts, steps=steps, seed=seed, progress=progress)
+def margin_scores(classifier: Classifier, margins: Tensor) -> Scores:
+    """Return the robust z of every class's maximum margin, normalised; minus infinity where it is NaN, (classes,)."""
     values = normalised_margins(classifier, margins).double().cpu().numpy()
-    return robust_z(values, floor=_FLOOR * float(np.median(np.abs(values))))
+    known = np.isfinite(values)
+    scores = np.full(len(values), -np.inf)
+    if known.any():
+        scores[known] = robust_z(values[known], floor=_FLOOR * float(np.median(np.abs(values[known]))))
+    return scores
 
 
 #: With few classes the spread of the others is an accident: less than this share of the median is not believed.

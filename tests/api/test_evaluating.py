@@ -1,187 +1,27 @@
-"""The verbs on files and on live objects."""
+"""`evaluate` on files."""
 
 import json
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import goodnet
 from goodnet import api
-from goodnet.core.classifier import Classifier
+from goodnet.api.loading import load_both
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
-    InputError,
     InvalidOption,
-    MethodFailed,
-    UnknownMethod,
     UnreadableData,
-    UnreadableModel,
-    UnwritableOutput,
     WrongShape,
 )
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
 from goodnet.guards.disagreement import GoodNet
+from tests.api.plain_keras import plain_classes
 from tests.conftest import stamp_corner
-from tests.small_networks import tiny
-
-
-def plain_classes(path, data):
-    """What plain Keras answers, for a network that takes 0..1."""
-    pixels = np.ascontiguousarray(read_data(data).images().numpy().transpose(0, 2, 3, 1))
-    return keras.models.load_model(path, compile=False).predict(pixels, verbose=0).argmax(axis=1)
-
-
-@pytest.fixture(scope="module")
-def truth(badnet):
-    return read_data(badnet.test).targets
-
-
-@pytest.fixture(scope="module")
-def files_of_pair(badnet, repaired_badnet):
-    return badnet.model, repaired_badnet / "repaired_5_percent.h5"
-
-
-def test_the_public_names_are_these_verbs():
-    for name in ("repair", "evaluate", "predict", "load_classifier", "load_dataset"):
-        assert getattr(goodnet, name) is getattr(api, name)
-    assert goodnet.GoodNet is GoodNet
-    assert set(goodnet.__all__) <= set(dir(goodnet))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        goodnet.nonsense  # noqa: B018
-
-
-# --- load, open ---------------------------------------------------------------------------------------------------
-
-
-def test_live_objects_come_back_as_they_are(tiny_classifier, tiny_data):
-    assert api.load_classifier(tiny_classifier) is tiny_classifier
-    assert api.load_dataset(tiny_data) is tiny_data
-
-
-def test_load_finds_the_input_range(badnet, csaw):
-    for name, input_range in (("bd_net.h5", "0..255"), ("sunglasses_bd_net.h5", "0..1")):
-        loaded = api.load(csaw / name, csaw / "clean_validation_data.h5")
-        assert loaded.classifier.input_range == input_range
-        assert f"with {input_range}" in loaded.reason
-    assert api.load(badnet.model, badnet.test, input_range="0..255").classifier.input_range == "0..255"
-
-
-def test_load_reads_pictures_in_the_network_s_channels(tmp_path):
-    for label in range(2):
-        (tmp_path / str(label)).mkdir()
-        Image.new("RGB", (12, 12), (200, 10, 10)).save(tmp_path / str(label) / "a.png")
-    grey = from_module(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 2)), (1, 12, 12))
-    assert api.load(grey, tmp_path, input_range="0..1").clean.image_shape == (1, 12, 12)
-
-
-def test_open_path_of_every_kind(badnet, repaired_badnet, csaw, tmp_path):
-    for path in (badnet.model, repaired_badnet, repaired_badnet / "goodnet"):
-        found = api.open_path(path)
-        assert isinstance(found, Classifier)
-        assert found.classes == 4
-    assert api.open_path(csaw / "lab3_bd_weights.h5", architecture="deepid").classes == 1283
-    torch.save(tiny().state_dict(), tmp_path / "net.pt")
-    opened = api.open_path(tmp_path / "net.pt", architecture="tests.small_networks:tiny", image_shape=(3, 12, 12))
-    assert isinstance(opened, Classifier)
-
-    images = np.zeros((3, 3, 8, 8), np.uint8)
-    np.savez(tmp_path / "data.npz", data=images, label=[0, 1, 1])
-    (tmp_path / "folder" / "cats").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(tmp_path / "folder" / "cats" / "a.png")
-    for path, count in (
-        (badnet.test, 80),
-        (badnet.clean_picture, 1),
-        (tmp_path / "data.npz", 3),
-        (tmp_path / "folder", 1),
-    ):
-        found = api.open_path(str(path))
-        assert isinstance(found, Dataset)
-        assert len(found) == count
-
-
-def test_open_path_of_what_cannot_be_opened(badnet, tmp_path):
-    half = tmp_path / "half.h5"
-    half.write_bytes(badnet.model.read_bytes()[:3000])
-    (tmp_path / "text.h5").write_text("not HDF5")
-    (tmp_path / "notes.txt").write_text("hello")
-    (tmp_path / "empty").mkdir()
-    for name in ("half.h5", "text.h5", "notes.txt", "empty", "missing.h5"):
-        with pytest.raises(InputError) as caught:
-            api.open_path(tmp_path / name)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-# --- repair -------------------------------------------------------------------------------------------------------
-
-
-def test_repair_writes_what_it_returns(badnet, tmp_path):
-    out = tmp_path / "run"
-    repair = api.repair(
-        str(badnet.model), str(badnet.validation), out=str(out), order="random", thresholds=(0.1,), seed=4
-    )
-    record = json.loads((out / "run.json").read_text())
-    assert record["verb"] == "repair"
-    expected = {"layer": None, "order": "random", "thresholds": [0.1], "input_range": "auto", "architecture": None}
-    assert record["options"] == expected
-    assert record["seed"] == 4
-    assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}
-    assert record["result"]["networks"][0]["changes"] == repair.recommended.changes
-    expected = plain_classes(out / "repaired.h5", badnet.validation) == read_data(badnet.validation).targets
-    assert repair.recommended.accuracy.value == expected.mean()
-    assert record["result"]["trace"]["channels"] == list(np.random.default_rng(4).permutation(12))
-    assert GoodNet.load(out).classes == 4
-
-
-def test_repair_without_a_folder_writes_nothing(badnet, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    repair = api.repair(read_network(badnet.model), read_data(badnet.validation))
-    assert len(repair.networks) == 3
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_repair_that_failed_says_so_in_its_record(tiny_classifier, tiny_data, tmp_path):
-    with torch.no_grad():
-        tiny_classifier.layer("output").module.bias[0] += 1e6
-    data = tiny_data.subset(np.flatnonzero(tiny_data.targets == 0))
-    with pytest.raises(MethodFailed, match="never falls"):
-        api.repair(tiny_classifier, data, out=tmp_path / "run", input_range="0..1")
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["result"] is None
-    assert record["error"]["kind"] == "MethodFailed"
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
-
-
-def test_bad_input_is_noticed_before_anything_is_written(badnet, tmp_path):
-    out = tmp_path / "run"
-    with pytest.raises(UnknownMethod, match=r"unknown method 'prayer' among the repairers; known: .*pruning"):
-        api.repair(badnet.model, badnet.validation, method="prayer", out=out)
-    with pytest.raises(InvalidOption, match="thresholds"):
-        api.repair(badnet.model, badnet.validation, thresholds=(2,), out=out)
-    with pytest.raises(UnreadableModel):
-        api.repair(tmp_path / "none.h5", badnet.validation, out=out)
-    with pytest.raises(UnreadableData):
-        api.repair(badnet.model, tmp_path / "none.h5", out=out)
-    assert not out.exists()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UnwritableOutput):
-        api.repair(badnet.model, badnet.validation, out=tmp_path / "file" / "run")
-
-
-def test_data_on_which_neither_range_works(badnet):
-    data = read_data(badnet.validation)
-    shuffled = replace(data, labels=(data.targets + 1) % 4, name="wrong.h5")
-    with pytest.raises(UnreadableData, match=r"wrong\.h5: neither input range gives bd_net\.h5 a plausible accuracy"):
-        api.repair(badnet.model, shuffled)
-
-
-# --- evaluate -----------------------------------------------------------------------------------------------------
 
 
 def test_evaluate_a_network(badnet, truth):
@@ -270,7 +110,7 @@ def test_evaluate_a_goodnet(how, badnet, files_of_pair, truth, tmp_path):
 
 def test_evaluate_repair_folders(badnet, repaired_badnet, truth, tmp_path):
     other = tmp_path / "runs" / "repair"
-    api.repair(badnet.model, badnet.validation, out=other, order="descending", thresholds=(0.1,))
+    api.repair(badnet.model, badnet.validation, method="pruning", out=other, order="descending", thresholds=(0.1,))
     out = tmp_path / "evaluation"
     evaluation = api.evaluate(
         badnet.model, badnet.test, [badnet.poisoned], repaired=[repaired_badnet, other, other / "repaired.h5"], out=out
@@ -299,6 +139,47 @@ def test_evaluate_repair_folders(badnet, repaired_badnet, truth, tmp_path):
     record = json.loads((out / "run.json").read_text())
     assert record["verb"] == "evaluate"
     assert f"repaired 1: {other}" in record["inputs"]
+
+
+def test_the_repaired_network_of_a_goodnet_s_folder(badnet, repaired_badnet, truth):
+    for folder in (repaired_badnet / "goodnet", str(repaired_badnet / "goodnet") + "/"):
+        evaluation = api.evaluate(badnet.model, badnet.test, [badnet.poisoned], repaired=[folder])
+        assert [row.name for row in evaluation.rows] == ["original", "repair/goodnet", "GoodNet(repair/goodnet)"]
+        # The GoodNet of a repair is that of its largest threshold.
+        check_rows(evaluation.rows, (badnet.model, repaired_badnet / "repaired_50_percent.h5"), badnet, truth)
+
+
+def test_pictures_are_read_in_the_network_s_channels(badnet, tmp_path):
+    """By hand: the network's two logits are the darkness and the brightness of a grey picture."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    pixels[3:] //= 3
+    greys = [np.asarray(Image.fromarray(picture).convert("L")) for picture in pixels]
+    for number, picture in enumerate(pixels):
+        for name, label in (("clean", int(number < 3)), ("poisoned", 0)):
+            folder = tmp_path / name / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{number}.png")
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 64))
+        module[1].bias.copy_(torch.tensor([0.3 * 64, -0.3 * 64]))
+    network = from_module(module, (1, 8, 8), name="grey")
+    classes = np.array([int(grey.mean() / 255 > 0.3) for grey in greys])
+    metrics = api.evaluate(network, tmp_path / "clean", [tmp_path / "poisoned"]).subject.metrics
+    assert metrics.clean_accuracy.value == np.mean(classes == (np.arange(6) < 3)) == 1
+    assert metrics.attack_success_rate["poisoned"].value == np.mean(classes == 0) == 0.5
+    pair = GoodNet(network, network)
+    assert api.evaluate(pair, tmp_path / "clean").rows[0].metrics.clean_accuracy.value == 1
+    torch.save(module.state_dict(), tmp_path / "grey.pt")
+    file = api.evaluate(
+        *(tmp_path / "grey.pt", tmp_path / "clean"),
+        architecture="tests.small_networks:grey_linear",
+        image_shape=(1, 8, 8),
+        input_range="0..1",
+    )
+    assert file.subject.metrics.clean_accuracy.value == 1
+    scanned = load_both(network, tmp_path / "clean")[1]
+    assert scanned.image_shape == (1, 8, 8)
 
 
 def test_two_repaired_networks_of_the_same_name_are_told_apart(badnet, files_of_pair, tmp_path):
@@ -352,34 +233,3 @@ def test_evaluate_what_cannot_be_evaluated(badnet, truth):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], target=4)
     with pytest.raises(UnreadableData, match="--target needs the true classes"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned_picture], target=0)
-
-
-# --- predict ------------------------------------------------------------------------------------------------------
-
-
-def test_predict(badnet, files_of_pair, tmp_path):
-    first, second = (plain_classes(path, badnet.poisoned) for path in files_of_pair)
-    expected = np.where(first == second, first, 4).tolist()
-    assert 4 in expected
-    folder = GoodNet(*files_of_pair, input_range="0..1").save(tmp_path / "goodnet")
-    for guard in (GoodNet(*files_of_pair, input_range="0..1"), folder, str(tmp_path)):
-        assert api.predict(guard, badnet.poisoned) == expected
-        assert api.predict(guard, read_data(badnet.poisoned)) == expected
-
-    pictures = [badnet.clean_picture, badnet.poisoned_picture, badnet.clean_picture]
-    pixels = np.stack([np.asarray(Image.open(path)) for path in pictures]) / 255.0
-    b, b_prime = (keras.models.load_model(p, compile=False).predict(pixels, verbose=0).argmax(1) for p in files_of_pair)
-    answers = api.predict(folder, pictures)
-    assert answers == np.where(b == b_prime, b, 4).tolist()
-    assert all(type(answer) is int for answer in answers)
-
-
-def test_predict_pictures_that_do_not_fit(badnet, files_of_pair, tmp_path):
-    guard = GoodNet(*files_of_pair, input_range="0..1")
-    Image.new("RGB", (13, 12)).save(tmp_path / "wide.png")
-    with pytest.raises(WrongShape, match="takes images of shape"):
-        api.predict(guard, [tmp_path / "wide.png"])
-    with pytest.raises(WrongShape, match=r"wide\.png: expected 12 x 12 pixels"):
-        api.predict(guard, [badnet.clean_picture, tmp_path / "wide.png"])
-    with pytest.raises(UnreadableData, match="at least one picture"):
-        api.predict(guard, [])

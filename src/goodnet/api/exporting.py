@@ -1,0 +1,110 @@
+"""`export`: a GoodNet, or a network alone, as one file that runs without goodnet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import ValidationError
+
+from goodnet.api.loading import Shape, load_classifier
+from goodnet.core.classifier import Classifier, InputRange
+from goodnet.core.errors import InvalidOption, UnwritableOutput
+from goodnet.formats.deployment import Deployed, DeployedCard, write_pt2
+from goodnet.formats.keras_goodnet import write_keras_goodnet
+from goodnet.formats.live_networks import ModelLike
+from goodnet.formats.onnx import write_onnx
+from goodnet.guards.disagreement import GoodNet
+
+Format = Literal["onnx", "pt2", "keras"]
+
+
+def export(
+    model: GoodNet | ModelLike,
+    *,
+    out: str | Path,
+    format: Format = "onnx",
+    input_range: InputRange | None = None,
+    class_names: Sequence[str] | None = None,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+) -> Path:
+    """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
+
+    Args:
+        model: a GoodNet, or the folder that holds one; or a network alone, whose scores are its N probabilities.
+        out: the file; its ending is the format's.
+        format: "onnx"; "pt2" (`torch.export.load`); "keras", for GoodNets of two Keras networks.
+        input_range: the range in which the networks were trained, where GoodNet or network do not know it.
+        class_names: one per class, for whoever reads the answers.
+        architecture, image_shape: how to read a network, see `load_classifier`.
+
+    Returns:
+        The path. The file takes images float32 (batch, H, W, C) or (batch, C, H, W), as the original does, in its
+        range, and gives scores (batch, N + 1); in ONNX and pt2 also `opinions` (batch, 2), the classes of B and B'.
+
+    Raises:
+        InvalidOption: the input range is not known, a format cannot hold this network, or its package is missing.
+        MethodFailed: the network has no counterpart in the format.
+        UnwritableOutput: the path cannot be written, or has another ending.
+    """
+    _check_output(Path(out), format)
+    found = _open(model, architecture, image_shape)
+    original = found.original if isinstance(found, GoodNet) else found
+    if input_range is None:
+        known = found.range_known if isinstance(found, GoodNet) else isinstance(model, Classifier)
+        input_range = _require_range(original, known)
+    card = _card(original, found.targets if isinstance(found, GoodNet) else None, input_range, class_names)
+    if format == "keras":
+        if not isinstance(found, GoodNet):
+            raise InvalidOption(f"{original.name}: --format keras is for GoodNets; a network alone is saved as it came")
+        return write_keras_goodnet(found.original, found.repaired, found.module, card, out)
+    if isinstance(found, GoodNet):
+        module = Deployed(found.module, original.layout, guarded=True)
+    else:
+        module = Deployed(original.network, original.layout, guarded=False)
+    return write_onnx(module, card, out) if format == "onnx" else write_pt2(module, card, out)
+
+
+def _check_output(out: Path, format: str) -> None:
+    if format not in get_args(Format):
+        raise InvalidOption(f"expected a format out of {', '.join(get_args(Format))}, got '{format}'")
+    if out.suffix.lower() != f".{format}":
+        raise UnwritableOutput(f"{out}: expected a file that ends in .{format}, since the format is {format}")
+    if out.is_dir():
+        raise UnwritableOutput(f"{out}: expected a file to write to, found a folder")
+
+
+def _open(model: GoodNet | ModelLike, architecture: str | None, image_shape: Shape | None) -> GoodNet | Classifier:
+    if isinstance(model, GoodNet):
+        return model
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        return GoodNet.load(model, architecture=architecture)
+    return load_classifier(model, architecture=architecture, image_shape=image_shape)
+
+
+def _require_range(original: Classifier, known: bool) -> InputRange:
+    if not known:
+        raise InvalidOption(
+            f"{original.name}: the input range is not known; say in which range it was trained: --input-range 0..1 or 0..255"
+        )
+    return original.input_range
+
+
+def _card(
+    original: Classifier, targets: tuple[int, ...] | None, input_range: InputRange, class_names: Sequence[str] | None
+) -> DeployedCard:
+    try:
+        return DeployedCard(
+            name=original.name,
+            classes=original.classes,
+            image_shape=original.image_shape,
+            layout=original.layout,
+            input_range=input_range,
+            targets=targets,
+            class_names=None if class_names is None else tuple(class_names),
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InvalidOption(f"{original.name}: {reason}") from error

@@ -1,0 +1,182 @@
+"""`guard`: a network and clean images -> what refuses backdoored inputs, and how well that is to be expected to work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from goodnet import catalog
+from goodnet.algorithms.calibration import Calibrated, score_all
+from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
+from goodnet.api.loading import DataLike, Loaded, Shape, load_both, load_classifier, named_paths
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import MethodFailed
+from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
+from goodnet.core.results import Rate
+from goodnet.formats.files import output_folder
+from goodnet.formats.live_networks import ModelLike
+from goodnet.formats.triggers import SUSPECTED, read_backdoors
+from goodnet.guards.disagreement import GoodNet
+from goodnet.pipelines.guard_ensemble import GuardEnsemble
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
+from goodnet.report.guards import GuardOutcome, remove_previous_guard, write_guard
+from goodnet.report.runs import Recorder, read_repair
+
+#: What a scan suspects: its folder, or the backdoors themselves.
+Suspects = Sequence[Backdoor] | str | Path
+#: Clean images that the refusals are counted on, at most.
+_MEASURED = 1000
+
+
+def find_guard(method: str) -> type[Guard]:
+    """Return the guard called `method`; "ensemble" is the pipeline of several.
+
+    Raises:
+        UnknownMethod: there is none.
+    """
+    return GuardEnsemble if method == "ensemble" else cast(type[Guard], catalog.find("guards", method))
+
+
+def guard(
+    model: ModelLike,
+    clean: DataLike,
+    *,
+    method: str = "ensemble",
+    repaired: ModelLike | None = None,
+    suspected: Suspects | None = None,
+    out: str | Path | None = None,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    input_range: RangeOption = "auto",
+    seed: int = 0,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> GuardOutcome:
+    """Fit a guard to a network with clean images alone, and say what to expect of it.
+
+    Args:
+        model: the network, a file or a live object, see `load_classifier`; it stays as it is.
+        clean: clean images, with labels or without (a repair may need them), a file, a folder or a live object, see
+            `load_dataset`.
+        method: the guard's name, or "ensemble"; its `options` are its fields.
+        repaired: the repaired network, or the folder of a repair; without it the network is repaired first, where the
+            method needs that.
+        suspected: the folder of a scan, or backdoors; without it the network is scanned first, where the method or
+            the repair needs that.
+        out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
+        architecture, image_shape, input_range: how to read the networks, see `load`.
+        seed: of whatever is drawn at random.
+        progress: is told the steps done.
+
+    Returns:
+        The guard, which gives scores, its expected false refusals, and what it does to triggers like the recovered ones.
+
+    Raises:
+        InputError: something that came in cannot be used; nothing has been written.
+        MethodFailed: the method reached no result; `run.json` in `out` says why.
+    """
+    fitting = find_guard(method).from_options(**options)
+    recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
+    inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
+    recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
+    loaded = _load(model, clean, architecture, image_shape, input_range)
+    network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
+    backdoors = None if suspected is None else _read_suspects(suspected)
+    folder = None if out is None else output_folder(out)
+    try:
+        outcome = _fit(fitting, recorder.method or method, loaded, backdoors, network, seed, progress)
+    except MethodFailed as error:
+        if folder is not None:
+            remove_previous_guard(folder)
+            recorder.write(folder, error=error)
+        raise
+    if folder is not None:
+        write_guard(folder, outcome, recorder)
+    return outcome
+
+
+def _load(
+    model: ModelLike, clean: DataLike, architecture: str | None, image_shape: Shape | None, input_range: RangeOption
+) -> Loaded:
+    """Return network and images; no guard needs labels, they only help to find the input range."""
+    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
+    choose = choose_unlabelled_range if data.labels is None else choose_input_range
+    choice = choose(classifier, data, input_range)
+    return Loaded(choice.classifier, data, choice.reason)
+
+
+def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:
+    """Return the repaired network, of a repair's folder the recommended one, in the original's input range."""
+    if isinstance(repaired, str | Path) and Path(repaired).is_dir():
+        network = read_repair(repaired, original.architecture, original.image_shape).networks[-1].classifier
+    else:
+        network = load_classifier(repaired, architecture=original.architecture, image_shape=original.image_shape)
+    return network.with_input_range(original.input_range)
+
+
+def _read_suspects(suspected: Suspects) -> tuple[Backdoor, ...]:
+    return read_backdoors(Path(suspected) / SUSPECTED) if isinstance(suspected, str | Path) else tuple(suspected)
+
+
+def _fit(
+    fitting: Guard,
+    method: str,
+    loaded: Loaded,
+    suspected: tuple[Backdoor, ...] | None,
+    repaired: Classifier | None,
+    seed: int,
+    progress: Progress,
+) -> GuardOutcome:
+    """Scan and repair where that is needed and has not been done, and fit the guard."""
+    classifier, clean = loaded.classifier, loaded.clean
+    to_repair = fitting.needs_repaired and repaired is None
+    if suspected is None and (fitting.needs_suspects or to_repair):
+        suspected = ScanEnsemble().scan(classifier, clean, seed=seed, progress=progress).suspected
+    suspected = suspected or ()
+    if to_repair:
+        repaired = _repair(classifier, clean, suspected, seed, progress)
+    fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
+    return _judge(method, fitted, loaded, suspected, repaired, seed)
+
+
+def _repair(
+    classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...], seed: int, progress: Progress
+) -> Classifier:
+    name = "unlearning" if any(backdoor.trigger is not None for backdoor in suspected) else "pruning"
+    repairer = cast(Repairer, catalog.find("repairers", name).from_options())
+    return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
+
+
+def _judge(
+    method: str,
+    fitted: FittedGuard,
+    loaded: Loaded,
+    suspected: tuple[Backdoor, ...],
+    repaired: Classifier | None,
+    seed: int,
+) -> GuardOutcome:
+    """Measure the guard and the GoodNet on the clean images, and on those that carry surrogates of the triggers."""
+    classifier, sample = loaded.classifier, loaded.clean.sample(_MEASURED, seed=seed)
+    targets = sorted({backdoor.target for backdoor in suspected})
+    goodnet = None if repaired is None else GoodNet(classifier, repaired, targets=targets or None)
+    stamped = stamp_surrogates(classifier, loaded.clean, suspected, seed=seed)
+    return GuardOutcome(
+        method=method,
+        guard=fitted,
+        suspected=suspected,
+        false_refusals=fitted.calibration if isinstance(fitted, Calibrated) else None,
+        refused_clean=_refused(fitted, sample),
+        surrogates=measure_surrogates(fitted, stamped),
+        goodnet=goodnet,
+        goodnet_refused=None if goodnet is None else _refused(goodnet, sample),
+        goodnet_surrogates=() if goodnet is None else measure_surrogates(goodnet, stamped),
+    )
+
+
+def _refused(fitted: FittedGuard, clean: Dataset) -> Rate:
+    scores = score_all(fitted, clean)
+    return Rate.of(int((scores > fitted.threshold).sum()), len(scores))

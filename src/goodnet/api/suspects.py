@@ -1,0 +1,44 @@
+"""What a scan suspects: read from its folder, given as objects, or found by a scan on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import Progress
+from goodnet.execution import Execution, count_cores
+from goodnet.formats.triggers import SUSPECTED, read_backdoors
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.shards import Shards
+
+#: The folder of a scan, or the backdoors themselves.
+Suspects = Sequence[Backdoor] | str | Path
+#: With more classes than this a scan is spread over the cores.
+_MANY_CLASSES = 200
+
+
+def read_suspects(suspected: Suspects) -> tuple[Backdoor, ...]:
+    """Return suspected backdoors; those of a folder that `scan` wrote are read from it.
+
+    Raises:
+        UnreadableData: the folder is not that of a scan, or its file is damaged.
+    """
+    return read_backdoors(Path(suspected) / SUSPECTED) if isinstance(suspected, str | Path) else tuple(suspected)
+
+
+def find_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> tuple[Backdoor, ...]:
+    """Scan `classifier` as `goodnet scan` does by default and return what is suspected."""
+    shards = Shards(choose_place(classifier))
+    return ScanEnsemble().scan(classifier, clean, seed=seed, run_parts=shards, progress=progress).suspected
+
+
+def choose_place(classifier: Classifier) -> Execution:
+    """Return where a scan's parts run: a pool of processes costs seconds to start and pays for many classes alone."""
+    if classifier.classes <= _MANY_CLASSES or classifier.device.type != "cpu":
+        return Execution(threads=torch.get_num_threads())
+    return Execution(count_cores())

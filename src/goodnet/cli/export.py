@@ -1,0 +1,47 @@
+"""goodnet export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from rich.markup import escape
+
+from goodnet import api
+from goodnet.api.exporting import Format
+from goodnet.cli.console import output
+from goodnet.cli.options import ImageShape
+from goodnet.core.errors import UnreadableData
+from goodnet.formats.files import require_file
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("export", short_help="Write a GoodNet as one file that runs without goodnet.")
+@click.argument("goodnet", type=_PATH)
+@click.option(
+    "--format", type=click.Choice(get_args(Format)), default="onnx", show_default=True, help="Kind of file to write."
+)
+@click.option("--out", type=_PATH, required=True, help="The file; its ending is the format's.")
+@click.option(
+    "--input-range", type=click.Choice(["0..1", "0..255"]), help="Pixels of the training, where it is not known."
+)
+@click.option("--class-names", type=_PATH, help="Text file with one name per class and line, to go into the file.")
+@click.option("--architecture", help="Network of a weights-only file: a name, or package.module:factory.")
+@click.option("--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it.")
+def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:
+    """Write GOODNET, the folder that goodnet repair wrote, as one file; a model file is written without a guard.
+
+    It takes images as the original network does (layout and range), any number at once, and gives N + 1 scores: the
+    classes' probabilities, or 1 for the last where the input is refused. ONNX needs the extra goodnet[onnx].
+    """
+    path = api.export(goodnet, class_names=None if class_names is None else _read_names(class_names), **given)
+    output().print(f"written: [b]{escape(str(path))}[/b]", soft_wrap=True)
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        return require_file(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UnreadableData(f"{path}: expected a text file (UTF-8) with one class name per line") from error

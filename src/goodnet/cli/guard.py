@@ -1,0 +1,71 @@
+"""goodnet guard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from goodnet import api
+from goodnet.cli.console import output, progress_bar
+from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
+from goodnet.report.guards import GuardOutcome, guard_table
+
+
+@click.command(
+    "guard",
+    cls=MethodCommand,
+    find=api.find_guard,
+    default="ensemble",
+    short_help="Refuse backdoored inputs of a network that is in use.",
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images.")
+@click.option("--method", default="ensemble", show_default=True, help="Guard; each has options of its own.")
+@click.option(
+    "--repaired",
+    type=click.Path(path_type=Path),
+    help="Repaired network, or the folder of a repair; else repairs first.",
+)
+@click.option("--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else scans first.")
+@out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
+@seed_option
+@model_options
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, model: Path, clean: Path, method: str, out: Path, as_json: bool, **given: Any
+) -> None:
+    """Fit a guard to MODEL with clean images alone, and say what to expect of it.
+
+    Without --method: what the network calls a suspected target is refused where a second opinion finds it odd. Writes the
+    GoodNet to OUT/goodnet, which predict, export and serve take, and guard.json: the threshold, the clean inputs that will
+    be refused, and how many triggered ones, measured with triggers like those that the scan recovered.
+    """
+    options = take_given(given, ctx.obj["options"])
+    with progress_bar(f"guarding by {method}") as progress:
+        outcome = api.guard(model, clean, method=method, out=out, progress=progress, **given, **options)
+    if as_json:
+        click.echo((out / "guard.json").read_text(encoding="utf-8"), nl=False)
+        return
+    console = output()
+    console.print(guard_table(outcome))
+    console.print(_summary(outcome), markup=False)
+    console.print(f"written to [b]{escape(str(out))}[/b]", soft_wrap=True)
+    if outcome.goodnet is not None:
+        goodnet = escape(str(out / "goodnet"))
+        console.print(f"next: goodnet predict {goodnet} PICTURE...", style="dim", soft_wrap=True)
+
+
+def _summary(outcome: GuardOutcome) -> str:
+    """Return the targets and the false refusals to be expected, in words."""
+    targets = ", ".join(map(str, outcome.targets))
+    parts = [f"suspected target {targets}" if targets else "no target is suspected"]
+    if (calibration := outcome.false_refusals) is not None:
+        parts.append(
+            f"expected to refuse {calibration.expected:.3f} of further clean inputs, at most {calibration.bound:.3f} with 95 % "
+            f"confidence (from {calibration.n})"
+        )
+    return "; ".join(parts)

@@ -1,0 +1,42 @@
+"""goodnet serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from goodnet.cli.options import field_options
+from goodnet.core.errors import InvalidOption
+from goodnet.serve.options import ServeOptions
+
+
+@click.command(
+    "serve",
+    params=[*field_options(ServeOptions)],
+    short_help="Answer requests for classifications over HTTP with a GoodNet.",
+)
+@click.argument("goodnet", type=click.Path(path_type=Path))
+def command(goodnet: Path, **given: Any) -> None:
+    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet: POST /predict with pictures.
+
+    There is a page to drop a picture on at /, the interface at /docs, the state at /health, counters for Prometheus at
+    /metrics. There is neither a login nor encryption: to open it to others, put a proxy in front that has both.
+    """
+    options = ServeOptions.from_options(**{name: value for name, value in given.items() if value is not None})
+    try:
+        from goodnet.serve.server import serve
+    except ModuleNotFoundError as error:
+        raise InvalidOption(
+            f"serve needs the package {error.name}; install it with: pip install 'goodnet[serve]'"
+        ) from error
+
+    def announce(address: str) -> None:
+        guard = f"fails {options.fail}, " + (f"refusals go to {options.audit}" if options.audit else "no audit log")
+        click.echo(f"{goodnet} at {address} ({guard}); stop with Ctrl-C")
+
+    try:
+        serve(goodnet, options, announce=announce)
+    except KeyboardInterrupt:
+        click.echo("stopped; what was taken has been answered")

@@ -1,0 +1,265 @@
+"""Anchored unlearning: triggers that keep chasing the suspected target are unlearned, the original's answers hold the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.predictions import measure_accuracy, predict_classes, require_fit
+from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
+from goodnet.algorithms.universal_blend import Budget, universal_margins
+from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import MethodFailed
+from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.training import Training, augment, train
+
+
+class AnchoredUnlearning(Repairer):
+    """Unlearns triggers that are hunted anew in every step, while the original's answers on clean images hold the rest.
+
+    For each suspected target a few triggers are kept: small ones recovered by inversion and one faint image that covers
+    everything. Every step they take one step towards the target on the network as it is now, within their size; then
+    the network takes one step: on clean images its logits stay with the original's (the anchor), on triggered ones the
+    target is pushed away and, gently, the original's answer to the image without the trigger is wanted. The hunt makes
+    the repair hold for triggers that were not recovered; the anchor makes few images enough, since every image gives as
+    many constraints as there are classes. Images with a covered part teach the network to see past whatever covers it.
+
+    **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
+    al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.
+    Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015 (the anchor and its temperature).
+    **Differs** from all: triggers are patches with a size limit and a target; the original's logits, not labels, are learned.
+    **Needs** clean images (labels are not used) and suspected targets, with or without triggers; gradients.
+    **Cost** steps * 5 * 32 passes forward and backward, and 5,000 for each suspected target's triggers.
+    **Fails when** the suspected target is not the backdoor's; a trigger needs a warp that neither patch nor blend can act.
+    """
+
+    needs_suspects: ClassVar[bool] = True
+
+    steps: int = Field(120, ge=1, description="training steps of 32 images")
+    learning_rate: float = Field(3e-4, gt=0, description="learning rate of Adam, cosine schedule")
+    push: float = Field(1.0, gt=0, description="weight of leaving the target on triggered images")
+    pull: float = Field(1.0, ge=0, description="weight of the original's clean answer on triggered images")
+    occlusion: float = Field(1.0, ge=0, description="weight of the original's answers on images with a covered part")
+    anchor: float = Field(10.0, ge=0, description="weight of the original's logits on clean images")
+    triggers: int = Field(3, ge=1, description="triggers recovered for each target, besides a faint image")
+
+    def repair(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return the network after unlearning what leads to the suspected targets.
+
+        Raises:
+            MethodFailed: nothing is suspected.
+        """
+        require_fit(classifier, clean)
+        if not suspected:
+            raise MethodFailed("nothing to unlearn: no backdoor is suspected; scan first")
+        labelled = with_labels(classifier, clean)
+        images = clean.sample(_HUNTED, seed=seed).images()
+        hunt = Hunt.start(classifier, images, suspected, self.triggers, seed)
+        with torch.inference_mode():
+            temperature = find_temperature(classifier(images))
+        loss = _AnchoredLoss(self, classifier, hunt, temperature, _images_of(classifier, labelled, hunt.targets))
+        repaired = classifier.copy()
+        epochs = max(1, math.ceil(self.steps * _BATCH / len(clean)))
+        training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
+        train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
+        changes = {"targets": [backdoor.target for backdoor in suspected], "temperature": temperature}
+        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
+        return Repair((network,), measure_accuracy(classifier, labelled))
+
+
+_BATCH = 32
+#: Images of the target's own in each step.
+_OWN = 8
+#: Clean images that triggers are recovered on.
+_HUNTED = 40
+#: Opacities of the faint image, how far above its first size a trigger may grow, innocent classes to compare with.
+_OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
+#: Confidence of the original on clean images to which answers are softened.
+_CONFIDENCE = 0.9
+
+
+class Hunt:
+    """Triggers that follow the network: free masks (T, 1, H, W) and patterns (T, C, H, W), targets (T,), limits (T,)."""
+
+    def __init__(self, patches: Sequence[tuple[Patch, int]], limits: Sequence[float], device: torch.device) -> None:
+        masks = torch.stack([patch.mask for patch, _ in patches]).clamp(0.01, 0.99).logit()
+        patterns = torch.stack([patch.pattern for patch, _ in patches]).clamp(0.01, 0.99).logit()
+        self.masks, self.patterns = masks.to(device).requires_grad_(), patterns.to(device).requires_grad_()
+        self.targets = torch.tensor([target for _, target in patches], device=device)
+        self._limits = torch.tensor(limits, device=device)
+        self._optimizer = torch.optim.Adam([self.masks, self.patterns], lr=0.05, betas=(0.5, 0.9))
+
+    @classmethod
+    def start(
+        cls, classifier: Classifier, images: Tensor, suspected: Sequence[Backdoor], count: int, seed: int
+    ) -> Hunt:
+        """Recover triggers for the targets; those that the scanner recovered take part.
+
+        What reaches innocent classes as well is no backdoor: triggers stay below half the size that some others need,
+        and the faint image is as faint as it must be to fail for them.
+        """
+        targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
+        others = _innocent(classifier.classes, targets, seed)
+        found = [
+            invert_triggers(classifier, images, [*targets, *others], Schedule(100, 16), seed=seed),
+            *(
+                invert_triggers(classifier, images, targets, Schedule(100, 16), seed=seed + turn)
+                for turn in range(1, count)
+            ),
+        ]
+        patches = [(item.patch(place), target) for item in found for place, target in enumerate(targets)]
+        patches += [(item.trigger, item.target) for item in suspected if isinstance(item.trigger, Patch)]
+        usual = float(found[0].sizes[len(targets) :].median()) if others else 0.0
+        limits = [max(1.2 * patch.size, min(_GROWTH * patch.size, usual / 2)) for patch, _ in patches]
+        draws = torch.Generator().manual_seed(seed)
+        if opacity := _faintest(classifier, images, others, seed):
+            faint = torch.full_like(patches[0][0].mask, opacity)
+            patches += [(Patch(faint, torch.rand(classifier.image_shape, generator=draws)), label) for label in targets]
+            limits += [1.2 * float(faint.sum())] * len(targets)
+        return cls(patches, limits, classifier.device)
+
+    def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
+        """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
+        return torch.lerp(images, self.patterns.sigmoid()[turns], self.masks.sigmoid()[turns])
+
+    def success(self, classifier: Classifier, images: Tensor) -> float:
+        """Return the largest share of images (B, C, H, W) that one of the triggers sends to its target."""
+        with torch.inference_mode():
+            answers = [
+                classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
+                for turn in range(len(self.targets))
+            ]
+        return max(
+            float((answer == target).float().mean()) for answer, target in zip(answers, self.targets, strict=True)
+        )
+
+    def step(self, classifier: Classifier, images: Tensor, turns: Tensor, temperature: float) -> None:
+        """Move the triggers one step towards their targets."""
+        answers = F.cross_entropy(classifier(self.stamp(images, turns)) / temperature, self.targets[turns])
+        sizes = self.masks.sigmoid().sum(dim=(1, 2, 3))
+        loss = answers + 0.05 * F.relu(sizes - self._limits).sum()
+        self.masks.grad, self.patterns.grad = torch.autograd.grad(loss, [self.masks, self.patterns])
+        self._optimizer.step()
+
+
+def _innocent(classes: int, targets: Sequence[int], seed: int) -> list[int]:
+    """Return a few classes that nobody suspects, drawn at random."""
+    rest = [label for label in range(classes) if label not in set(targets)]
+    return [int(label) for label in np.random.default_rng(seed).permutation(rest)[:_OTHERS]]
+
+
+def _faintest(classifier: Classifier, images: Tensor, others: Sequence[int], seed: int) -> float | None:
+    """Return the largest opacity at which one blended image does not send images to innocent classes; None: all do."""
+    for opacity in _OPACITIES:
+        margins = universal_margins(classifier, images, others, Budget(opacity, steps=30), seed=seed)
+        if not len(others) or float(margins.median()) < 0:
+            return opacity
+    return None
+
+
+class _AnchoredLoss:
+    """The loss of one training step; it moves the triggers before it measures them."""
+
+    def __init__(
+        self, options: AnchoredUnlearning, original: Classifier, hunt: Hunt, temperature: float, own: Tensor
+    ) -> None:
+        self._options, self._original, self._hunt, self._temperature = options, original, hunt, temperature
+        self._own = own
+
+    def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        # Statistics of batch norm stay the original's: half of the images here carry triggers.
+        classifier.network.eval()
+        images = vary(images)
+        # The target's own images are few and stand next to what is pushed away: some are in every step.
+        own = vary(self._own[torch.randperm(len(self._own))[:_OWN]])
+        clean, images = torch.cat([images, own]).to(classifier.device), images.to(classifier.device)
+        turns = torch.randint(len(self._hunt.targets), (len(images),)).to(images.device)
+        self._hunt.step(classifier, images, turns, self._temperature)
+        stamped = self._hunt.stamp(images, turns).detach()
+        with torch.no_grad():
+            wanted = self._original(clean)
+        answers = classifier(torch.cat([clean, stamped, occlude(images)]))
+        kept, triggered, occluded = torch.split(answers, [len(clean), len(images), len(images)])
+        anchor = self._options.anchor * relative_distance(kept, wanted) + self._divergence(kept, wanted).mean()
+        push = self._options.push * self._escape(triggered, self._hunt.targets[turns])
+        # The logarithm lets go of images that the trigger has destroyed and holds those that can be recognised.
+        wanted = wanted[: len(images)]
+        pull = self._options.pull * self._divergence(triggered, wanted).log1p().mean()
+        see_past = self._options.occlusion * self._divergence(occluded, wanted).log1p().mean()
+        return anchor + push + pull + see_past
+
+    def _escape(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of -log(1 - p), p the probability of the target."""
+        success = F.softmax(logits / self._temperature, dim=1).gather(1, targets[:, None])
+        return -torch.log1p(-success.clamp(max=0.9999)).mean()
+
+    def _divergence(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence from the softened wanted answers, (B,)."""
+        soft = F.softmax(wanted / self._temperature, dim=1)
+        divergence = F.kl_div(F.log_softmax(logits / self._temperature, dim=1), soft, reduction="none").sum(dim=1)
+        return divergence.clamp_min(0)
+
+
+def _images_of(classifier: Classifier, labelled: Dataset, targets: Tensor) -> Tensor:
+    """Return the clean images that the original calls a target, (n, C, H, W)."""
+    called = np.isin(predict_classes(classifier, labelled), targets.cpu().numpy())
+    return labelled.subset(np.flatnonzero(called)).images() if called.any() else torch.zeros(0, *classifier.image_shape)
+
+
+def vary(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) shifted, some flipped, some mixed with others, brighter or darker: more of the input space."""
+    images = augment(images, "flip_shift")
+    count = (len(images), 1, 1, 1)
+    mixed = torch.lerp(images, images[torch.randperm(len(images))], 0.5 * torch.rand(count))
+    images = torch.where(torch.rand(count) < 0.5, mixed, images)
+    return (images * (0.8 + 0.4 * torch.rand(count))).clamp(0, 1)
+
+
+def occlude(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) with a rectangle of one colour, of noise or dark on each: up to a third of the height."""
+    count, channels, height, width = images.shape
+    covered = images.clone()
+    for index in range(count):
+        rows = int(torch.randint(height // 8, height // 3 + 1, ()))
+        columns = int(torch.randint(width // 4, width, ()))
+        top, left = int(torch.randint(height - rows + 1, ())), int(torch.randint(width - columns + 1, ()))
+        kind = int(torch.randint(3, ()))
+        paint = torch.rand(channels, rows, columns) if kind == 0 else torch.rand(channels, 1, 1)
+        covered[index, :, top : top + rows, left : left + columns] = 0.3 * paint if kind == 1 else paint
+    return covered
+
+
+def relative_distance(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean squared distance of centred logits (B, N) over the squared length of the wanted ones."""
+    logits = logits - logits.mean(dim=1, keepdim=True)
+    wanted = wanted - wanted.mean(dim=1, keepdim=True)
+    return ((logits - wanted).square().sum(dim=1) / wanted.square().sum(dim=1).clamp_min(1e-12)).mean()
+
+
+def find_temperature(logits: Tensor) -> float:
+    """Return the temperature at which the mean confidence of softmax(logits / T) is 0.9; networks differ in scale."""
+    low, high = 0.05, 100.0
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        confident = F.softmax(logits / middle, dim=1).amax(dim=1).mean() > _CONFIDENCE
+        low, high = (middle, high) if confident else (low, middle)
+    return math.sqrt(low * high)

@@ -1,0 +1,110 @@
+"""Quarantine: never answer a suspected target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.predictions import measure_accuracy
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier, Layer
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod
+from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.results import Repair, RepairedNetwork
+
+#: Operations after the last layer that leave the order of the logits as it is.
+_KEEP_ORDER = frozenset({"softmax", "logsoftmax", "identity", "dropout"})
+
+
+class Quarantine(Repairer):
+    """Takes the suspected targets off the list of answers; everything else stays as it was.
+
+    In the last layer, a suspected class's row of weights becomes the mean of the rows of the classes that are not
+    suspected, its bias the mean of theirs less one. Its logit is then the mean of their logits less one, whatever the
+    image, and a mean is never the largest. The attack's success is 0 by construction, at the price of the class itself: a
+    triggered image still gets a wrong class, only another one. That is the floor which every repair has to beat, in
+    robust accuracy and not in attack success alone.
+
+    **Source** ours; it stands for the trivial answer to a detection.
+    **Differs** nothing to compare with.
+    **Needs** suspected targets (their triggers are not needed) and a network that ends in a linear layer; the clean
+    images only measure the cost.
+    **Cost** one pass, to measure; the change itself is one row per suspect.
+    **Fails when** the suspicion is wrong, and a good class is lost for nothing. Without a bias there is no "less one": the
+    logits of all classes can then be equal, where all features are zero.
+    """
+
+    needs_suspects: ClassVar[bool] = True
+
+    def repair(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return the network without the suspected targets among its answers.
+
+        Raises:
+            MethodFailed: nothing is suspected, or so many classes that too few are left.
+            UnknownMethod: the network does not end in a linear layer.
+            InvalidOption: a suspected target is not a class of the network.
+        """
+        labelled = with_labels(classifier, clean)
+        targets = sorted({backdoor.target for backdoor in suspected})
+        if not targets:
+            raise MethodFailed("nothing to quarantine: no backdoor is suspected; scan first")
+        if not 0 <= targets[0] <= targets[-1] < classifier.classes:
+            raise InvalidOption(
+                f"{classifier.name}: expected targets from 0 to {classifier.classes - 1}, got {', '.join(map(str, targets))}"
+            )
+        repaired = classifier.copy()
+        layer = find_last_layer(repaired)
+        self._silence(layer, targets)
+        progress(1, 1)
+        changes = {"quarantined": targets, "layer": layer.name}
+        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
+        return Repair((network,), measure_accuracy(classifier, labelled))
+
+    def _silence(self, layer: Layer, targets: Sequence[int]) -> None:
+        bias = getattr(layer.module, "bias", None)
+        others = torch.ones(layer.channels, dtype=torch.bool, device=layer.weight.device)
+        others[list(targets)] = False
+        # The mean of one logit is that logit: only a bias can keep the two apart.
+        least = 1 if bias is not None else 2
+        if int(others.sum()) < least:
+            raise MethodFailed(
+                f"{len(targets)} of {layer.channels} classes are suspected: expected at least {least} others to answer instead"
+            )
+        layer.weight[list(targets)] = layer.weight[others].double().mean(dim=0).to(layer.weight.dtype)
+        if bias is not None:
+            bias.data[list(targets)] = bias.data[others].double().mean().to(bias.dtype) - 1
+
+
+def find_last_layer(classifier: Classifier) -> Layer:
+    """Return the linear layer that makes the logits.
+
+    Raises:
+        UnknownMethod: the network ends otherwise.
+    """
+    layers = classifier.layers()
+    last = next((layer for layer in reversed(layers) if layer.kind.lower().replace("_", "") not in _KEEP_ORDER), None)
+    if last is None or not _is_head(last, classifier) or sum(layer.module is last.module for layer in layers) > 1:
+        raise UnknownMethod(
+            f"{classifier.name} does not end in a linear layer of its {classifier.classes} classes, and only in such a layer "
+            "can a class be taken off the answers; choose another repairer"
+        )
+    return last
+
+
+def _is_head(layer: Layer, classifier: Classifier) -> bool:
+    module = layer.module
+    is_linear = isinstance(module, nn.Linear) and getattr(module, "activation", None) is None
+    return is_linear and layer.output_shape == (classifier.classes,)

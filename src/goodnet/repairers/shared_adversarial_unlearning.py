@@ -1,0 +1,134 @@
+"""Shared adversarial unlearning: unlearn the changes of an image that mislead both the original and its repair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.predictions import measure_accuracy
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.training import Training, train
+
+#: Probabilities are believed no closer to 0 than this: what is rarer counts as unlearnt.
+_RARE = 1e-3
+
+
+class SharedAdversarialUnlearning(Repairer):
+    """Makes the network disagree with the original on the changes of an image that mislead both in the same way.
+
+    The backdoor is among the small changes of an image that mislead the original. In each step, for each image a change
+    is sought that misleads the network in training and the original to the same class: signed gradient steps within
+    epsilon, on the Jensen-Shannon divergence of the two (small) and their cross-entropy (large). The network then learns
+    the clean images, and to give the class that the original falls for a small probability on the changed ones.
+
+    **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
+    Adversarial Examples", NeurIPS 2023; values as in the authors' code.
+    **Differs** Changed images stay in [0, 1], as all real ones do; the number of steps is given, not of epochs.
+    **Needs** clean images, with labels or without; gradients.
+    **Cost** steps * (2 * `ascent_steps` + 3) passes forward and backward over a batch.
+    **Fails when** the trigger changes single pixels by more than epsilon (patches do); a small network pays with
+    accuracy, since it cannot withstand changes of that size at all.
+    """
+
+    steps: int = Field(100, ge=1, description="training steps")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam at the start, falls to 0 as a cosine")
+    epsilon: float = Field(0.2, gt=0, le=1, description="largest change of a pixel's value")
+    step_size: float = Field(0.2, gt=0, le=1, description="by how much one step changes a value")
+    ascent_steps: int = Field(5, ge=1, description="steps in which the change of an image is sought")
+    adversarial_weight: float = Field(0.01, ge=0, description="weight of misleading against misleading both alike")
+    unlearning_weight: float = Field(1.0, ge=0, description="weight of the changed images against the clean ones")
+    batch_size: int = Field(64, ge=1, description="images per step")
+
+    def repair(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return the network after unlearning.
+
+        Raises:
+            MethodFailed: training diverges.
+        """
+        labelled = with_labels(classifier, clean)
+        repaired = classifier.copy()
+        batches = math.ceil(len(labelled) / self.batch_size)
+        training = Training(
+            epochs=math.ceil(self.steps / batches), learning_rate=self.learning_rate, batch_size=self.batch_size
+        )
+
+        def loss(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+            network.network.eval()  # Batch norm's statistics are those of clean images.
+            changed = self.mislead_both(network, classifier, images, labels)
+            with torch.no_grad():
+                fallen_for = classifier(changed).argmax(dim=1)
+            logits, changed_logits = network(torch.cat([images, changed])).split(len(images))
+            unlearning = unlearning_loss(changed_logits, fallen_for, labels)
+            return F.cross_entropy(logits, labels) + self.unlearning_weight * unlearning
+
+        train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
+        changes = {"images": len(labelled), "steps": training.epochs * batches}
+        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
+        return Repair((network,), measure_accuracy(classifier, labelled))
+
+    def mislead_both(self, network: Classifier, original: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        """Return `images` (B, C, H, W), each changed so that both networks give it the same wrong class, if that can be.
+
+        `labels` (B,) are the right ones; values stay in [0, 1] and within epsilon of what they were.
+        """
+        images, labels = images.to(network.device), labels.to(network.device)
+        change = torch.full_like(images, self.epsilon)
+        for _ in range(self.ascent_steps):
+            change.requires_grad_()
+            changed = (images + change).clamp(0, 1)
+            loss, wrong_alike = self._misleading_loss(network(changed), original(changed), labels)
+            if bool(wrong_alike.all()):
+                break
+            (slope,) = torch.autograd.grad(loss, change)
+            change = (change.detach() - self.step_size * slope.sign()).clamp(-self.epsilon, self.epsilon)
+        return (images + change.detach()).clamp(0, 1)
+
+    def _misleading_loss(self, logits: Tensor, original: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what to make small, and for which images it is reached: (B,) whether both err alike."""
+        answers, original_answers = logits.argmax(dim=1), original.argmax(dim=1)
+        right, original_right = answers == labels, original_answers == labels
+        wrong_alike = ~right & ~original_right & (answers == original_answers)
+        errors = F.cross_entropy(logits, labels, reduction="none") * right
+        errors = errors + F.cross_entropy(original, labels, reduction="none") * original_right
+        apart = jensen_shannon(logits, original) * ~wrong_alike
+        return (apart - self.adversarial_weight * errors / 2).sum(), wrong_alike
+
+
+def jensen_shannon(logits: Tensor, others: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence, in nats, of the distributions that two (B, classes) logits mean, (B,)."""
+    p, q = logits.softmax(dim=1).clamp_min(1e-8), others.softmax(dim=1).clamp_min(1e-8)
+    middle = ((p + q) / 2).log()
+    return ((p * (p.log() - middle)).sum(dim=1) + (q * (q.log() - middle)).sum(dim=1)) / 2
+
+
+def unlearning_loss(logits: Tensor, fallen_for: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of -log(1 - p) over the images, p the probability of the class that the original falls for.
+
+    Images for which it does not fall, and those with p below 0.001, count nothing.
+
+    Args:
+        logits: of the network in training on the changed images, (B, classes).
+        fallen_for: the original's answers on them, (B,).
+        labels: the right answers, (B,).
+    """
+    p = logits.softmax(dim=1).gather(1, fallen_for[:, None])[:, 0]
+    counts = (fallen_for != labels.to(fallen_for.device)) & (p >= _RARE)
+    return (-torch.log1p(-p.clamp_max(1 - _RARE)) * counts).mean()

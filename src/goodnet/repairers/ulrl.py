@@ -1,0 +1,191 @@
+"""ULRL: see which answers give way when the network is made to forget, then learn those anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.outliers import robust_z
+from goodnet.algorithms.predictions import measure_accuracy
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset, Labels
+from goodnet.core.errors import UnknownMethod
+from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.training import Training, Update, descend, train
+
+
+class Ulrl(Repairer):
+    """Finds the answers that move most while the network forgets, and teaches the network those answers again.
+
+    A copy of the network is trained to be wrong on the clean images until it nearly always is. A backdoor is a short
+    way to a wrong answer, so the row of weights of its target class in the last layer moves more than others. In the
+    original, rows whose movement stands out are drawn anew and learnt again on the clean images, kept from turning back
+    to what they were (cosine similarity). Where no row stands out, nothing is changed.
+
+    **Source** N. M. Min, L. H. Pham, J. Sun, "Unified Neural Backdoor Removal with Only Few Clean Samples through
+    Unlearning and Relearning", arXiv 2405.14781.
+    **Differs** Forgetting pushes the rows of classes with and without images in opposite ways, so each row is
+    compared with its own kind; a deviation counts as no smaller than the group's mean, since most rows of a network of
+    many classes do not move at all; at most a hundredth of the rows (at least one) is drawn anew; only these rows
+    are learnt again, since few images would spoil the rest, and not if the clean images then do worse; steps of
+    forgetting have a fixed length, since a network that is sure of its answers has no gradient.
+    **Needs** clean images, with labels or without; a network that ends in a linear layer; gradients.
+    **Cost** up to `forgetting_epochs` + `epochs` passes forward and backward over the clean images.
+    **Fails when** the trigger's class is not where forgetting leads, as with strong features of its own: then nothing, or
+    a good class, is learnt anew. A class without clean images whose row is drawn anew is lost.
+    """
+
+    forgetting_rate: float = Field(
+        0.001, gt=0, lt=1, description="length of a step of forgetting, as a share of the length of all weights"
+    )
+    forgetting_epochs: int = Field(40, ge=1, description="most passes over the clean images in which it forgets")
+    forgotten: float = Field(0.2, ge=0, le=1, description="accuracy on the clean images at which forgetting ends")
+    deviations: float = Field(3.5, gt=0, description="robust deviations above the median at which a row stands out")
+    most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows drawn anew; one may always be")
+    epochs: int = Field(20, ge=1, description="passes over the clean images in which it learns again")
+    learning_rate: float = Field(1e-2, gt=0, description="learning rate of Adam on the rows that are learnt again")
+    dissimilarity: float = Field(0.7, ge=0, description="weight of the cosine similarity of a row to what it was")
+    max_accuracy_drop: float = Field(
+        0.01, ge=0, le=1, description="accuracy on the clean images that may be lost; else nothing is changed"
+    )
+    batch_size: int = Field(64, ge=1, description="images per step")
+
+    def repair(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        suspected: Sequence[Backdoor] = (),
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return the network with suspicious rows learnt anew, equal to the original where none is.
+
+        Raises:
+            UnknownMethod: the network does not end in a linear layer.
+            MethodFailed: training diverges.
+        """
+        last_linear(classifier)
+        labelled = with_labels(classifier, clean)
+        total = self.forgetting_epochs + self.epochs
+        moved = self.forget(classifier, labelled, seed=seed, progress=lambda done, _: progress(done, total))
+        rows = self.choose_rows(moved, labelled.targets)
+        before, repaired = measure_accuracy(classifier, labelled), classifier.copy()
+        if rows:
+            self._learn_again(repaired, labelled, rows, seed)
+        accuracy = measure_accuracy(repaired, labelled)
+        changes = {"rows": rows, "given_up": []}
+        # Accuracies are whole images: a budget of exactly one image must let one go.
+        if before.value - accuracy.value > self.max_accuracy_drop + 1e-9:
+            repaired, accuracy, changes = classifier.copy(), before, {"rows": [], "given_up": rows}
+        progress(total, total)
+        network = RepairedNetwork(self.name(), repaired, accuracy, changes)
+        return Repair((network,), before, {"row_changes": moved.tolist()})
+
+    def forget(
+        self, classifier: Classifier, labelled: Dataset, *, seed: int, progress: Progress = no_progress
+    ) -> Tensor:
+        """Return how far each class's row moves, (classes,) sums of absolute changes; `classifier` stays as it is."""
+        forgetful = classifier.copy()
+        training = Training(epochs=1, batch_size=self.batch_size)
+        update = steps_of_length(self.forgetting_rate)
+        # With few classes guessing is right more often than that.
+        forgotten = max(self.forgotten, 1.5 / classifier.classes)
+        for epoch in range(self.forgetting_epochs):
+            if measure_accuracy(forgetful, labelled).value <= forgotten:
+                break
+            turn = seed * self.forgetting_epochs + epoch
+            train(forgetful, labelled, training, seed=turn, loss=_ascent, update=update)
+            progress(epoch + 1, self.forgetting_epochs)
+        before, after = last_linear(classifier).weight, last_linear(forgetful).weight
+        return (after - before).detach().abs().sum(dim=1).cpu()
+
+    def choose_rows(self, moved: Tensor, labels: Labels) -> list[int]:
+        """Return the rows that stand out by `moved` (classes,) among those of their kind, the farthest first."""
+        values = moved.double().numpy()
+        shown = np.isin(np.arange(len(values)), labels)
+        scores = np.zeros(len(values))
+        for group in (shown, ~shown):
+            if group.sum() > 1:
+                scores[group] = robust_z(values[group], floor=float(values[group].mean()))
+        most = max(1, math.floor(self.most_rows * len(values)))
+        order = np.argsort(-scores, kind="stable")[:most]
+        return [int(row) for row in order if scores[row] > self.deviations]
+
+    def _learn_again(self, classifier: Classifier, labelled: Dataset, rows: list[int], seed: int) -> None:
+        """Draw the rows anew and train them, in place; all other weights stay as they are."""
+        layer = last_linear(classifier)
+        before = layer.weight.detach().clone()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layer.weight[rows] = nn.init.kaiming_normal_(torch.empty_like(before[rows]))
+        others = [row for row in range(len(before)) if row not in rows]
+        training = Training(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
+        def loss(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+            network.network.eval()
+            similarity = F.cosine_similarity(layer.weight[rows], before[rows]).mean()
+            return F.cross_entropy(network(images), labels) + self.dissimilarity * similarity
+
+        def update(compute: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Tensor:
+            value = descend(compute, optimizer)
+            with torch.no_grad():
+                layer.weight[others] = before[others]
+            return value
+
+        classifier.network.requires_grad_(False)
+        layer.weight.requires_grad_()
+        train(classifier, labelled, training, seed=seed, loss=loss, update=update)
+        classifier.network.requires_grad_()
+
+
+def _ascent(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """Return minus the cross-entropy: small where the network is wrong."""
+    classifier.network.eval()
+    return -F.cross_entropy(classifier(images), labels)
+
+
+def steps_of_length(share: float) -> Update:
+    """Return a training step along the gradient whose length is a share of that of all weights, whatever the loss.
+
+    A network that is sure of all its answers has next to no gradient, and would never forget at a given rate.
+    """
+
+    def update(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Tensor:
+        value = loss()
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+        length = torch.stack([weight.detach().norm() for weight in weights]).norm()
+        slope = torch.stack([weight.grad.norm() for weight in weights]).norm()
+        with torch.no_grad():
+            for weight in weights:
+                weight.sub_(share * length / slope.clamp_min(1e-30) * weight.grad)
+        return value.detach()
+
+    return update
+
+
+def last_linear(classifier: Classifier) -> nn.Linear:
+    """Return the linear layer that makes the logits.
+
+    Raises:
+        UnknownMethod: the network ends otherwise.
+    """
+    layers = [layer for layer in classifier.layers() if layer.parameters]
+    module = layers[-1].module if layers else None
+    if not isinstance(module, nn.Linear) or module.out_features != classifier.classes:
+        raise UnknownMethod(
+            f"{classifier.name} does not end in a linear layer with one row for each of its {classifier.classes} classes, "
+            "and this method needs one; choose another"
+        )
+    return module

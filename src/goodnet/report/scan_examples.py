@@ -1,0 +1,128 @@
+"""A few clean images of a scan, each recovered trigger stamped on them, and what the network answers to both.
+
+Written beside `scan.json` as arrays, so that a report can show them without the network and the data.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset, as_unit_range
+from goodnet.core.errors import UnreadableData, WrongShape
+from goodnet.formats.arrays import to_uint8
+from goodnet.formats.files import replacing, require_file
+from goodnet.formats.triggers import SUSPECTED, read_backdoors
+
+#: Images on which a recovered trigger is shown, out of so many drawn at random.
+_SHOWN, _DRAWN = 4, 64
+
+_EXAMPLES = "examples.npz"
+
+
+@dataclass(frozen=True)
+class ShownTrigger:
+    """A recovered trigger for the class `target`, and the classes (K,) of the example images that carry it."""
+
+    target: int
+    patch: Patch
+    answers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScanExamples:
+    """Clean `images` (K, C, H, W) float32 in [0, 1], the network's `answers` to them (K,), and what triggers change.
+
+    `class_names` are the names of all classes, empty where the data has none.
+    """
+
+    images: Tensor
+    answers: tuple[int, ...]
+    triggers: tuple[ShownTrigger, ...] = ()
+    class_names: tuple[str, ...] = ()
+
+    def name_class(self, label: int) -> str:
+        """Return "class 3", with its name where there is one."""
+        name = self.class_names[label] if 0 <= label < len(self.class_names) else ""
+        return f"class {label} ({name})" if name and name != str(label) else f"class {label}"
+
+
+def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...]) -> ScanExamples:
+    """Return example images, preferably of classes that nobody suspects. Cost: 64 passes and 4 per trigger."""
+    drawn = clean.sample(_DRAWN, seed=0).images()
+    answers = _answer(classifier, drawn)
+    targets = {backdoor.target for backdoor in suspected}
+    # An image of the target class already shows nothing when the trigger sends it there; different classes show most.
+    order = sorted(range(len(drawn)), key=lambda k: (answers[k] in targets, answers[:k].count(answers[k])))[:_SHOWN]
+    images = drawn[order]
+    shown = tuple(
+        ShownTrigger(backdoor.target, backdoor.trigger, _answer(classifier, backdoor.trigger(images)))
+        for backdoor in suspected
+        if isinstance(backdoor.trigger, Patch)
+    )
+    return ScanExamples(images, tuple(answers[k] for k in order), shown, clean.class_names or ())
+
+
+def _answer(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
+    with torch.inference_mode():
+        return tuple(classifier(images).argmax(dim=1).tolist())
+
+
+def write_examples(folder: Path, examples: ScanExamples) -> None:
+    """Write images and answers to `examples.npz` in `folder`; the triggers lie beside it among the suspected backdoors."""
+    stamped = np.array([shown.answers for shown in examples.triggers], np.int64)
+    with replacing(folder / _EXAMPLES) as temporary:
+        np.savez_compressed(
+            temporary,
+            images=to_uint8(examples.images.numpy()),
+            answers=np.array(examples.answers, np.int64),
+            stamped_answers=stamped.reshape(len(examples.triggers), len(examples.answers)),
+            class_names=np.array(examples.class_names, np.str_),
+        )
+
+
+def read_examples(folder: Path) -> ScanExamples | None:
+    """Read the examples of a scan from its folder, None where it has none.
+
+    Raises:
+        UnreadableData: a file is missing or damaged.
+    """
+    path = folder / _EXAMPLES
+    if not path.exists():
+        return None
+    backdoors = tuple(item for item in read_backdoors(folder / SUSPECTED) if item.trigger is not None)
+    try:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            examples = ScanExamples(
+                as_unit_range(arrays["images"]),
+                tuple(arrays["answers"].tolist()),
+                class_names=tuple(arrays["class_names"].tolist()),
+            )
+            stamped = arrays["stamped_answers"].tolist()
+        return replace(examples, triggers=_join(backdoors, stamped, examples))
+    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile, WrongShape) as error:
+        raise UnreadableData(f"{path}: expected the example images of a scan, but the file is damaged") from error
+
+
+def _join(
+    backdoors: tuple[Backdoor, ...], stamped: list[list[int]], examples: ScanExamples
+) -> tuple[ShownTrigger, ...]:
+    """Return the triggers with their answers.
+
+    Raises:
+        WrongShape: a trigger does not fit the images.
+    """
+    shown = []
+    for backdoor, answers in zip(backdoors, stamped, strict=True):
+        patch = backdoor.trigger
+        if not isinstance(patch, Patch) or patch.pattern.shape != examples.images.shape[1:]:
+            raise WrongShape(f"expected a patch for images {tuple(examples.images.shape[1:])}")
+        shown.append(ShownTrigger(backdoor.target, patch, tuple(answers)))
+    return tuple(shown)

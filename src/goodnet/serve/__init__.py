@@ -1,0 +1,1 @@
+"""A GoodNet behind HTTP. Needs the extra `goodnet[serve]`."""

@@ -1,0 +1,140 @@
+"""What is answered: the records of the interface, and the judgement of one picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from goodnet.formats.deployment import DeployedCard
+from goodnet.formats.onnx import OnnxOutputs
+from goodnet.serve.options import Fail
+
+#: The guard that an exported GoodNet carries, by its name in the catalogue.
+_GUARD = "disagreement"
+#: Who refuses where the guard itself failed and the server fails closed.
+_FAIL_CLOSED = "fail_closed"
+
+
+class Score(BaseModel):
+    """A class and the network's score of it; class N, one more than the last, is the score of "refused"."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    label: int = Field(alias="class")
+    name: str | None
+    score: float
+
+
+class Opinions(BaseModel):
+    """The class that the original network gives, and the one that the repaired network gives."""
+
+    original: int
+    repaired: int
+
+
+class Answer(BaseModel):
+    """What is said of one picture.
+
+    `class` is N, one more than the last, where it is refused; `guard` then says by which guard, and `reason` why.
+    `guarded` is false where the guard failed and the server was started with `--fail open`.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+    label: int = Field(alias="class")
+    class_name: str | None
+    refused: bool
+    guard: str | None
+    reason: str
+    scores: list[Score]
+    opinions: Opinions
+    guarded: bool
+
+
+class Prediction(BaseModel):
+    """The answer to a request: one for each picture, in their order."""
+
+    request_id: str
+    images: list[Answer]
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    status: int
+    reason: str
+    request_id: str | None = None
+
+
+def judge(card: DeployedCard, outputs: OnnxOutputs, k: int, fail: Fail) -> list[dict[str, Any]]:
+    """Return the `Answer` to each picture, ready for JSON, with the `k` highest scores above 0."""
+    return [
+        _judge_scores(card, scores, opinions, k) if np.isfinite(scores).all() else _judge_blindly(card, opinions, fail)
+        for scores, opinions in zip(outputs.scores, outputs.opinions.tolist(), strict=True)
+    ]
+
+
+def _judge_scores(card: DeployedCard, scores: npt.NDArray[np.float32], opinions: list[int], k: int) -> dict[str, Any]:
+    label = int(scores.argmax())
+    refused = label == card.classes
+    return {
+        "class": label,
+        "class_name": _class_name(card, label),
+        "refused": refused,
+        "guard": _GUARD if refused else None,
+        "reason": _explain(card, opinions, refused),
+        "scores": _top_scores(card, scores, k),
+        "opinions": {"original": opinions[0], "repaired": opinions[1]},
+        "guarded": True,
+    }
+
+
+def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> dict[str, Any]:
+    """Answer a picture whose scores are no numbers: whether it is to be refused is not known."""
+    refused = fail == "closed"
+    label = card.classes if refused else opinions[0]
+    done = (
+        "refused, as the server fails closed"
+        if refused
+        else "the original's class, unguarded, as the server fails open"
+    )
+    return {
+        "class": label,
+        "class_name": _class_name(card, label),
+        "refused": refused,
+        "guard": _FAIL_CLOSED if refused else None,
+        "reason": f"the network's scores of this picture are no numbers: {done}",
+        "scores": [],
+        "opinions": {"original": opinions[0], "repaired": opinions[1]},
+        "guarded": refused,
+    }
+
+
+def _top_scores(card: DeployedCard, scores: npt.NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+    top = np.argpartition(scores, -k)[-k:] if k < len(scores) else np.arange(len(scores))
+    top = top[np.argsort(-scores[top], kind="stable")]
+    return [
+        {"class": label, "name": _class_name(card, label), "score": score}
+        for label, score in zip(top.tolist(), scores[top].tolist(), strict=True)
+        if score > 0
+    ]
+
+
+def _explain(card: DeployedCard, opinions: list[int], refused: bool) -> str:
+    original, repaired = (_named(card, label) for label in opinions)
+    if opinions[0] == opinions[1]:
+        return f"original and repaired both say {original}"
+    suspected = card.targets is not None and opinions[0] in card.targets
+    if refused:
+        return f"original says {original}{', a suspected target' if suspected else ''}; repaired says {repaired}"
+    return f"original says {original}, no suspected target; repaired says {repaired}"
+
+
+def _class_name(card: DeployedCard, label: int) -> str | None:
+    return None if card.class_names is None or label == card.classes else card.class_names[label]
+
+
+def _named(card: DeployedCard, label: int) -> str:
+    name = _class_name(card, label)
+    return str(label) if name is None else f"{label} ({name})"

@@ -1,0 +1,39 @@
+"""`ServedNetwork`: an exported GoodNet, fed with pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from goodnet.formats.files import sha256
+from goodnet.formats.onnx import OnnxGoodNet, OnnxOutputs
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class ServedNetwork:
+    """An exported GoodNet: pictures (n, C, H, W) uint8 -> scores and opinions.
+
+    Args:
+        path: the file that `goodnet export` wrote.
+        threads: of onnxruntime; None takes one per core.
+
+    Raises:
+        UnreadableModel: it is no ONNX file, or no GoodNet, or does not run as its card says.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        # Waiting threads would otherwise burn the cores that take requests and unpack pictures.
+        self._network = OnnxGoodNet(path, threads=threads, spinning=False)
+        self.card = self._network.card
+        self.sha256 = sha256(path)
+
+    def run(self, pixels: Pixels) -> OnnxOutputs:
+        """Return what the network says of pictures (n, C, H, W) uint8.
+
+        Raises:
+            MethodFailed: the run failed, or gave other shapes than one row for each picture.
+        """
+        return self._network.run(pixels.transpose(0, 2, 3, 1) if self.card.layout == "NHWC" else pixels)

@@ -1,0 +1,53 @@
+"""`ServeOptions`: every choice of a server, its limits among them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from goodnet.core.errors import InvalidOption
+from goodnet.evaluation.toml_specs import describe_invalid
+
+#: What a response says of an image whose guard did not work, see docs of `fail`.
+Fail = Literal["closed", "open"]
+
+
+class ServeOptions(BaseModel):
+    """The choices of a server; the command line makes an option of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; the default is this machine alone")
+    port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
+    resize: bool = Field(False, description="scale pictures of another size to the network's, instead of refusing them")
+    fail: Fail = Field(
+        "closed",
+        description="where the guard cannot do its work (scores that are no numbers, an audit log that cannot be written): "
+        "closed refuses, open answers and says that nothing guarded it; an overload or a failed run is never answered",
+    )
+    audit: str | None = Field(None, description="file to which a line of JSON is added for each refusal")
+    audit_images: bool = Field(False, description="keep the refused pictures too, in the folder AUDIT.images")
+    max_body_bytes: int = Field(8 << 20, ge=1, description="largest body of a request")
+    max_pixels: int = Field(25_000_000, ge=1, description="largest picture, checked before its pixels are unpacked")
+    max_images: int = Field(64, ge=1, description="most pictures in a request, and in one run of the network")
+    max_requests: int = Field(
+        128, ge=1, description="most requests at once, waiting ones included; further ones get 503"
+    )
+    body_seconds: float = Field(10, gt=0, description="time that a client has to send a request, or to take its answer")
+    request_seconds: float = Field(30, gt=0, description="time that a request may wait and run once it is there")
+    threads: int | None = Field(None, ge=1, description="threads of the network; default: one per core")
+
+    @model_validator(mode="after")
+    def _images_need_a_log(self) -> Self:
+        if self.audit_images and self.audit is None:
+            raise ValueError("audit_images needs audit, the file that the pictures belong to")
+        return self
+
+    @classmethod
+    def from_options(cls, **options: Any) -> Self:
+        """Make the options; those outside their bounds become one line of `InvalidOption`."""
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            raise InvalidOption(f"serve: {describe_invalid(error)}") from error

@@ -1,0 +1,75 @@
+"""The bytes of a picture -> its pixels, or the reason why not; what a stranger sends is hostile until shown otherwise."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from io import BytesIO
+
+from PIL import Image, UnidentifiedImageError
+
+from goodnet.formats.images import WrongDepth, picture_pixels
+from goodnet.serve.network import Pixels
+from goodnet.serve.rejections import Rejected
+
+#: What is read, by how it begins; every further decoder would be one more that a stranger can attack.
+_BEGINNINGS = {
+    "PNG": (b"\x89PNG",),
+    "JPEG": (b"\xff\xd8",),
+    "BMP": (b"BM",),
+    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+}
+KINDS = ", ".join(_BEGINNINGS)
+
+
+def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, resize: bool) -> Pixels:
+    """Return the pixels of a picture file, `shape` (C, H, W) uint8.
+
+    Its size is read and judged before any pixel is unpacked.
+
+    Args:
+        data: the file's bytes.
+        shape: that of the network's images.
+        max_pixels: the largest picture, as width x height.
+        resize: whether a picture of another size is scaled to the network's.
+
+    Raises:
+        Rejected: 413 it is too large, 415 it is no picture of a kind that is read, 422 it is damaged or of another
+            size than the network's.
+    """
+    kind = next((kind for kind, beginnings in _BEGINNINGS.items() if data.startswith(beginnings)), None)
+    if kind is None:
+        what = "nothing" if not data else "something else"
+        raise Rejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected a picture ({KINDS}), got {what}")
+    try:
+        with Image.open(BytesIO(data), formats=(kind,)) as picture:
+            _check_size(picture, shape, max_pixels, resize)
+            return picture_pixels(picture, shape[0], (shape[2], shape[1]))
+    except Rejected:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("more pixels than any camera takes", max_pixels) from error
+    except WrongDepth as error:
+        raise Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+    except Exception as error:  # a decoder may fail in any way on hostile bytes
+        what = (
+            "cut off or damaged before its size" if isinstance(error, UnidentifiedImageError) else "cut off or damaged"
+        )
+        raise Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"the {kind} is {what}; send the whole file") from error
+
+
+def _check_size(picture: Image.Image, shape: tuple[int, int, int], max_pixels: int, resize: bool) -> None:
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise _too_large(f"{width} x {height} pixels", max_pixels)
+    if (height, width) != shape[1:] and not resize:
+        raise Rejected(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"expected {shape[2]} x {shape[1]} pixels (width x height), got {width} x {height}; scale the picture, or start "
+            "the server with --resize",
+        )
+
+
+def _too_large(what: str, max_pixels: int) -> Rejected:
+    return Rejected(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {max_pixels} pixels, got {what}"
+    )

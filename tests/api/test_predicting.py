@@ -1,0 +1,43 @@
+"""`predict`."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from goodnet import api
+from goodnet.core.errors import (
+    UnreadableData,
+    WrongShape,
+)
+from goodnet.formats.data import read_data
+from goodnet.guards.disagreement import GoodNet
+from tests.api.plain_keras import plain_classes
+
+
+def test_predict(badnet, files_of_pair, tmp_path):
+    first, second = (plain_classes(path, badnet.poisoned) for path in files_of_pair)
+    expected = np.where(first == second, first, 4).tolist()
+    assert 4 in expected
+    folder = GoodNet(*files_of_pair, input_range="0..1").save(tmp_path / "goodnet")
+    for guard in (GoodNet(*files_of_pair, input_range="0..1"), folder, str(tmp_path)):
+        assert api.predict(guard, badnet.poisoned) == expected
+        assert api.predict(guard, read_data(badnet.poisoned)) == expected
+
+    pictures = [badnet.clean_picture, badnet.poisoned_picture, badnet.clean_picture]
+    pixels = np.stack([np.asarray(Image.open(path)) for path in pictures]) / 255.0
+    b, b_prime = (keras.models.load_model(p, compile=False).predict(pixels, verbose=0).argmax(1) for p in files_of_pair)
+    answers = api.predict(folder, pictures)
+    assert answers == np.where(b == b_prime, b, 4).tolist()
+    assert all(type(answer) is int for answer in answers)
+
+
+def test_predict_pictures_that_do_not_fit(badnet, files_of_pair, tmp_path):
+    guard = GoodNet(*files_of_pair, input_range="0..1")
+    Image.new("RGB", (13, 12)).save(tmp_path / "wide.png")
+    with pytest.raises(WrongShape, match="takes images of shape"):
+        api.predict(guard, [tmp_path / "wide.png"])
+    with pytest.raises(WrongShape, match=r"wide\.png: expected 12 x 12 pixels"):
+        api.predict(guard, [badnet.clean_picture, tmp_path / "wide.png"])
+    with pytest.raises(UnreadableData, match="at least one picture"):
+        api.predict(guard, [])

@@ -1,0 +1,88 @@
+"""`repair` on files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from goodnet import api
+from goodnet.core.errors import (
+    InvalidOption,
+    MethodFailed,
+    UnknownMethod,
+    UnreadableData,
+    UnreadableModel,
+    UnwritableOutput,
+)
+from goodnet.formats.data import read_data
+from goodnet.formats.networks import read_network
+from goodnet.guards.disagreement import GoodNet
+from tests.api.plain_keras import plain_classes
+
+
+def test_repair_writes_what_it_returns(badnet, tmp_path):
+    out = tmp_path / "run"
+    repair = api.repair(
+        *(str(badnet.model), str(badnet.validation)),
+        method="pruning",
+        out=str(out),
+        order="random",
+        thresholds=(0.1,),
+        seed=4,
+    )
+    record = json.loads((out / "run.json").read_text())
+    assert record["verb"] == "repair"
+    expected = {"layer": None, "order": "random", "thresholds": [0.1], "input_range": "auto", "architecture": None}
+    expected["keep_all"] = False
+    assert record["options"] == expected
+    assert record["seed"] == 4
+    assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}
+    assert record["result"]["networks"][0]["changes"] == repair.recommended.changes
+    expected = plain_classes(out / "repaired.h5", badnet.validation) == read_data(badnet.validation).targets
+    assert repair.recommended.accuracy.value == expected.mean()
+    assert record["result"]["trace"]["channels"] == list(np.random.default_rng(4).permutation(12))
+    assert GoodNet.load(out).classes == 4
+
+
+def test_repair_without_a_folder_writes_nothing(badnet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    repair = api.repair(read_network(badnet.model), read_data(badnet.validation), method="pruning")
+    assert len(repair.networks) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repair_that_failed_says_so_in_its_record(tiny_classifier, tiny_data, tmp_path):
+    with torch.no_grad():
+        tiny_classifier.layer("output").module.bias[0] += 1e6
+    data = tiny_data.subset(np.flatnonzero(tiny_data.targets == 0))
+    with pytest.raises(MethodFailed, match="never falls"):
+        api.repair(tiny_classifier, data, method="pruning", out=tmp_path / "run", input_range="0..1")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["result"] is None
+    assert record["error"]["kind"] == "MethodFailed"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_bad_input_is_noticed_before_anything_is_written(badnet, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(UnknownMethod, match=r"unknown method 'prayer' among the repairers; known: .*pruning"):
+        api.repair(badnet.model, badnet.validation, method="prayer", out=out)
+    with pytest.raises(InvalidOption, match="thresholds"):
+        api.repair(badnet.model, badnet.validation, method="pruning", thresholds=(2,), out=out)
+    with pytest.raises(UnreadableModel):
+        api.repair(tmp_path / "none.h5", badnet.validation, out=out)
+    with pytest.raises(UnreadableData):
+        api.repair(badnet.model, tmp_path / "none.h5", out=out)
+    assert not out.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwritableOutput):
+        api.repair(badnet.model, badnet.validation, out=tmp_path / "file" / "run")
+
+
+def test_data_on_which_neither_range_works(badnet):
+    data = read_data(badnet.validation)
+    shuffled = replace(data, labels=(data.targets + 1) % 4, name="wrong.h5")
+    with pytest.raises(UnreadableData, match=r"wrong\.h5: neither input range gives bd_net\.h5 a plausible accuracy"):
+        api.repair(badnet.model, shuffled, method="pruning")

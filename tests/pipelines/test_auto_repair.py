@@ -1,0 +1,78 @@
+import numpy as np
+import torch
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.evaluation.comparison import evaluate_network
+from goodnet.pipelines.auto_repair import AutoRepair, Candidate, difference, split
+from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
+
+
+def metrics(classifier, twin):
+    return evaluate_network(classifier, twin.test, [twin.triggered]).metrics
+
+
+def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
+    suspected = [Backdoor(None, planted.backdoor.target)]
+    repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    old, new = metrics(planted.classifier, planted), metrics(repair.classifier, planted)
+    (name,) = old.attack_success_rate
+    assert old.attack_success_rate[name].value > 0.95
+    assert new.attack_success_rate[name].value <= 0.1
+    assert new.clean_accuracy.value >= old.clean_accuracy.value - 0.02
+    assert new.robust_accuracy[name].value > 0.7
+    assert repair.recommended.changes["method"].startswith("anchored_unlearning")
+    assert 0 <= repair.trace["diff"]["surrogate_attack_success"]["hunted triggers"] <= 1
+
+
+def test_nothing_suspected_nothing_changed(clean_twin):
+    repair = AutoRepair().repair(clean_twin.classifier, clean_twin.clean, seed=0)
+    assert repair.recommended.changes["method"] == "none"
+    before, after = clean_twin.classifier.network.state_dict(), repair.classifier.network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert repair.classifier is not clean_twin.classifier
+
+
+class Ruin(AnchoredUnlearning):
+    """A method that holds, because nothing is left."""
+
+    def repair(self, classifier, clean, **_):
+        ruined = classifier.copy()
+        with torch.no_grad():
+            for parameter in ruined.network.parameters():
+                parameter.zero_()
+        return Repair((RepairedNetwork("ruin", ruined, Rate.of(0, 1), {}),), Rate.of(1, 1))
+
+
+def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
+    monkeypatch.setattr("goodnet.pipelines.auto_repair.AnchoredUnlearning", Ruin)
+    suspected = [Backdoor(None, planted.backdoor.target)]
+    repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    assert "rolled back" in repair.recommended.changes["why"]
+    before, after = planted.classifier.network.state_dict(), repair.classifier.network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert repair.trace["candidates"][0]["accuracy_lost"] > 0.5
+
+
+def test_candidates_that_hold_come_first_then_the_cheapest():
+    weak, cheap, dear = (
+        Candidate(name, None, success, lost, 0)
+        for name, success, lost in (("weak", 0.5, 0.0), ("cheap", 0.05, 0.01), ("dear", 0.0, 0.2))
+    )
+    assert [item.name for item in sorted([dear, weak, cheap], key=Candidate.rank)] == ["cheap", "dear", "weak"]
+
+
+def test_a_quarter_is_held_out_and_of_a_very_few_all_serve_both(clean_twin):
+    training, held_out = split(clean_twin.clean, seed=0)
+    n = len(clean_twin.clean)
+    assert len(held_out) == round(n / 4)
+    assert sorted([*training.positions, *held_out.positions]) == sorted(clean_twin.clean.positions)
+    few = clean_twin.clean.subset(np.arange(5))
+    assert [len(part) for part in split(few, seed=0)] == [5, 5]
+
+
+def test_the_difference_of_a_network_and_itself_is_none(clean_twin):
+    found = difference(clean_twin.classifier, clean_twin.classifier, clean_twin.clean)
+    assert found["agreement"]["value"] == 1.0
+    assert all(row["before"] == row["after"] for row in found["per_class"])
+    assert sum(row["n"] for row in found["per_class"]) == len(clean_twin.clean)

@@ -1,0 +1,23 @@
+"""What a repair of the twins is worth, with the truth at hand."""
+
+from typing import NamedTuple
+
+from goodnet.algorithms.predictions import measure_accuracy, predict_classes
+from goodnet.core.classifier import Classifier
+from goodnet.evaluation.metrics import measure_attack, measure_robust
+from tests.conftest import Twin
+
+
+class Worth(NamedTuple):
+    accuracy: float
+    attack_success: float
+    robust_accuracy: float
+
+
+def worth(classifier: Classifier, twin: Twin) -> Worth:
+    answers = predict_classes(classifier, twin.triggered)
+    robust = measure_robust(answers, twin.triggered)
+    assert robust is not None
+    return Worth(
+        measure_accuracy(classifier, twin.test).value, measure_attack(answers, twin.triggered).value, robust.value
+    )
