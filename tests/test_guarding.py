@@ -12,6 +12,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
 from goodnet.core.results import Rate
 from goodnet.guards.disagreement import GoodNet
+from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.pruning import Pruning
 from goodnet.repairers.unlearning import Unlearning
@@ -22,7 +23,7 @@ from tests.suspects import recover
 def calls(monkeypatch):
     """Notes the scans and repairs that run."""
     made: list[str] = []
-    for kind, name in ((ScanEnsemble, "scan"), (Unlearning, "repair"), (Pruning, "repair")):
+    for kind, name in ((ScanEnsemble, "scan"), (AutoRepair, "repair"), (Pruning, "repair")):
         original = getattr(kind, name)
 
         def noted(self, *args, _original=original, _kind=kind, **kwargs):

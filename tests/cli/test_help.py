@@ -58,7 +58,10 @@ def test_the_options_of_a_method_are_its_fields(goodnet):
         (["repair"], "Missing argument 'MODEL'"),
         (["repair", "a.h5"], "Missing option '--clean'"),
         (["repair", "a.h5", "--clean", "b.h5"], "Missing option '--out'"),
-        (["repair", "a.h5", "--method", "pruning", "--clean", "b", "--out", "c", "--order", "sideways"], "'sideways' is not one of"),
+        (
+            ["repair", "a.h5", "--method", "pruning", "--clean", "b", "--out", "c", "--order", "sideways"],
+            "'sideways' is not one of",
+        ),
         (
             ["repair", "a.h5", "--method", "pruning", "--clean", "b", "--out", "c", "--thresholds", "x,y"],
             "expected values separated by commas",

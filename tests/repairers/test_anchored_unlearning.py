@@ -17,7 +17,9 @@ def metrics(classifier, twin):
 def test_the_backdoor_is_gone_and_the_rest_stays(planted):
     suspected = [Backdoor(None, planted.backdoor.target)]
     before = {name: value.clone() for name, value in planted.classifier.network.state_dict().items()}
-    repair = AnchoredUnlearning(learning_rate=1e-3).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    repair = AnchoredUnlearning(learning_rate=1e-3).repair(
+        planted.classifier, planted.clean, suspected=suspected, seed=0
+    )
     old, new = metrics(planted.classifier, planted), metrics(repair.classifier, planted)
     (name,) = old.attack_success_rate
     assert old.attack_success_rate[name].value > 0.95

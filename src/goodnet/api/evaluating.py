@@ -145,7 +145,9 @@ def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | N
             return None, [_open_goodnet(Path(item).resolve(), original)]
         run = read_repair(item, original.architecture, original.image_shape)
         name = Path(item).resolve().name
-        return run, [(f"{name}/{n.name}", GoodNet(original, n.classifier), n) for n in run.networks]
+        return run, [
+            (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=run.targets), n) for n in run.networks
+        ]
     network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
     return None, [(Path(network.name).stem, GoodNet(original, network), None)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from goodnet import catalog
 from goodnet.algorithms.calibration import Calibrated, score_all
 from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
 from goodnet.api.loading import DataLike, Loaded, Shape, load_both, load_classifier, named_paths
+from goodnet.api.suspects import Suspects, find_suspects, read_suspects
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -18,16 +18,13 @@ from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progr
 from goodnet.core.results import Rate
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
-from goodnet.formats.triggers import SUSPECTED, read_backdoors
 from goodnet.guards.disagreement import GoodNet
+from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.guard_ensemble import GuardEnsemble
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.report.guards import GuardOutcome, remove_previous_guard, write_guard
 from goodnet.report.runs import Recorder, read_repair
 
-#: What a scan suspects: its folder, or the backdoors themselves.
-Suspects = Sequence[Backdoor] | str | Path
 #: Clean images that the refusals are counted on, at most.
 _MEASURED = 1000
 
@@ -85,7 +82,7 @@ def guard(
     recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
     loaded = _load(model, clean, architecture, image_shape, input_range)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
-    backdoors = None if suspected is None else _read_suspects(suspected)
+    backdoors = None if suspected is None else read_suspects(suspected)
     folder = None if out is None else output_folder(out)
     try:
         outcome = _fit(fitting, recorder.method or method, loaded, backdoors, network, seed, progress)
@@ -118,10 +115,6 @@ def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:
     return network.with_input_range(original.input_range)
 
 
-def _read_suspects(suspected: Suspects) -> tuple[Backdoor, ...]:
-    return read_backdoors(Path(suspected) / SUSPECTED) if isinstance(suspected, str | Path) else tuple(suspected)
-
-
 def _fit(
     fitting: Guard,
     method: str,
@@ -135,7 +128,7 @@ def _fit(
     classifier, clean = loaded.classifier, loaded.clean
     to_repair = fitting.needs_repaired and repaired is None
     if suspected is None and (fitting.needs_suspects or to_repair):
-        suspected = ScanEnsemble().scan(classifier, clean, seed=seed, progress=progress).suspected
+        suspected = find_suspects(classifier, clean, seed=seed, progress=progress)
     suspected = suspected or ()
     if to_repair:
         repaired = _repair(classifier, clean, suspected, seed, progress)
@@ -146,8 +139,8 @@ def _fit(
 def _repair(
     classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...], seed: int, progress: Progress
 ) -> Classifier:
-    name = "unlearning" if any(backdoor.trigger is not None for backdoor in suspected) else "pruning"
-    repairer = cast(Repairer, catalog.find("repairers", name).from_options())
+    # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion.
+    repairer = AutoRepair() if suspected else cast(Repairer, catalog.find("repairers", "pruning").from_options())
     return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
 
 

@@ -83,5 +83,13 @@ def repair(
             recorder.write(out, error=error)
         raise
     if out is not None:
-        write_repair(out, loaded.classifier, result, recorder, keep_all=keep_all, input_range_reason=loaded.reason)
+        write_repair(
+            out,
+            loaded.classifier,
+            result,
+            recorder,
+            targets=sorted({backdoor.target for backdoor in given or ()}),
+            keep_all=keep_all,
+            input_range_reason=loaded.reason,
+        )
     return result

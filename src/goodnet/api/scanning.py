@@ -91,12 +91,24 @@ def scan(
     if folder is not None:
         shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
     detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
-    detection = replace(detection, clean_accuracy=_accuracy(loaded))
+    detection = _with_labels_in_mind(detection, loaded)
     loaded.classifier.to("cpu")
     if folder is not None:
         write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
     shards.close_memory()
     return detection
+
+
+def _with_labels_in_mind(detection: Detection, loaded: Loaded) -> Detection:
+    """Return the detection with the clean accuracy; "clean" is not said of a network that does not know the labels."""
+    if loaded.clean.labels is None and loaded.reason.startswith(_UNKNOWN) and detection.verdict == "clean":
+        reason = f"{detection.reason}; the network does not know the labels of the clean images"
+        return replace(detection, verdict="inconclusive", reason=reason)
+    return replace(detection, clean_accuracy=_accuracy(loaded))
+
+
+#: How the reason begins where labels were left out.
+_UNKNOWN = "labels left out, "
 
 
 def _mark(loaded: Loaded, scanner: Scanner, seed: int) -> str:
@@ -127,6 +139,7 @@ def _load(
             choice = choose_input_range(classifier, data, input_range)
             return Loaded(choice.classifier, data, choice.reason)
         except ImplausibleLabels:
-            data = replace(data, labels=None)
+            choice = choose_unlabelled_range(classifier, replace(data, labels=None), input_range)
+            return Loaded(choice.classifier, replace(data, labels=None), _UNKNOWN + choice.reason)
     choice = choose_unlabelled_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

@@ -37,9 +37,10 @@ class AutoRepair(Repairer):
 
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen. Where the targets are one class in 200 or rarer their answers are closed besides
-    (`repairers/quarantine.py`), which makes sure of triggers that nobody recovered; unlearning then serves those who
-    carry one by accident. A repair that costs more accuracy on held-out images than stated is rolled back.
+    images that it has not seen. Where the targets are one class in 200 or rarer, their answers are closed besides
+    (`repairers/quarantine.py`): that makes sure of triggers which nobody recovered, so the gentlest unlearning will do,
+    and it serves those who carry a trigger by accident. A repair that costs more accuracy on held-out images than
+    stated is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
@@ -96,19 +97,18 @@ class AutoRepair(Repairer):
         progress: Progress,
     ) -> list[Candidate]:
         """Return the repairs to choose from."""
+        rare = self.quarantine and len({b.target for b in suspected}) <= _RARE * classifier.classes
         tried: list[Candidate] = []
-        for rate in _RATES:
+        for rate in _RATES[:1] if rare else _RATES:
             method = AnchoredUnlearning(learning_rate=rate)
             repair = method.repair(classifier, training, suspected=suspected, seed=seed, progress=progress)
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
             if tried[-1].holds:
                 break
-        rare = len({backdoor.target for backdoor in suspected}) <= _RARE * classifier.classes
-        if not self.quarantine or not rare:
+        if not rare:
             return tried
-        best = min(tried, key=Candidate.rank)
-        closed = Quarantine().repair(best.classifier, training, suspected=suspected, seed=seed).classifier
-        return [judge.judge(f"{best.name}, then quarantine", closed)]
+        closed = Quarantine().repair(tried[0].classifier, training, suspected=suspected, seed=seed).classifier
+        return [judge.judge(f"{tried[0].name}, then quarantine", closed)]
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:

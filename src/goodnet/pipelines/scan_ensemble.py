@@ -78,9 +78,10 @@ class ScanEnsemble(Scanner):
         images = clean.sample(2 * _IMAGES, seed=seed).images()
         cut = max(1, len(images) * 2 // 3)
         evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
-        if evidence.unfinished:
-            doubts = [*doubts, f"the time was up before {evidence.unfinished} classes were done"]
-        suspects = evidence.suspects(self.threshold)
+        late = [f"the time was up before {evidence.unfinished} classes were done"] if evidence.unfinished else []
+        # Where the data cannot carry a verdict, it cannot carry an accusation either.
+        suspects = [] if doubts else evidence.suspects(self.threshold)
+        doubts = [*doubts, *late]
         backdoors = tuple(Backdoor(evidence.trigger(label), label, name=self.name()) for label in suspects)
         return Detection(
             verdict=self._verdict(evidence, suspects, doubts),

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -68,11 +68,13 @@ def write_repair(
     repair: Repair,
     recorder: Recorder,
     *,
+    targets: Sequence[int] = (),
     keep_all: bool = False,
     input_range_reason: str = "as given",
 ) -> Path:
     """Write repaired networks, the GoodNet of the recommended one, the method's tables and figures, and `run.json`.
 
+    Where the repair was of suspected `targets`, the GoodNet refuses among their images alone; without, among all.
     With `keep_all` the networks on the way to them are written too, and beside each whole Keras model its weights alone.
     """
     out = output_folder(out)
@@ -80,7 +82,7 @@ def write_repair(
     kept = (*repair.steps, *repair.networks) if keep_all else repair.networks
     stems = {network.name: "repaired" if len(kept) == 1 else f"repaired_{network.name}" for network in kept}
     entries = [_write_network(out, stems[network.name], network, weights_alone=keep_all) for network in kept]
-    GoodNet(original, repair.classifier).save(out / "goodnet")
+    GoodNet(original, repair.classifier, targets=tuple(targets) or None).save(out / "goodnet")
     if "pruned_at_threshold" in repair.trace:
         _write_validation_sweep(out, repair)
     return recorder.write(
@@ -92,6 +94,7 @@ def write_repair(
             "networks": entries,
             "recommended": repair.recommended.name,
             "goodnet": "goodnet",
+            "targets": list(targets),
             "trace": dict(repair.trace),
         },
     )
@@ -134,10 +137,14 @@ def _write_validation_sweep(out: Path, repair: Repair) -> None:
 
 @dataclass(frozen=True)
 class RepairRun:
-    """A repair run read back from its folder: its networks and, for pruning, the order in which channels went."""
+    """A repair run read back from its folder: its networks and, for pruning, the order in which channels went.
+
+    `targets` were suspected; None: nothing was, or the method does not ask.
+    """
 
     folder: Path
     networks: tuple[RepairedNetwork, ...]
+    targets: tuple[int, ...] | None
     trace: Mapping[str, Any]
 
 
@@ -162,7 +169,7 @@ def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple
             )
             for entry in result["networks"]
         )
-        return RepairRun(folder, networks, dict(result["trace"]))
+        return RepairRun(folder, networks, tuple(map(int, result["targets"])) or None, dict(result["trace"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableData(
             f"{path}: expected the record of a repair, but it is damaged or of another verb"
