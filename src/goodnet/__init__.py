@@ -1,7 +1,8 @@
 """goodnet finds, repairs and guards against backdoors in image classifiers that somebody else trained.
 
 import goodnet
-repair = goodnet.repair("bd_net.h5", "clean.h5", method="pruning", out="out")
+found = goodnet.scan("bd_net.h5", "clean.h5", out="scan")
+repair = goodnet.repair("bd_net.h5", "clean.h5", suspected="scan", out="out")
 guard = goodnet.GoodNet.load("out/goodnet")
 print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]).subject.metrics)
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goodnet.api import evaluate as evaluate
+    from goodnet.api import export as export
     from goodnet.api import guard as guard
     from goodnet.api import load_classifier as load_classifier
     from goodnet.api import load_dataset as load_dataset
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 #: Public names and where they live; loaded on first use, so that `goodnet --help` does not wait for torch.
 _PUBLIC = {
     "evaluate": "goodnet.api",
+    "export": "goodnet.api",
     "guard": "goodnet.api",
     "load_classifier": "goodnet.api",
     "load_dataset": "goodnet.api",

@@ -263,8 +263,8 @@ def test_a_goodnet_folder_with_a_payload(badnet, repaired_badnet, goodnet, tmp_p
     folder.mkdir()
     torch.save(Payload(marker), folder / "net.pt")
     (folder / "goodnet.json").write_text(
-        '{"original": "net.pt", "repaired": "net.pt", "architecture": "deepid", "image_shape": [3, 55, 47], '
-        '"input_range": "0..1"}'
+        '{"kind": "disagreement", "schema_version": 2, "original": "net.pt", "repaired": "net.pt", "architecture": "deepid", '
+        '"image_shape": [3, 55, 47], "input_range": "0..1", "classes": 1283, "targets": null}'
     )
     for arguments in (["predict", folder, badnet.clean_picture], ["evaluate", folder, "--clean", badnet.test]):
         check_refusal(goodnet(*arguments), ("net.pt", "refused"), marker)

@@ -63,7 +63,7 @@ def test_the_perturbation_of_all_images_misleads_and_keeps_to_its_radius(planted
 
 
 def test_the_attack_is_unlearnt_at_a_rate_that_a_small_network_needs(planted):
-    method = Ibau(learning_rate=1e-3)
+    method = Ibau(steps=30, learning_rate=1e-3, least_agreement=0)
     before = worth(planted.classifier, planted)
     after = worth(method.repair(planted.classifier, planted.clean, seed=0).classifier, planted)
     assert before.attack_success > 0.99

@@ -42,17 +42,19 @@ def test_changed_images_mislead_both_networks_alike_within_epsilon(planted):
             answers, original = other(shown).argmax(dim=1), planted.classifier(shown).argmax(dim=1)
         return ((answers == original) & (answers != labels)).float().mean()
 
-    brighter = (images + 0.4).clamp(0, 1)  # What the search starts from.
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).sign()
     assert wrong_alike(images) < 0.1
     assert wrong_alike(changed) > 0.6
-    assert wrong_alike(changed) > wrong_alike(brighter) + 0.1
+    assert wrong_alike(changed) > wrong_alike((images + 0.4 * noise).clamp(0, 1)) + 0.2
 
 
 def test_the_attack_is_unlearnt_where_epsilon_and_rate_reach_it(planted):
-    method = SharedAdversarialUnlearning(steps=100, learning_rate=1e-3, epsilon=0.4, step_size=0.4)
+    method = SharedAdversarialUnlearning(
+        rounds=5, steps=20, learning_rate=1e-3, least_agreement=0, epsilon=0.4, step_size=0.4
+    )
     before = worth(planted.classifier, planted)
     after = worth(method.repair(planted.classifier, planted.clean, seed=0).classifier, planted)
     assert before.attack_success > 0.99
-    assert after.attack_success < 0.7
-    assert after.robust_accuracy > 0.2
-    assert after.accuracy > before.accuracy - 0.06
+    assert after.attack_success < 0.3
+    assert after.robust_accuracy > 0.5
+    assert after.accuracy > before.accuracy - 0.1

@@ -58,7 +58,7 @@ def test_no_more_rows_than_allowed_the_farthest_first():
 
 def test_only_the_rows_are_learnt_again_and_turn_away_from_what_they_were(tiny_classifier, tiny_data, monkeypatch):
     monkeypatch.setattr(Ulrl, "choose_rows", lambda self, moved, labels: [2])
-    repair = Ulrl(epochs=60, max_accuracy_drop=0.2).repair(tiny_classifier, tiny_data, seed=0)
+    repair = Ulrl(epochs=60, learning_rate=0.01, max_accuracy_drop=0.2).repair(tiny_classifier, tiny_data, seed=0)
     old, new = weights(tiny_classifier), weights(repair.classifier)
     changed = [name for name in old if not torch.equal(old[name], new[name])]
     assert changed == ["output.weight"]

@@ -53,7 +53,7 @@ def add_keras_bounds(classifier: Classifier, bounds: Mapping[str, Tensor]) -> Cl
 
     def call(layer: Any, *values: Any, **options: Any) -> Any:
         output = layer(*values, **options)
-        name = names.get(id(layer))
+        name = names.get(id(layer), "")
         return output if name not in bounds else _clamp(output, name, bounds[name].tolist())
 
     def _clamp(values: Any, name: str, most: list[float]) -> Any:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
-from goodnet.algorithms.outliers import Scores, tail_surprise
+from goodnet.algorithms.outliers import Scores, robust_z, tail_surprise
 from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers, measure_success
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
@@ -49,7 +49,7 @@ class ScanEnsemble(Scanner):
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `outliers.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
-    **Cost** classes * 80 passes for the margins (320 up to 20 classes), min(classes, 144) * (80 + steps * images) for
+    **Cost** classes * 80 passes for the margins (320 up to 20 classes), min(classes, 144) * (128 + steps * images) for
     blends and triggers, up to 200 classes all; forward and backward.
     **Fails when** more than half of the classes are targets (all-to-all); the trigger works on images of one class
     alone; the network is so weak that every class is reached as easily.
@@ -102,9 +102,10 @@ class ScanEnsemble(Scanner):
             classifier, starts=8 if few else 2, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
         )
         evidence = Evidence(classifier.classes)
+        early, late = (normalised_margins(classifier, margins) for margins in (early, late))
         for kind, margins in (("free image, early", early), ("free image, late", late)):
-            evidence.add_margins(kind, range(classifier.classes), normalised_margins(classifier, margins))
-        labels = choose_labels(np.maximum(*evidence.kinds.values()), seed)
+            evidence.add_margins(kind, range(classifier.classes), margins)
+        labels = choose_labels(torch.stack([early, late]).double().cpu().numpy(), seed)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
         evidence.add_margins("faint image", labels, normalised_margins(classifier, blended, labels))
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
@@ -195,12 +196,16 @@ class Evidence:
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
-def choose_labels(surprise: Scores, seed: int) -> list[int]:
-    """Return the classes to look into: all, or those that surprise most and a random sample of the others."""
-    known = [int(label) for label in np.flatnonzero(np.isfinite(surprise))]
+def choose_labels(margins: Scores, seed: int) -> list[int]:
+    """Return the classes to look into: all, or those that stand highest in one reading and a random sample of the others.
+
+    `margins` (readings, classes), NaN where there was no time.
+    """
+    known = np.flatnonzero(np.isfinite(margins).all(axis=0))
     if len(known) <= _ALL:
-        return known or list(range(len(surprise)))
-    ranked = sorted(known, key=lambda label: -surprise[label])
+        return [int(label) for label in known] or list(range(margins.shape[1]))
+    heights = np.max([robust_z(reading[known]) for reading in margins], axis=0)
+    ranked = [int(label) for label in known[np.argsort(-heights, kind="stable")]]
     controls = np.random.default_rng(seed).choice(ranked[_CANDIDATES:], _CONTROLS, replace=False)
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 

@@ -55,7 +55,7 @@ class FinePruning(Repairer):
 
     rounds: int = Field(0, ge=0, description="rounds of weight pruning and training; 0: channels once, as in the paper")
     max_accuracy_drop: float = Field(
-        0.02, ge=0, le=1, description="fall of clean accuracy that pruning may cause before training; 0.04 in the paper"
+        0.01, ge=0, le=1, description="fall of clean accuracy that pruning may cause before training; 0.04 in the paper"
     )
     layer: str | None = Field(
         None, description="layer whose channels go, rounds 0; default: the last convolution or pooling stage"

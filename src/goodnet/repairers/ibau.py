@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.agreement import Agreement
 from goodnet.algorithms.defender_labels import with_labels
 from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
@@ -38,7 +39,8 @@ class Ibau(Repairer):
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.
     **Differs** Clean images are learnt with the probabilities that the original gave, not with their labels: few images
     are overfitted less; the radius counts per value of the image, so that it means the same for all image sizes, and is
-    smaller; normalised steps of ascent; a round has a number of steps, not one pass.
+    smaller; normalised steps of ascent; a round has a number of steps, not one pass, and is the last one, undone, when
+    the answers on shifted copies of the clean images fall apart.
     **Needs** clean images, with labels or without; second derivatives.
     **Cost** rounds * (`ascent_steps` passes over up to 256 images + steps * about 12 passes over a batch).
     **Fails when** no perturbation within the radius does what the trigger does: large patches, and triggers that depend
@@ -46,7 +48,7 @@ class Ibau(Repairer):
     """
 
     rounds: int = Field(5, ge=1, description="how often the perturbation is sought anew")
-    steps: int = Field(30, ge=1, description="training steps of a round")
+    steps: int = Field(20, ge=1, description="training steps of a round")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
     radius: float = Field(0.12, gt=0, description="size of the perturbation: root mean square over the image's values")
     ascent_steps: int = Field(20, ge=1, description="steps in which the perturbation is sought")
@@ -54,6 +56,9 @@ class Ibau(Repairer):
     terms: int = Field(5, ge=1, description="terms of the implicit gradient, K")
     inner_rate: float = Field(0.1, gt=0, description="length of the ascent step that the implicit gradient assumes")
     penalty: float = Field(1e-3, ge=0, description="weight of the perturbation's squared norm in the ascent")
+    least_agreement: float = Field(
+        0.8, ge=0, le=1, description="a round after which fewer shifted clean images are answered as before is undone"
+    )
     batch_size: int = Field(32, ge=1, description="images per step")
 
     def repair(
@@ -71,7 +76,6 @@ class Ibau(Repairer):
             MethodFailed: training diverges.
         """
         labelled = with_labels(classifier, clean)
-        repaired = classifier.copy()
         images = labelled.sample(_MOST_IMAGES, seed=seed).images()
         batches = math.ceil(len(labelled) / self.batch_size)
         training = Training(
@@ -80,14 +84,18 @@ class Ibau(Repairer):
             schedule="constant",
             batch_size=self.batch_size,
         )
-        for turn in range(self.rounds):
-            perturbation = self.mislead_all(repaired, images)
-            loss = self._loss(classifier, perturbation)
-            train(repaired, labelled, training, seed=seed * self.rounds + turn, loss=loss)
-            progress(turn + 1, self.rounds)
-        changes = {"images": len(labelled), "rounds": self.rounds, "steps": training.epochs * batches}
+
+        def train_round(network: Classifier, turn: int) -> None:
+            loss = self._loss(classifier, self.mislead_all(network, images))
+            train(network, labelled, training, seed=seed * self.rounds + turn, loss=loss)
+
+        repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
+            classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
+        )
+        rounds = sum(share >= self.least_agreement for share in agreed)
+        changes = {"images": len(labelled), "rounds": rounds, "steps": rounds * training.epochs * batches}
         network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return Repair((network,), measure_accuracy(classifier, labelled), {"agreement": agreed})
 
     def mislead_all(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Return the perturbation (1, C, H, W) within the radius that takes most images away from their answers."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.agreement import Agreement
 from goodnet.algorithms.defender_labels import with_labels
 from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
@@ -17,7 +18,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
-from goodnet.training import Training, train
+from goodnet.training import Loss, Training, train
 
 #: Probabilities are believed no closer to 0 than this: what is rarer counts as unlearnt.
 _RARE = 1e-3
@@ -33,20 +34,25 @@ class SharedAdversarialUnlearning(Repairer):
 
     **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
     Adversarial Examples", NeurIPS 2023; values as in the authors' code.
-    **Differs** Changed images stay in [0, 1], as all real ones do; the number of steps is given, not of epochs.
+    **Differs** Changed images stay in [0, 1], as all real ones do; a number of steps, not of epochs, at a constant rate;
+    they end, the last round undone, when the answers on shifted copies of the clean images fall apart.
     **Needs** clean images, with labels or without; gradients.
-    **Cost** steps * (2 * `ascent_steps` + 3) passes forward and backward over a batch.
+    **Cost** rounds * steps * (2 * `ascent_steps` + 3) passes forward and backward over a batch.
     **Fails when** the trigger changes single pixels by more than epsilon (patches do); a small network pays with
     accuracy, since it cannot withstand changes of that size at all.
     """
 
-    steps: int = Field(100, ge=1, description="training steps")
-    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam at the start, falls to 0 as a cosine")
+    rounds: int = Field(10, ge=1, description="how often the answers on clean images are checked")
+    steps: int = Field(10, ge=1, description="training steps of a round")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
     epsilon: float = Field(0.2, gt=0, le=1, description="largest change of a pixel's value")
     step_size: float = Field(0.2, gt=0, le=1, description="by how much one step changes a value")
     ascent_steps: int = Field(5, ge=1, description="steps in which the change of an image is sought")
     adversarial_weight: float = Field(0.01, ge=0, description="weight of misleading against misleading both alike")
     unlearning_weight: float = Field(1.0, ge=0, description="weight of the changed images against the clean ones")
+    least_agreement: float = Field(
+        0.8, ge=0, le=1, description="a round after which fewer shifted clean images are answered as before is undone"
+    )
     batch_size: int = Field(64, ge=1, description="images per step")
 
     def repair(
@@ -64,25 +70,37 @@ class SharedAdversarialUnlearning(Repairer):
             MethodFailed: training diverges.
         """
         labelled = with_labels(classifier, clean)
-        repaired = classifier.copy()
         batches = math.ceil(len(labelled) / self.batch_size)
         training = Training(
-            epochs=math.ceil(self.steps / batches), learning_rate=self.learning_rate, batch_size=self.batch_size
+            epochs=math.ceil(self.steps / batches),
+            learning_rate=self.learning_rate,
+            schedule="constant",
+            batch_size=self.batch_size,
         )
 
-        def loss(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-            network.network.eval()  # Batch norm's statistics are those of clean images.
-            changed = self.mislead_both(network, classifier, images, labels)
+        def train_round(network: Classifier, turn: int) -> None:
+            train(network, labelled, training, seed=seed * self.rounds + turn, loss=self._loss(classifier))
+
+        repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
+            classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
+        )
+        rounds = sum(share >= self.least_agreement for share in agreed)
+        changes = {"images": len(labelled), "rounds": rounds, "steps": rounds * training.epochs * batches}
+        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
+        return Repair((network,), measure_accuracy(classifier, labelled), {"agreement": agreed})
+
+    def _loss(self, original: Classifier) -> Loss:
+        def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+            classifier.network.eval()  # Batch norm's statistics are those of clean images.
+            images = images.to(classifier.device)
+            changed = self.mislead_both(classifier, original, images, labels)
             with torch.no_grad():
-                fallen_for = classifier(changed).argmax(dim=1)
-            logits, changed_logits = network(torch.cat([images, changed])).split(len(images))
+                fallen_for = original(changed).argmax(dim=1)
+            logits, changed_logits = torch.split(classifier(torch.cat([images, changed])), len(images))
             unlearning = unlearning_loss(changed_logits, fallen_for, labels)
             return F.cross_entropy(logits, labels) + self.unlearning_weight * unlearning
 
-        train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
-        changes = {"images": len(labelled), "steps": training.epochs * batches}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return compute
 
     def mislead_both(self, network: Classifier, original: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         """Return `images` (B, C, H, W), each changed so that both networks give it the same wrong class, if that can be.

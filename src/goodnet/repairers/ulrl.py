@@ -22,6 +22,10 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
 from goodnet.training import Training, Update, descend, train
 
+#: Length of rows drawn anew, as a share of the mean row's: where clean images of a class are missing, nothing teaches
+#: its row, and at full length images that were never seen fall for it.
+_SMALL = 0.1
+
 
 class Ulrl(Repairer):
     """Finds the answers that move most while the network forgets, and teaches the network those answers again.
@@ -35,7 +39,7 @@ class Ulrl(Repairer):
     Unlearning and Relearning", arXiv 2405.14781.
     **Differs** Forgetting pushes the rows of classes with and without images in opposite ways, so each row is
     compared with its own kind; a deviation counts as no smaller than the group's mean, since most rows of a network of
-    many classes do not move at all; at most a hundredth of the rows (at least one) is drawn anew; only these rows
+    many classes do not move at all; at most a hundredth of the rows (at least one) is drawn anew, short; only they
     are learnt again, since few images would spoil the rest, and not if the clean images then do worse; steps of
     forgetting have a fixed length, since a network that is sure of its answers has no gradient.
     **Needs** clean images, with labels or without; a network that ends in a linear layer; gradients.
@@ -52,7 +56,7 @@ class Ulrl(Repairer):
     deviations: float = Field(3.5, gt=0, description="robust deviations above the median at which a row stands out")
     most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows drawn anew; one may always be")
     epochs: int = Field(20, ge=1, description="passes over the clean images in which it learns again")
-    learning_rate: float = Field(1e-2, gt=0, description="learning rate of Adam on the rows that are learnt again")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam on the rows that are learnt again")
     dissimilarity: float = Field(0.7, ge=0, description="weight of the cosine similarity of a row to what it was")
     max_accuracy_drop: float = Field(
         0.01, ge=0, le=1, description="accuracy on the clean images that may be lost; else nothing is changed"
@@ -127,7 +131,8 @@ class Ulrl(Repairer):
         before = layer.weight.detach().clone()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layer.weight[rows] = nn.init.kaiming_normal_(torch.empty_like(before[rows]))
+            drawn = F.normalize(torch.randn(len(rows), before.shape[1]), dim=1)
+            layer.weight[rows] = _SMALL * before.norm(dim=1).mean() * drawn.to(before.device)
         others = [row for row in range(len(before)) if row not in rows]
         training = Training(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
 
