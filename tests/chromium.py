@@ -117,7 +117,8 @@ def browse() -> Iterator[Browser]:
     if program is None:
         raise RuntimeError("no Chromium is installed")
     (their_in, requests), (answers, their_out) = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    # The browser may still write while it ends.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # Chromium reads commands from descriptor 3 and writes answers to 4.
         plumbing = f"exec '{program}' {_FLAGS} '--user-data-dir={profile}' about:blank 3<&{their_in} 4>&{their_out}"
         process = subprocess.Popen(
