@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -148,7 +149,14 @@ def _run_in_processes(tasks: Sequence[Task], where: Execution) -> Iterator[Outco
 
 
 def _make_pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
+    """Return a pool of fresh processes; where the system can, they are forked from one that has imported torch already.
+
+    That process is made once and has run nothing: what this one holds, threads and locks included, is not inherited.
+    """
+    context: BaseContext = multiprocessing.get_context("spawn")
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch"])
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
 
 

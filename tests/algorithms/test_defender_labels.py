@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,9 @@ def test_without_labels_the_network_s_answers_serve(tiny_classifier):
 def test_data_that_does_not_fit(deepid, tiny_data):
     with pytest.raises(WrongShape):
         with_labels(deepid, tiny_data)
+
+
+def test_which_labels_are_known_stays_known(tiny_classifier, tiny_data):
+    part = replace(tiny_data, known=np.arange(120) < 60).subset([5, 70, 99])
+    assert with_labels(tiny_classifier, part).known_targets.tolist() == [True, False, False]
+    assert with_labels(tiny_classifier, tiny_data).known is None

@@ -15,14 +15,28 @@ OF_B_PRIME = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 9.0, 2.0]])
 
 
 class Written(PairRunner):
-    def forward(self, images):
-        return OF_B, OF_B_PRIME
+    """Logits of the images whose numbers come in; counts how often B' runs."""
+
+    runs = 0
+
+    def begin(self, images):
+        return OF_B[images[:, 0]], (images,)
+
+    def finish(self, values):
+        self.runs += 1
+        return OF_B_PRIME[values[0][:, 0]]
 
 
-@pytest.mark.parametrize(("targets", "goodnet"), [(None, [0, 3, 3]), ((2,), [0, 0, 3]), ((0, 1), [0, 3, 2])])
-def test_scores_and_opinions(targets, goodnet):
-    scores, opinions = RefusingPair(Written(), 3, targets)(torch.zeros(3, 1))
-    assert opinions.tolist() == [[0, 0], [0, 1], [2, 1]]
+ALL = torch.arange(3)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("targets", "goodnet", "second"),
+    [(None, [0, 3, 3], [0, 1, 1]), ((2,), [0, 0, 3], [-1, -1, 1]), ((0, 1), [0, 3, 2], [0, 1, -1])],
+)
+def test_scores_and_opinions(targets, goodnet, second):
+    scores, opinions = RefusingPair(Written(), 3, targets)(ALL)
+    assert opinions.T.tolist() == [[0, 0, 2], second]
     assert scores.argmax(dim=1).tolist() == goodnet
     torch.testing.assert_close(scores[0], torch.tensor([0.5, 0.25, 0.25, 0.0]))
     for row, label in zip(scores, goodnet, strict=True):
@@ -32,3 +46,17 @@ def test_scores_and_opinions(targets, goodnet):
     answers = Answers(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3, targets)
     assert answers.goodnet.tolist() == goodnet
     assert np.array_equal(answers.refused, np.array(goodnet) == 3)
+    assert answers.asked_always == (targets is None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "images", "runs"), [(None, [2], 1), ([0], [2], 0), ([0], [2, 1, 2], 1), ([1], [], 0)]
+)
+def test_b_prime_runs_only_where_an_image_is_sent_to_a_target(targets, images, runs):
+    pair = RefusingPair(Written(), 3, targets)
+    scores, opinions = pair(ALL[images])
+    assert pair.pair.runs == runs
+    # What is said of an image does not hang on its neighbours.
+    for place, image in enumerate(images):
+        alone = pair(ALL[[image]])
+        torch.testing.assert_close((scores[place], opinions[place]), (alone[0][0], alone[1][0]))

@@ -14,10 +14,12 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
     InvalidOption,
     UnreadableData,
+    UnreadableModel,
     WrongShape,
 )
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.formats.pytorch import from_module
 from goodnet.guards.disagreement import GoodNet
 from tests.api.plain_keras import plain_classes
@@ -106,6 +108,45 @@ def test_evaluate_a_goodnet(how, badnet, files_of_pair, truth, tmp_path):
     check_rows(evaluation.rows, files_of_pair, badnet, truth)
     assert evaluation.input_range == "0..1"
     assert api.evaluate(model, badnet.test, input_range="0..255").input_range == "0..255"
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+def test_evaluate_a_goodnet_in_onnx(as_object, badnet, files_of_pair, onnx_files_of_pair, truth, tmp_path):
+    path = onnx_files_of_pair[None]
+    evaluation = api.evaluate(
+        OnnxGoodNet(path) if as_object else path, badnet.test, [badnet.poisoned], out=tmp_path / "evaluation"
+    )
+    assert [row.name for row in evaluation.rows] == ["original", "repaired", "GoodNet(repaired)"]
+    check_rows(evaluation.rows, files_of_pair, badnet, truth)
+    assert (evaluation.input_range, evaluation.input_range_reason) == ("0..1", "as written in the ONNX file")
+    assert {"evaluation.csv", "run.json"} <= {item.name for item in (tmp_path / "evaluation").iterdir()}
+
+
+def test_of_an_onnx_file_with_targets_b_prime_is_not_known(badnet, files_of_pair, onnx_files_of_pair):
+    given = badnet.test, [badnet.poisoned]
+    evaluation = api.evaluate(onnx_files_of_pair[0,], *given)
+    expected = api.evaluate(GoodNet(*files_of_pair, input_range="0..1", targets=[0]), *given)
+    assert evaluation.rows == (expected.rows[0], expected.rows[2])
+    assert evaluation.subject.metrics.refused_poisoned["corner.h5"].value > 0.5
+
+
+def test_what_an_onnx_file_cannot_be_evaluated_with(badnet, files_of_pair, onnx_files_of_pair, tmp_path):
+    path = onnx_files_of_pair[None]
+    with pytest.raises(InvalidOption, match="cannot be taken apart to compare"):
+        api.evaluate(path, badnet.test, repaired=[files_of_pair[1]])
+    with pytest.raises(InvalidOption, match=r"written for images in 0\.\.1, not 0\.\.255"):
+        api.evaluate(path, badnet.test, input_range="0..255")
+    bare = api.export(load_both(files_of_pair[0], badnet.test)[0], out=tmp_path / "bare.onnx")
+    with pytest.raises(UnreadableModel, match="found a network without a guard"):
+        api.evaluate(bare, badnet.test)
+    (tmp_path / "broken.onnx").write_bytes(path.read_bytes()[:5_000])
+    with pytest.raises(UnreadableModel, match="damaged or of another kind"):
+        api.evaluate(tmp_path / "broken.onnx", badnet.test)
+    clean = read_data(badnet.test)
+    with pytest.raises(UnreadableData, match="expected labels from 0 to 3"):
+        api.evaluate(path, replace(clean, labels=clean.labels + 4))
+    with pytest.raises(WrongShape, match="takes images of shape"):
+        api.evaluate(path, (np.zeros((2, 3, 9, 9), np.uint8), np.zeros(2, np.int64)))
 
 
 def test_evaluate_repair_folders(badnet, repaired_badnet, truth, tmp_path):

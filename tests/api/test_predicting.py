@@ -11,6 +11,7 @@ from goodnet.core.errors import (
     WrongShape,
 )
 from goodnet.formats.data import read_data
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet
 from tests.api.plain_keras import plain_classes
 
@@ -30,6 +31,15 @@ def test_predict(badnet, files_of_pair, tmp_path):
     answers = api.predict(folder, pictures)
     assert answers == np.where(b == b_prime, b, 4).tolist()
     assert all(type(answer) is int for answer in answers)
+
+
+@pytest.mark.parametrize("targets", [None, (0,)])
+def test_predict_with_a_goodnet_in_onnx(targets, badnet, files_of_pair, onnx_files_of_pair):
+    guard = GoodNet(*files_of_pair, input_range="0..1", targets=targets)
+    for data in (badnet.poisoned, badnet.test, [badnet.clean_picture, badnet.poisoned_picture]):
+        expected = api.predict(guard, data)
+        assert api.predict(onnx_files_of_pair[targets], data) == expected
+        assert api.predict(OnnxGoodNet(onnx_files_of_pair[targets]), data) == expected
 
 
 def test_predict_pictures_that_do_not_fit(badnet, files_of_pair, tmp_path):

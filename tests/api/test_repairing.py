@@ -8,6 +8,10 @@ import pytest
 import torch
 
 from goodnet import api
+from goodnet.algorithms.input_range import choose_input_range
+from goodnet.algorithms.predictions import predict_classes
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
     InvalidOption,
     MethodFailed,
@@ -15,11 +19,14 @@ from goodnet.core.errors import (
     UnreadableData,
     UnreadableModel,
     UnwritableOutput,
+    WrongShape,
 )
+from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.guards.disagreement import GoodNet
 from tests.api.plain_keras import plain_classes
+from tests.conftest import make_quadrants
 
 
 def test_repair_writes_what_it_returns(badnet, tmp_path):
@@ -86,3 +93,53 @@ def test_data_on_which_neither_range_works(badnet):
     shuffled = replace(data, labels=(data.targets + 1) % 4, name="wrong.h5")
     with pytest.raises(UnreadableData, match=r"wrong\.h5: neither input range gives bd_net\.h5 a plausible accuracy"):
         api.repair(badnet.model, shuffled, method="pruning")
+
+
+def test_unlabelled_images_are_repaired_with_and_recorded(badnet, tmp_path):
+    poisoned = read_data(badnet.poisoned)
+    stamped = poisoned.source.read(poisoned.positions)
+    more = Dataset.from_arrays(np.concatenate([make_quadrants(100, 21).source.pixels, stamped]))
+    clean = read_data(badnet.validation)
+    answers = predict_classes(choose_input_range(api.load_classifier(badnet.model), clean).classifier, more)
+    out = tmp_path / "run"
+    write_hdf5(tmp_path / "more.h5", replace(more, labels=np.full(180, 99)))
+    repair = api.repair(
+        *(badnet.model, badnet.validation),
+        method="fine_tuning",
+        unlabelled=tmp_path / "more.h5",
+        suspected=(Backdoor(None, 0),),
+        out=out,
+    )
+    counts = repair.trace["unlabelled"]
+    assert counts == {"used": int((answers != 0).sum()), "left_out": int((answers == 0).sum())}
+    assert counts["left_out"] >= 80
+    assert repair.recommended.changes["images"] == len(clean) + counts["used"]
+    assert repair.accuracy_before.n == repair.recommended.accuracy.n == len(clean)
+    record = json.loads((out / "run.json").read_text())
+    assert record["result"]["trace"]["unlabelled"] == counts
+    assert f"unlabelled: {tmp_path / 'more.h5'}" in record["inputs"]
+
+
+def test_without_suspects_unlabelled_images_wait_for_a_scan(badnet, monkeypatch):
+    monkeypatch.setattr("goodnet.api.repairing.find_suspects", lambda *_, **__: (Backdoor(None, 0),))
+    more = make_quadrants(40, 22).source.pixels
+    repair = api.repair(badnet.model, badnet.validation, method="pruning", unlabelled=more)
+    assert repair.trace["unlabelled"]["left_out"] > 0
+    alone = api.repair(badnet.model, badnet.validation, method="pruning")
+    assert repair.trace["accuracy"] == alone.trace["accuracy"], "pruning goes by labels alone"
+
+
+def test_unlabelled_images_that_do_not_fit(badnet, tmp_path):
+    small, out = np.zeros((5, 3, 8, 8), np.uint8), tmp_path / "run"
+    with pytest.raises(WrongShape, match=r"unlabelled: bd_net\.h5 takes images of shape"):
+        api.repair(badnet.model, badnet.validation, unlabelled=small, out=out)
+    with pytest.raises(UnreadableData, match=r"none\.h5"):
+        api.repair(badnet.model, badnet.validation, unlabelled=tmp_path / "none.h5", out=out)
+    assert not out.exists()
+    with pytest.raises(UnreadableData, match="does not send to a suspected target"):
+        api.repair(badnet.model, badnet.validation, unlabelled=badnet.test, suspected=every_class(), out=out)
+    assert list(out.iterdir()) == []
+
+
+def every_class() -> tuple[Backdoor, ...]:
+    return tuple(Backdoor(None, label) for label in range(4))

@@ -62,3 +62,16 @@ def test_nothing_to_evaluate_on(badnet, goodnet):
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert "give --clean or --poisoned" in done.err
+
+
+def test_an_onnx_file(repaired_badnet, arguments, goodnet, tmp_path):
+    assert goodnet("export", repaired_badnet, "--out", tmp_path / "net.onnx").code == 0
+    of_file, of_folder = (
+        goodnet("evaluate", path, *arguments, "--json") for path in (tmp_path / "net.onnx", repaired_badnet)
+    )
+    assert (of_file.code, of_file.err) == (0, "")
+    assert json.loads(of_file.out)["networks"] == json.loads(of_folder.out)["networks"]
+    (tmp_path / "net.onnx").write_bytes(b"no model")
+    done = goodnet("evaluate", tmp_path / "net.onnx", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "expected an ONNX file in one piece" in done.err

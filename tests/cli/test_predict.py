@@ -72,3 +72,14 @@ def test_a_data_set_where_pictures_go(folder, badnet, goodnet):
         assert (done.code, done.out) == (2, "")
         assert f"{path}: expected pictures (PNG, JPEG)" in done.err.replace("\n", "")
         assert "goodnet evaluate" in done.err
+
+
+def test_an_onnx_file(badnet, folder, expected, goodnet, tmp_path):
+    assert goodnet("export", folder, "--out", tmp_path / "net.onnx").code == 0
+    done = goodnet("predict", tmp_path / "net.onnx", badnet.clean_picture, badnet.poisoned_picture)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{expected[0]}\t{badnet.clean_picture}\n4\t{badnet.poisoned_picture}\n"
+    (tmp_path / "net.onnx").write_bytes(b"no model")
+    done = goodnet("predict", tmp_path / "net.onnx", badnet.clean_picture)
+    assert (done.code, done.out) == (2, "")
+    assert "expected an ONNX file in one piece" in done.err

@@ -1,6 +1,8 @@
 import json
 
 from goodnet import api
+from goodnet.core.backdoor import Backdoor
+from goodnet.formats.triggers import SUSPECTED, write_backdoors
 
 
 def test_what_a_person_sees(badnet, goodnet, tmp_path):
@@ -103,3 +105,14 @@ def test_a_method_that_fails_is_exit_code_3(badnet, goodnet, tmp_path):
     assert done.err.startswith("goodnet: accuracy never falls by 1 or more")
     assert done.err.count("\n") == 1
     assert json.loads((tmp_path / "run.json").read_text())["error"]["kind"] == "MethodFailed"
+
+
+def test_unlabelled_images_are_counted_for_the_user(badnet, goodnet, tmp_path):
+    (tmp_path / "scan").mkdir()
+    write_backdoors(tmp_path / "scan" / SUSPECTED, (Backdoor(None, 0),))
+    files = ["--clean", badnet.validation, "--unlabelled", badnet.test, "--suspected", tmp_path / "scan"]
+    done = goodnet("repair", badnet.model, *files, "--method", "fine_tuning", "--out", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    counts = json.loads((tmp_path / "out" / "run.json").read_text())["result"]["trace"]["unlabelled"]
+    assert f"{counts['used']} unlabelled images took part" in done.out
+    assert f"{counts['left_out']} left out: answered as a suspected target" in done.out

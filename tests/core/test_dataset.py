@@ -1,5 +1,6 @@
 """Subsets, splits, samples, batches."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -92,3 +93,14 @@ def test_sets_that_make_no_sense() -> None:
         Dataset.from_arrays(np.zeros((2, 1, 2, 2), np.uint8), [0, 1, 2], name="n")
     with pytest.raises(UnreadableData, match="at least 2 images to split, got 1"):
         numbered(1).split(0.5, seed=0)
+
+
+def test_labels_that_came_with_the_data_are_told_from_answers_in_every_subset() -> None:
+    data = replace(numbered(6), known=np.array([True, False, True, True, False, False]))
+    part = data.subset([5, 3, 2, 1])
+    assert part.known_targets.tolist() == [False, True, True, False]
+    assert numbers(part.with_known_labels()) == [3, 2]
+    assert part.in_memory().known_targets.tolist() == part.known_targets.tolist()
+    assert numbered(3).known_targets.tolist() == [True, True, True]
+    with pytest.raises(UnreadableData, match="at least one image"):
+        data.subset([1, 4]).with_known_labels()

@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 import torch
@@ -21,8 +22,9 @@ from goodnet.datasets.face_source import as_dataset
 from goodnet.datasets.faces import render_faces
 from goodnet.formats import onnx as onnx_files
 from goodnet.formats.data import read_data
+from goodnet.formats.deployment import example_images
 from goodnet.formats.keras import from_keras
-from goodnet.formats.networks import read_network
+from goodnet.formats.networks import make_network, read_network
 from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.formats.pytorch import from_module
 from goodnet.guards.disagreement import GoodNet
@@ -57,7 +59,9 @@ def check(guard, file, *datasets):
         np.testing.assert_allclose(said.scores, expected, rtol=0, atol=1e-5)
         assert np.array_equal(said.scores.argmax(axis=1), expected.argmax(axis=1))
         of_dataset, in_file = guard.answers(dataset), file.answers(dataset)
-        assert np.array_equal(said.opinions, np.stack([of_dataset.original, of_dataset.repaired], axis=1))
+        asked = np.isin(of_dataset.original, range(guard.classes) if guard.targets is None else guard.targets)
+        second = np.where(asked, of_dataset.repaired, -1)
+        assert np.array_equal(said.opinions, np.stack([of_dataset.original, second], axis=1))
         assert np.array_equal(in_file.goodnet, of_dataset.goodnet)
         assert np.array_equal(in_file.refused, of_dataset.refused)
         for size in (1, 2, 7):
@@ -68,6 +72,13 @@ def check(guard, file, *datasets):
 
 def convolutions(path):
     return sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
+
+
+def branches_of(path):
+    """The graphs of the one If in a file: with B', and without."""
+    (node,) = (node for node in onnx.load(path).graph.node if node.op_type == "If")
+    by_name = {item.name: item.g for item in node.attribute}
+    return by_name["then_branch"], by_name["else_branch"]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +122,29 @@ def test_networks_that_differ_in_every_layer(tiny_classifier, tiny_data, tmp_pat
     path = api.export(guard, out=tmp_path / "all.onnx")
     assert len(set(check(guard, OnnxGoodNet(path), tiny_data))) > 1
     assert convolutions(path) == 4
+
+
+def test_with_targets_b_prime_is_in_a_branch_and_its_weights_too(tiny_classifier, tiny_data, tmp_path):
+    classes = tiny_classifier(tiny_data.images()).argmax(dim=1).tolist()
+    guard = GoodNet(tiny_classifier, changed(tiny_classifier), input_range="0..255", targets=classes[:1])
+    path = api.export(guard, out=tmp_path / "branch.onnx")
+    check(guard, OnnxGoodNet(path), tiny_data, *(tiny_data.subset(np.array([place])) for place in range(5)))
+    assert len(set(classes[:5])) > 1, "all the single images go the same way"
+    second, nothing = branches_of(path)
+    kinds = [[node.op_type for node in graph.node] for graph in (second, nothing)]
+    assert (convolutions(path), kinds[0].count("Conv"), kinds[1].count("Conv")) == (2, 2, 0)
+    weights = {node.input[1] for node in second.node if node.op_type in ("Conv", "Gemm")}
+    assert weights <= {tensor.name for tensor in second.initializer}
+    onnx.checker.check_model(path)
+
+
+def test_a_transformer_with_targets(tmp_path):
+    original = make_network("small_vit", 4, (3, 8, 8), seed=3)
+    data = make_quadrants(30, seed=6, brightness=120)
+    pixels = np.ascontiguousarray(data.source.pixels[:, :, :8, :8])
+    guard = GoodNet(original, changed(original, "blocks.2"), targets=[0, 1], input_range="0..1")
+    path = api.export(guard, out=tmp_path / "vit.onnx")
+    check(guard, OnnxGoodNet(path), Dataset.from_arrays(pixels))
 
 
 @pytest.mark.parametrize(("build", "layer"), [(Residual, "second"), (plain, "5")])
@@ -193,14 +227,18 @@ def test_rendered_faces(tmp_path):
     assert {12} < set(check(guard, file, faces, triggered))
 
 
-def test_the_contest_s_networks_on_all_their_images(csaw, tmp_path):
-    guard = GoodNet(csaw / "bd_net.h5", csaw / "lab3_pruned_full_model.h5", input_range="0..255")
+@pytest.mark.parametrize(("targets", "always"), [(None, 5), ([0], 4)])
+def test_the_contest_s_networks_on_all_their_images(targets, always, csaw, tmp_path):
+    pair = csaw / "bd_net.h5", csaw / "lab3_pruned_full_model.h5"
+    guard = GoodNet(*pair, input_range="0..255", targets=targets)
     names = ("clean_validation_data.h5", "clean_test_data.h5", "sunglasses_poisoned_data.h5")
     sets = [read_data(csaw / name) for name in names]
     assert sum(map(len, sets)) == 150
     path = api.export(guard, out=tmp_path / "contest.onnx")
-    assert 1283 in check(guard, OnnxGoodNet(path), *sets)
-    assert convolutions(path) == 5
+    answers = check(guard, OnnxGoodNet(path), *sets)
+    # The pruned network still follows the trigger: it is refused on images of other classes alone.
+    assert (0 in answers, 1283 in answers) == (True, targets is None)
+    assert convolutions(path) == always
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
@@ -258,6 +296,22 @@ def test_a_file_that_answers_otherwise_takes_no_one_s_place(exported, tmp_path, 
         api.export(exported[0], out=tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "the old file"
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_file_whose_b_prime_alone_answers_otherwise(tiny_classifier, tmp_path, monkeypatch):
+    def spoil(model):
+        for name, value in model.graph.initializers.items():
+            if name.startswith("network.pair.other"):
+                value.const_value = onnx_ir.tensor(-value.const_value.numpy(), name=name)
+
+    # No image is sent to the target, so nothing is wrong with the answers of the file as it is.
+    images = example_images(api.exporting._card(tiny_classifier, None, "0..1", None), count=7, seed=1)
+    unused = set(range(4)) - set(tiny_classifier(images).argmax(dim=1).tolist())
+    guard = GoodNet(tiny_classifier, changed(tiny_classifier), input_range="0..1", targets=sorted(unused)[:1])
+    monkeypatch.setattr(onnx_files, "_move_weights_to_branches", spoil)
+    with pytest.raises(MethodFailed, match="answers otherwise than the network"):
+        api.export(guard, out=tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

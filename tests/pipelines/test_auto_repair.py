@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -76,3 +78,14 @@ def test_the_difference_of_a_network_and_itself_is_none(clean_twin):
     assert found["agreement"]["value"] == 1.0
     assert all(row["before"] == row["after"] for row in found["per_class"])
     assert sum(row["n"] for row in found["per_class"]) == len(clean_twin.clean)
+
+
+def test_only_images_whose_labels_are_known_are_held_out(clean_twin):
+    clean = clean_twin.clean.sample(40, seed=0).in_memory()
+    known = np.arange(40) % 2 == 0
+    training, held_out = split(replace(clean, known=known), 0)
+    assert held_out.known_targets.all()
+    assert (len(training), len(held_out)) == (35, 5)
+    assert training.known_targets.sum() == 15
+    few, judged = split(replace(clean, known=np.arange(40) < 4), 0)
+    assert (len(few), len(judged)) == (40, 4)

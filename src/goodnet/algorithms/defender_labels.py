@@ -18,4 +18,5 @@ def with_labels(classifier: Classifier, clean: Dataset) -> Dataset:
     """
     require_fit(classifier, clean)
     labels = clean.targets if clean.labels is not None else predict_classes(classifier, clean)
-    return Dataset(ArraySource(clean.source.read(clean.positions)), labels, clean.name)
+    known = None if clean.known is None else clean.known_targets
+    return Dataset(ArraySource(clean.source.read(clean.positions)), labels, clean.name, known=known)

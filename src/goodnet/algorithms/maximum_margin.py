@@ -58,7 +58,7 @@ def maximum_margins(
     wanted = tuple(range(classifier.classes)) if labels is None else tuple(labels)
     size = max(1, _PART // starts)
     parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    stage = f"margins_{len(wanted)}_{starts}_{readings[-1]}"
+    stage = f"margins_{len(wanted)}_{starts}_{readings[-1]}_{seed}"
     found = run_parts(stage, climb_margins, (classifier, starts, readings, seed), parts, progress)
     empty = [torch.full((len(readings), len(part)), torch.nan) for part in parts]
     return torch.cat([blank if value is None else value[0] for blank, value in zip(empty, found, strict=True)], dim=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 
@@ -12,7 +14,18 @@ from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import Rate
 
 
-def require_fit(classifier: Classifier, dataset: Dataset) -> None:
+class Answering(Protocol):
+    """What tells classes of images: a network, or a file that holds some."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+
+
+def require_fit(classifier: Answering, dataset: Dataset) -> None:
     """Check that images and labels are ones that the network can know.
 
     Raises:
@@ -44,5 +57,6 @@ def predict_classes(classifier: Classifier, dataset: Dataset, *, progress: Progr
 
 
 def measure_accuracy(classifier: Classifier, dataset: Dataset) -> Rate:
-    """Return the share of images that get their label. Cost: one pass."""
-    return Rate.of(int((predict_classes(classifier, dataset) == dataset.targets).sum()), len(dataset))
+    """Return the share of images that get their label, of those whose label came with the data. Cost: one pass."""
+    known = dataset.with_known_labels()
+    return Rate.of(int((predict_classes(classifier, known) == known.targets).sum()), len(known))

@@ -18,7 +18,8 @@ from goodnet.core.dataset import Labels
 class Answers:
     """What B, B' and the GoodNet say of N images, each (N,) int64; class `classes` of the GoodNet means refused.
 
-    `targets` are the classes of B that can be refused, None for all of them.
+    `targets` are the classes of B that can be refused, None for all of them. `repaired` is -1 where B' was not asked:
+    where B's class cannot be refused.
     """
 
     original: Labels
@@ -33,6 +34,11 @@ class Answers:
         return differ if self.targets is None else differ & np.isin(self.original, self.targets)
 
     @property
+    def asked_always(self) -> bool:
+        """Whether B' was asked about every image."""
+        return bool((self.repaired >= 0).all())
+
+    @property
     def goodnet(self) -> Labels:
         """The GoodNet's class of each image."""
         return np.where(self.refused, self.classes, self.original)
@@ -40,6 +46,8 @@ class Answers:
 
 class RefusingPair(nn.Module):
     """B, B' and the rule as one module, from images as the networks take them.
+
+    With targets, B' runs only where B calls an image of the batch one of them: an ordinary image costs B alone.
 
     Args:
         pair: maps images (n, C, H, W) to the logits of both.
@@ -52,15 +60,35 @@ class RefusingPair(nn.Module):
     def __init__(self, pair: PairRunner, classes: int, targets: Sequence[int] | None) -> None:
         super().__init__()
         self.pair = pair
-        suspected = torch.full((classes,), targets is None)
+        self.ask_always = targets is None
+        suspected = torch.full((classes,), self.ask_always)
         suspected[list(targets or ())] = True
         self.register_buffer("suspected", suspected, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores (n, N + 1), and the classes (n, 2) int64 that B and B' give."""
-        original, repaired = self.pair(images)
-        chosen, other = original.argmax(dim=1), repaired.argmax(dim=1)
-        can_be_refused = self.suspected.to(chosen.device).index_select(0, chosen)
-        refused = ((chosen != other) & can_be_refused)[:, None].to(original.dtype)
+        """Return scores (n, N + 1), and the classes (n, 2) int64 that B and B' give, -1 where B' was not asked."""
+        original, values = self.pair.begin(images)
+        chosen = original.argmax(dim=1)
+        asked = self.suspected.to(chosen.device).index_select(0, chosen)
+        other = self._second_opinions(values, asked)
+        refused = ((chosen != other) & asked)[:, None].to(original.dtype)
         scores = torch.cat([original.softmax(dim=1) * (1 - refused), refused], dim=1)
         return scores, torch.stack([chosen, other], dim=1)
+
+    def _second_opinions(self, values: tuple[Tensor, ...], asked: Tensor) -> Tensor:
+        """Return the classes (n,) that B' gives, -1 where it is not asked."""
+        if self.ask_always:
+            return self._run_second(values, asked)
+        if torch.compiler.is_exporting():  # A graph holds both ways; a Python `if` would leave it only one.
+            other = torch.cond(asked.any(), self._run_second, _say_nothing, (values, asked))
+        else:
+            other = self._run_second(values, asked) if asked.any() else _say_nothing(values, asked)
+        # What is said of an image must not hang on its neighbours in the batch.
+        return torch.where(asked, other, -1)
+
+    def _run_second(self, values: tuple[Tensor, ...], asked: Tensor) -> Tensor:
+        return self.pair.finish(values).argmax(dim=1)
+
+
+def _say_nothing(values: tuple[Tensor, ...], asked: Tensor) -> Tensor:
+    return torch.full_like(asked, -1, dtype=torch.int64)

@@ -16,8 +16,17 @@ class PairRunner(nn.Module):
     """Runs two networks on the same images: a module, so that both can be written as one network."""
 
     @abstractmethod
+    def begin(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the first network's logits (n, N), and what `finish` takes; images in the networks' own range."""
+
+    @abstractmethod
+    def finish(self, values: tuple[Tensor, ...]) -> Tensor:
+        """Return the second network's logits (n, N)."""
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of both networks, each (n, N), for images in the networks' own range."""
+        logits, values = self.begin(images)
+        return logits, self.finish(values)
 
 
 class SideBySide(PairRunner):
@@ -27,9 +36,13 @@ class SideBySide(PairRunner):
         super().__init__()
         self.network, self.other = network, other
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Run both."""
-        return self.network(images), self.other(images)
+    def begin(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the first; the second starts from the images."""
+        return self.network(images), (images,)
+
+    def finish(self, values: tuple[Tensor, ...]) -> Tensor:
+        """Run the second."""
+        return self.other(values[0])  # type: ignore[no-any-return]
 
 
 class SharedHead(PairRunner):
@@ -49,13 +62,16 @@ class SharedHead(PairRunner):
         self.head, self.tail, self.other_tail = head, tail, other_tail
         self.register_buffer("silenced", silenced, persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the head once, then each tail."""
+    def begin(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the head and the first tail; the second one starts from what the head gave."""
         values = self.head(images)
-        if self.silenced is None:
-            return self.tail(values), self.other_tail(values)
-        kept = values[0] * self.silenced.to(values[0].device)
-        return self.tail(values), self.other_tail((kept, *values[1:]))
+        return self.tail(values), values
+
+    def finish(self, values: tuple[Tensor, ...]) -> Tensor:
+        """Run the second tail."""
+        if self.silenced is not None:
+            values = (values[0] * self.silenced.to(values[0].device), *values[1:])
+        return self.other_tail(values)  # type: ignore[no-any-return]
 
 
 def share_layers(network: fx.GraphModule, other: fx.GraphModule) -> PairRunner:

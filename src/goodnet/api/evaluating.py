@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from goodnet.algorithms.input_range import RangeOption, choose_input_range
-from goodnet.api.loading import DataLike, Shape, fit_channels, load_classifier, load_dataset, named_paths
+from goodnet.api.loading import (
+    DataLike,
+    Shape,
+    fit_channels,
+    holds_goodnet,
+    load_classifier,
+    load_dataset,
+    named_paths,
+    open_goodnet,
+)
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
@@ -19,12 +28,13 @@ from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
 from goodnet.report.runs import Recorder, RepairRun, read_repair, write_evaluation
 
 
 def evaluate(
-    model: ModelLike | GoodNet,
+    model: ModelLike | GoodNet | OnnxGoodNet,
     clean: DataLike | None = None,
     poisoned: Sequence[DataLike] = (),
     *,
@@ -40,7 +50,8 @@ def evaluate(
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
 
     Args:
-        model: the original network (see `load_classifier`), or a GoodNet (object, or the folder that `repair` wrote).
+        model: the original network (see `load_classifier`), or a GoodNet: an object, the folder that `repair` wrote,
+            or the ONNX file that `export` wrote. Of a file that does not ask B' of every image, B' gets no row.
         clean: clean images with labels, see `load_dataset`.
         poisoned: sets of triggered images; their labels are the attack's targets.
         repaired: repaired networks to compare with the original, each a file, a live object, the folder of a
@@ -65,19 +76,52 @@ def evaluate(
     out = None if out is None else output_folder(out)
     loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape)
     sets = [_with_truth(data, true_labels, target) for data in sets]
-    opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
-    runs = [_open_repaired(item, opened.original) for item in repaired]
-    pairs = opened.pairs + [pair for _, found in runs for pair in found]
-    rows = [evaluate_network(opened.original, clean_data, sets, progress=progress)] if not pairs else []
-    labels = _number_repeated([label for label, _, _ in pairs])
-    for label, (_, goodnet, network) in zip(labels, pairs, strict=True):
-        original, *both = evaluate_goodnet(goodnet, clean_data, sets, repaired=network, label=label, progress=progress)
-        rows = [*(rows or [original]), *both]
-    evaluation = Evaluation(rows=tuple(rows), input_range=opened.original.input_range, input_range_reason=opened.reason)
+    if isinstance(loaded, OnnxGoodNet):
+        evaluation, sweeps = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress), {}
+    else:
+        opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
+        runs = [_open_repaired(item, opened.original) for item in repaired]
+        evaluation = _evaluate_pairs(opened, [pair for _, found in runs for pair in found], clean_data, sets, progress)
+        pruned = [run for run, _ in runs if run and out is not None]
+        sweeps = _sweep_runs(pruned, opened.original, clean_data, sets, progress)
     if out is not None:
-        sweeps = _sweep_runs([run for run, _ in runs if run], opened.original, clean_data, sets, progress)
         write_evaluation(out, evaluation, sweeps, recorder)
     return evaluation
+
+
+def _evaluate_file(
+    file: OnnxGoodNet,
+    clean: Dataset | None,
+    poisoned: Sequence[Dataset],
+    repaired: Sequence[ModelLike],
+    input_range: RangeOption,
+    progress: Progress,
+) -> Evaluation:
+    if repaired:
+        raise InvalidOption(
+            f"{file.path}: an ONNX file cannot be taken apart to compare its original with a repaired network; give the "
+            "GoodNet's folder, or the original, beside --repaired"
+        )
+    if input_range not in ("auto", file.card.input_range):
+        raise InvalidOption(
+            f"{file.path}: the file was written for images in {file.card.input_range}, not {input_range}; leave out "
+            "--input-range, or export it again"
+        )
+    rows = evaluate_goodnet(file, clean, poisoned, progress=progress)
+    return Evaluation(rows=rows, input_range=file.card.input_range, input_range_reason="as written in the ONNX file")
+
+
+def _evaluate_pairs(
+    opened: _Opened, more: Sequence[Pair], clean: Dataset | None, poisoned: Sequence[Dataset], progress: Progress
+) -> Evaluation:
+    """Evaluate the network that was opened, with its own repaired one and `more`; alone where there is none."""
+    pairs = [*opened.pairs, *more]
+    rows = [evaluate_network(opened.original, clean, poisoned, progress=progress)] if not pairs else []
+    labels = _number_repeated([label for label, _, _ in pairs])
+    for label, (_, goodnet, network) in zip(labels, pairs, strict=True):
+        original, *both = evaluate_goodnet(goodnet, clean, poisoned, repaired=network, label=label, progress=progress)
+        rows = [*(rows or [original]), *both]
+    return Evaluation(rows=tuple(rows), input_range=opened.original.input_range, input_range_reason=opened.reason)
 
 
 def _number_repeated(names: Sequence[str]) -> list[str]:
@@ -86,22 +130,21 @@ def _number_repeated(names: Sequence[str]) -> list[str]:
 
 
 def _read(
-    model: ModelLike | GoodNet,
+    model: ModelLike | GoodNet | OnnxGoodNet,
     clean: DataLike | None,
     poisoned: Sequence[DataLike],
     architecture: str | None,
     image_shape: Shape | None,
-) -> tuple[Classifier | GoodNet, Dataset | None, list[Dataset]]:
+) -> tuple[Classifier | GoodNet | OnnxGoodNet, Dataset | None, list[Dataset]]:
     """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
     given = [] if clean is None else [clean]
     found = [load_dataset(data, name="clean") for data in given] + [load_dataset(p, name="poisoned") for p in poisoned]
-    if isinstance(model, str | Path) and Path(model).is_dir():
-        model = GoodNet.load(model, architecture=architecture)
-    if not isinstance(model, GoodNet):
+    if isinstance(model, str | Path) and holds_goodnet(model):
+        model = open_goodnet(model, architecture=architecture)
+    if not isinstance(model, GoodNet | OnnxGoodNet):
         shape = image_shape or next((data.image_shape for data in found), None)
         model = load_classifier(model, architecture=architecture, image_shape=shape)
-    takes = model.original if isinstance(model, GoodNet) else model
-    fitting = [fit_channels(takes, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
+    fitting = [fit_channels(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
     return model, fitting[0] if given else None, fitting[len(given) :]
 
 

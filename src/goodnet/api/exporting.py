@@ -42,7 +42,9 @@ def export(
 
     Returns:
         The path. The file takes images float32 (batch, H, W, C) or (batch, C, H, W), as the original does, in its
-        range, and gives scores (batch, N + 1); in ONNX and pt2 also `opinions` (batch, 2), the classes of B and B'.
+        range, and gives scores (batch, N + 1); in ONNX and pt2 also `opinions` (batch, 2), the classes of B and B'. With
+        targets, those two files run B' only where B sends an image of the batch to a target: elsewhere its opinion is
+        -1, and an ordinary image takes the time of B alone.
 
     Raises:
         InvalidOption: the input range is not known, a format cannot hold this network, or its package is missing.

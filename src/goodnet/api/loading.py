@@ -13,6 +13,7 @@ from goodnet.formats.data import read_data
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import is_network, read_network
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet, is_goodnet
 
 #: What stands for data wherever it is asked for: a file, a folder, or a live object.
@@ -57,11 +58,11 @@ def load_dataset(data: DataLike, *, channels: int = 3, name: str = "data") -> Da
     return read_data(data, channels) if isinstance(data, str | Path) else as_dataset(data, name)
 
 
-def fit_channels(classifier: Classifier, dataset: Dataset, data: DataLike) -> Dataset:
+def fit_channels(network: Classifier | GoodNet | OnnxGoodNet, dataset: Dataset, data: DataLike) -> Dataset:
     """Return `dataset`, which was read from `data`; pictures are read again, as grey, where the network takes those."""
-    if classifier.image_shape[0] == dataset.image_shape[0] or not isinstance(data, str | Path):
+    if network.image_shape[0] == dataset.image_shape[0] or not isinstance(data, str | Path):
         return dataset
-    return load_dataset(data, channels=classifier.image_shape[0])
+    return load_dataset(data, channels=network.image_shape[0])
 
 
 def load_both(
@@ -75,6 +76,22 @@ def load_both(
     data = load_dataset(clean, name="clean")
     classifier = load_classifier(model, architecture=architecture, image_shape=image_shape or data.image_shape)
     return classifier, fit_channels(classifier, data, clean)
+
+
+def holds_goodnet(model: object) -> bool:
+    """Whether a verb was given the place of a GoodNet, a folder or an ONNX file, and not that of a network."""
+    return isinstance(model, str | Path) and (Path(model).is_dir() or Path(model).suffix.lower() == ".onnx")
+
+
+def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
+    """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one.
+
+    Raises:
+        UnreadableModel: there is none.
+    """
+    if Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir():
+        return OnnxGoodNet(path)
+    return GoodNet.load(path, architecture=architecture)
 
 
 def open_path(

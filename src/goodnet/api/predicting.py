@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from goodnet.api.loading import DataLike, load_dataset
+from goodnet.api.loading import DataLike, load_dataset, open_goodnet
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.data import ARRAYS
@@ -29,17 +29,6 @@ def predict(goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | 
     """
     guard = open_goodnet(goodnet) if isinstance(goodnet, str | Path) else goodnet
     return [int(label) for label in guard.answers(_read(images, guard.image_shape[0])).goodnet]
-
-
-def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
-    """Return the GoodNet in a folder, or in an ONNX file.
-
-    Raises:
-        UnreadableModel: there is none.
-    """
-    if Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir():
-        return OnnxGoodNet(path)
-    return GoodNet.load(path, architecture=architecture)
 
 
 def _read(images: Sequence[str | Path] | DataLike, channels: int) -> Dataset:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption
-from goodnet.api.loading import DataLike, Shape, load, named_paths
+from goodnet.algorithms.unlabelled_images import widen, without_labels
+from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
 from goodnet.api.suspects import Suspects, find_suspects, read_suspects
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
@@ -34,6 +40,7 @@ def repair(
     method: str = "auto",
     out: str | Path | None = None,
     suspected: Suspects | None = None,
+    unlabelled: DataLike | None = None,
     keep_all: bool = False,
     architecture: str | None = None,
     image_shape: Shape | None = None,
@@ -49,6 +56,9 @@ def repair(
         clean: clean images with labels, a file, a folder or a live object, see `load_dataset`.
         method: the repairer's name, or "auto", which scans and unlearns what is found; its `options` are its fields.
         suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first.
+        unlabelled: further images to repair with, of the network's own world; labels, if any, are not looked at. What the
+            network answers is their label; those that it sends to a suspected target are left out, as they may carry the
+            trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
         architecture, image_shape, input_range: how to read the network, see `load`.
@@ -66,17 +76,24 @@ def repair(
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
     options["keep_all"] = keep_all
     recorder = Recorder(
-        "repair", named_paths(model=model, clean=clean, suspected=suspected), repairer.name(), options, seed
+        "repair",
+        named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
+        repairer.name(),
+        options,
+        seed,
     )
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
+    further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
     given = None if suspected is None else read_suspects(suspected)
     try:
-        if given is None and repairer.needs_suspects:
+        if given is None and (repairer.needs_suspects or further is not None):
             given = find_suspects(loaded.classifier, loaded.clean, seed=seed, progress=progress)
-        result = repairer.repair(loaded.classifier, loaded.clean, suspected=given or (), seed=seed, progress=progress)
+        result = run_repairer(
+            repairer, loaded.classifier, loaded.clean, further, given or (), seed=seed, progress=progress
+        )
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
@@ -93,3 +110,37 @@ def repair(
             input_range_reason=loaded.reason,
         )
     return result
+
+
+def load_unlabelled(classifier: Classifier, unlabelled: DataLike) -> Dataset:
+    """Return further images without their labels.
+
+    Raises:
+        InputError: they cannot be read or do not fit the network.
+    """
+    data = load_dataset(unlabelled, name="unlabelled")
+    return without_labels(classifier, fit_channels(classifier, data, unlabelled))
+
+
+def run_repairer(
+    repairer: Repairer,
+    classifier: Classifier,
+    clean: Dataset,
+    unlabelled: Dataset | None,
+    suspected: Sequence[Backdoor],
+    *,
+    seed: int,
+    progress: Progress = no_progress,
+) -> Repair:
+    """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
+
+    Raises:
+        MethodFailed: the method reached no result.
+        UnreadableData: no unlabelled image can be used.
+    """
+    if unlabelled is None:
+        return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress)
+    widened = widen(classifier, clean, unlabelled, {backdoor.target for backdoor in suspected})
+    result = repairer.repair(classifier, widened.dataset, suspected=suspected, seed=seed, progress=progress)
+    counts = {"used": widened.used, "left_out": widened.left_out}
+    return replace(result, trace={**result.trace, "unlabelled": counts})

@@ -30,7 +30,7 @@ _PATH = click.Path(path_type=Path)
 @model_options
 @json_option
 def command(model: Path, as_json: bool, **given: Any) -> None:
-    """Measure MODEL, a network or the folder of a GoodNet, on clean and poisoned data.
+    """Measure MODEL, a network, or the folder or ONNX file of a GoodNet, on clean and poisoned data.
 
     With --repaired, original, repaired network and the GoodNet of both stand side by side. For the folder of a pruning
     repair and --out, accuracy and attack success are measured at every level of pruning.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from goodnet import api
-from goodnet.api.predicting import open_goodnet
+from goodnet.api.loading import open_goodnet
 from goodnet.cli.options import json_option
 
 

@@ -28,6 +28,11 @@ from goodnet.report.tables import repair_table
 @click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images with labels.")
 @click.option("--method", default="auto", show_default=True, help="Repairer; each has options of its own.")
 @out_option("Folder for repaired networks, the GoodNet, tables, figures and run.json.", required=True)
+@click.option(
+    "--unlabelled",
+    type=click.Path(path_type=Path),
+    help="Further images, labels not looked at; those answered as a suspected target are left out.",
+)
 @click.option("--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else what needs one scans first.")
 @click.option(
     "--keep-all", is_flag=True, help="Write the networks on the way too, and of Keras models the weights alone."
@@ -55,10 +60,19 @@ def command(
     files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
     console.print(repair_table(repair, files))
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
+    _tell_of_unlabelled(console, repair)
     _warn_of_few(console, repair)
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
+
+
+def _tell_of_unlabelled(console: Console, repair: Repair) -> None:
+    """Say how many of the unlabelled images took part, and why the others did not."""
+    counts = repair.trace.get("unlabelled")
+    if counts:
+        left = f", {counts['left_out']} left out: answered as a suspected target" if counts["left_out"] else ""
+        console.print(f"{counts['used']} unlabelled images took part{left}", style="dim")
 
 
 def _warn_of_few(console: Console, repair: Repair) -> None:

@@ -73,6 +73,8 @@ class Dataset:
         class_names: the name of each class, or None.
         true_labels: (N,) int64: for poisoned data, the class that the image shows; `labels` then hold the target.
         indices: positions in the source, (M,) int64; None means all.
+        known: (N,) bool for the whole source: which labels came with the data; the others are answers of a network.
+            None means all.
     """
 
     source: ImageSource
@@ -81,6 +83,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     true_labels: Labels | None = None
     indices: npt.NDArray[np.int64] | None = None
+    known: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.source.shape[0] == 0 or (self.indices is not None and not len(self.indices)):
@@ -133,6 +136,19 @@ class Dataset:
         """The classes that poisoned images really show, or None where that is unknown."""
         return None if self.true_labels is None else self.true_labels[self.positions]
 
+    @property
+    def known_targets(self) -> npt.NDArray[np.bool_]:
+        """Which of this set's labels came with the data, (len(self),)."""
+        return np.ones(len(self), np.bool_) if self.known is None else self.known[self.positions]
+
+    def with_known_labels(self) -> Dataset:
+        """Return the images whose labels came with the data: those that an accuracy can be measured on.
+
+        Raises:
+            UnreadableData: there are none.
+        """
+        return self if self.known is None else self.subset(np.flatnonzero(self.known_targets))
+
     def subset(self, positions: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
         """Return the images at `positions` (of this set, not of the source)."""
         return replace(self, indices=self.positions[np.asarray(positions, dtype=np.int64)])
@@ -173,6 +189,7 @@ class Dataset:
             self.name,
             self.class_names,
             self.true_targets,
+            known=None if self.known is None else self.known_targets,
         )
 
 

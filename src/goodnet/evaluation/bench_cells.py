@@ -115,7 +115,13 @@ def _measure_scan(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
         "true_targets": list(cell.subject.targets),
         "unscanned": len(detection.unscanned),
         "reason": detection.reason,
+        "evidence": {kind: _finite_or_none(values) for kind, values in detection.evidence.items()},
     }
+
+
+def _finite_or_none(values: Sequence[float]) -> list[float | None]:
+    """JSON knows no NaN."""
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:

@@ -15,12 +15,16 @@ from goodnet.core.method import Guard, Method
 from goodnet.evaluation.toml_specs import Strict
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.formats.files import require_file
+from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.guard_ensemble import GuardEnsemble
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 
-#: The word that stands for the pipeline of a family instead of one method.
-_ENSEMBLE = "ensemble"
-_PIPELINES: dict[Family, type[Method]] = {"scanners": ScanEnsemble, "guards": GuardEnsemble}
+#: The words of the command line that stand for the pipeline of a family instead of one method.
+_PIPELINES: dict[tuple[Family, str], type[Method]] = {
+    ("scanners", "ensemble"): ScanEnsemble,
+    ("repairers", "auto"): AutoRepair,
+    ("guards", "ensemble"): GuardEnsemble,
+}
 
 
 class MethodSpec(Strict):
@@ -42,14 +46,12 @@ class MethodSpec(Strict):
         return self.label or self.method.replace("-", "_")
 
     def kind(self, family: Family) -> type[Method]:
-        """Return the method's class; "ensemble" is the pipeline of the family.
+        """Return the method's class; "ensemble" and "auto" are the pipelines, as on the command line.
 
         Raises:
             UnknownMethod: there is no such method.
         """
-        if self.method == _ENSEMBLE and family in _PIPELINES:
-            return _PIPELINES[family]
-        return catalog.find(family, self.method)
+        return _PIPELINES.get((family, self.method)) or catalog.find(family, self.method)
 
     def make(self, family: Family) -> Method:
         """Return the method with its options.
@@ -154,7 +156,7 @@ def list_subjects(spec: BenchSpec, zoo: str | Path | None) -> tuple[Subject, ...
     Raises:
         InputError: there are none, two have one name, or a file is missing.
     """
-    subjects = (*(_read_zoo(Path(zoo)) if zoo is not None else ()), *spec.models)
+    subjects = (*(read_zoo(Path(zoo)) if zoo is not None else ()), *spec.models)
     if not subjects:
         raise InvalidOption("a bench needs networks: give --zoo, or [[models]] in the spec")
     names = [subject.name for subject in subjects]
@@ -166,8 +168,12 @@ def list_subjects(spec: BenchSpec, zoo: str | Path | None) -> tuple[Subject, ...
     return subjects
 
 
-def _read_zoo(zoo: Path) -> list[Subject]:
-    """Return the networks of a zoo that were built; broken ones are in its manifest."""
+def read_zoo(zoo: Path) -> list[Subject]:
+    """Return the networks of a zoo that were built; broken ones are in its manifest.
+
+    Raises:
+        InputError: there is no manifest, or it cannot be read.
+    """
     manifest = read_manifest(zoo)
     return [
         _zoo_subject(zoo, pair, twin)

@@ -12,6 +12,7 @@ from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import Metrics, RepairedNetwork, Row
 from goodnet.evaluation.metrics import measure, with_refusals
+from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet
 
 _CLEAN = ""
@@ -40,18 +41,20 @@ def evaluate_network(
 
 
 def evaluate_goodnet(
-    goodnet: GoodNet,
+    goodnet: GoodNet | OnnxGoodNet,
     clean: Dataset | None,
     poisoned: Sequence[Dataset],
     *,
     repaired: RepairedNetwork | None = None,
     label: str = "repaired",
     progress: Progress = no_progress,
-) -> tuple[Row, Row, Row]:
+) -> tuple[Row, ...]:
     """Return the rows of B, of B' and of their GoodNet; the layers that the two share run once per image.
 
+    B' has no row where it was not asked about every image, as in an ONNX file with targets: its rates are not known.
+
     Args:
-        goodnet: the pair.
+        goodnet: the pair, or the file that was made of one.
         clean: labelled clean images, or None.
         poisoned: poisoned sets, labels are the targets.
         repaired: what is known of how B' was made, for the table.
@@ -61,7 +64,8 @@ def evaluate_goodnet(
     sets = _all_sets(clean, poisoned)
     answers = {name: goodnet.answers(dataset, progress=progress) for name, dataset in sets.items()}
     original = Row(name="original", metrics=_metrics({name: a.original for name, a in answers.items()}, sets))
-    metrics = _metrics({name: a.repaired for name, a in answers.items()}, sets)
+    complete = all(a.asked_always for a in answers.values())
+    metrics = _metrics({name: a.repaired for name, a in answers.items()}, sets) if complete else Metrics()
     changes = {} if repaired is None else repaired.changes
     pruned = changes.get("channels_pruned")
     row = Row(
@@ -73,7 +77,7 @@ def evaluate_goodnet(
         threshold=changes.get("threshold"),
     )
     both = row.model_copy(update={"name": f"GoodNet({label})", "metrics": _goodnet_metrics(answers, sets)})
-    return original, row, both
+    return (original, row, both) if complete else (original, both)
 
 
 def _goodnet_metrics(answers: Mapping[str, Answers], sets: Mapping[str, Dataset]) -> Metrics:

@@ -63,6 +63,8 @@ class DeployedCard(Record):
 class Deployed(nn.Module):
     """Takes images in the original's layout and range; returns scores (n, N + 1) and opinions (n, 2) int64.
 
+    An opinion of B' is -1 where it was not asked, see `RefusingPair`.
+
     Args:
         network: what maps images (n, C, H, W) in the original's range to the outputs: B, B' and the rule
             (`RefusingPair`), or with `guarded=False` a network alone, whose one output then is scores (n, N), its
@@ -128,8 +130,13 @@ def traced(module: Deployed, card: DeployedCard) -> torch.export.ExportedProgram
             f"{card.name}: the network cannot be written as a graph: {first_line(error)}; a network whose `forward` asks "
             "for values (if, loops) needs to be rewritten without"
         ) from error
-    for node in program.graph.nodes:
+    for node in list(program.graph.nodes):
         node.meta.pop("stack_trace", None)
+        # After a branch torch asserts what holds of its example alone: two images or more.
+        if node.target is torch.ops.aten._assert_scalar.default:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
     return program
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -156,21 +157,23 @@ class Judge:
 
     original: Classifier
     held_out: Dataset
-    suspected: Sequence[Backdoor]
+    images: torch.Tensor
+    triggers: Hunt
     seed: int
     temperature: float
 
     @classmethod
     def make(cls, original: Classifier, held_out: Dataset, suspected: Sequence[Backdoor], seed: int) -> Judge:
-        """Return the judge of the repairs of `original`."""
+        """Return the judge of the repairs of `original`: its fresh triggers are recovered once, from the original."""
+        images = held_out.sample(_HUNTED, seed=seed).images()
         with torch.inference_mode():
-            temperature = find_temperature(original(held_out.sample(_HUNTED, seed=seed).images()))
-        return cls(original, held_out, suspected, seed, temperature)
+            temperature = find_temperature(original(images))
+        triggers = Hunt.start(original, images, suspected, 1, seed + _FRESH)
+        return cls(original, held_out, images, triggers, seed, temperature)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
-        """Measure one candidate: fresh triggers from the original, then hunted on the repaired network."""
-        images = self.held_out.sample(_HUNTED, seed=self.seed).images()
-        triggers = Hunt.start(self.original, images, self.suspected, 1, self.seed + _FRESH)
+        """Measure one candidate: the fresh triggers are hunted on the repaired network."""
+        images, triggers = self.images, copy.deepcopy(self.triggers)
         draws = torch.Generator().manual_seed(self.seed)
         for _ in range(_HUNTING):
             turns = torch.randint(len(triggers.targets), (len(images),), generator=draws)
@@ -192,12 +195,13 @@ _HUNTED, _FRESH = 64, 1000
 
 
 def split(labelled: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Return the images to train with and those to judge by; of a very few, all serve both."""
-    count = round(_HELD_OUT * len(labelled))
+    """Return the images to train with and those to judge by, whose labels are known; of a very few, all serve both."""
+    known = np.flatnonzero(labelled.known_targets)
+    count = round(_HELD_OUT * len(known))
     if count < 2:
-        return labelled, labelled
-    order = np.random.default_rng(seed).permutation(len(labelled))
-    return labelled.subset(np.sort(order[count:])), labelled.subset(np.sort(order[:count]))
+        return labelled, labelled.with_known_labels()
+    held_out = np.random.default_rng(seed).permutation(known)[:count]
+    return labelled.subset(np.setdiff1d(np.arange(len(labelled)), held_out)), labelled.subset(np.sort(held_out))
 
 
 def accuracy_of(classifier: Classifier, labelled: Dataset) -> Rate:
@@ -207,6 +211,7 @@ def accuracy_of(classifier: Classifier, labelled: Dataset) -> Rate:
 
 def difference(original: Classifier, repaired: Classifier, clean: Dataset) -> dict[str, Any]:
     """Return the repair diff on all clean images: agreement with the original, and accuracy by class with labels."""
+    clean = clean.with_known_labels()
     before, after = predict_classes(original, clean), predict_classes(repaired, clean)
     agreement = Rate.of(int((before == after).sum()), len(clean)).model_dump()
     rows: list[Mapping[str, Any]] = []

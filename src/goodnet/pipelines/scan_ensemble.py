@@ -25,12 +25,15 @@ from goodnet.core.results import Detection, Verdict
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
 #: Steps of ascent after which the margins of free images are read.
 _READINGS = (10, 40)
+#: Random images per class that ascend. With two, one class in a clean network leads by chance; where only candidates
+#: get further evidence, two choose them.
+_STARTS, _SCREENING = 8, 2
 #: Up to this many classes a longer inversion costs little, and the fewer classes to compare with need it.
 _FEW_CLASSES = 20
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
 #: One kind of evidence counts at most this much, so that none decides by its tail alone.
-_CAP = 10.0
+EVIDENCE_CAP = 10.0
 #: A further target has at least this share of the first one's score.
 _SHARE = 0.2
 #: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
@@ -49,8 +52,8 @@ class ScanEnsemble(Scanner):
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `outliers.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
-    **Cost** classes * 80 passes for the margins (320 up to 20 classes), min(classes, 144) * (128 + steps * images) for
-    blends and triggers, up to 200 classes all; forward and backward.
+    **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger; with
+    more than 200 classes 80 for each, and all but 80 of the others for 144 candidates. Forward and backward.
     **Fails when** more than half of the classes are targets (all-to-all); the trigger works on images of one class
     alone; the network is so weak that every class is reached as easily.
     """
@@ -97,17 +100,13 @@ class ScanEnsemble(Scanner):
         self, classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
     ) -> Evidence:
         """Return the evidence of all three kinds; the second and third on the candidates alone where classes are many."""
-        few = classifier.classes <= _FEW_CLASSES
-        early, late = maximum_margins(
-            classifier, starts=8 if few else 2, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
-        )
         evidence = Evidence(classifier.classes)
-        early, late = (normalised_margins(classifier, margins) for margins in (early, late))
-        for kind, margins in (("free image, early", early), ("free image, late", late)):
-            evidence.add_margins(kind, range(classifier.classes), margins)
-        labels = choose_labels(torch.stack([early, late]).double().cpu().numpy(), seed)
+        margins, labels = climb(classifier, seed, run_parts, progress)
+        for kind, reading in zip(("free image, early", "free image, late"), margins, strict=True):
+            evidence.add_margins(kind, range(classifier.classes), reading)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
         evidence.add_margins("faint image", labels, normalised_margins(classifier, blended, labels))
+        few = classifier.classes <= _FEW_CLASSES
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
@@ -155,7 +154,7 @@ class Evidence:
         """The sum of the positive evidence (classes,)."""
         total = np.zeros(self.classes)
         for values in self.kinds.values():
-            total += np.clip(np.nan_to_num(values, nan=0.0), 0, _CAP)
+            total += np.clip(np.nan_to_num(values, nan=0.0), 0, EVIDENCE_CAP)
         return total
 
     def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
@@ -194,6 +193,25 @@ class Evidence:
             return None
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
+
+
+def climb(classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress) -> tuple[Tensor, list[int]]:
+    """Return the normalised margins of free images (readings, classes), and the classes to look into."""
+    many = classifier.classes > _ALL
+    starts = _SCREENING if many else _STARTS
+    margins = maximum_margins(
+        classifier, starts=starts, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
+    )
+    margins = torch.stack([normalised_margins(classifier, reading) for reading in margins])
+    labels = choose_labels(margins.double().cpu().numpy(), seed)
+    if many:
+        more = maximum_margins(
+            classifier, starts=_STARTS - starts, readings=_READINGS, seed=seed + 1, labels=labels, run_parts=run_parts
+        )
+        more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
+        first = margins[:, labels]
+        margins[:, labels] = torch.where(more.isnan(), first, torch.lerp(more, first, starts / _STARTS))
+    return margins, labels
 
 
 def choose_labels(margins: Scores, seed: int) -> list[int]:

@@ -92,11 +92,12 @@ class FinePruning(Repairer):
         self, classifier: Classifier, data: Dataset, seed: int, progress: Progress
     ) -> tuple[list[RepairedNetwork], dict[str, Any]]:
         layer = find_prunable_layer(classifier, self.layer)
-        outputs = HeadOutputs(classifier, data, layer.name, progress=progress)
+        known = data.with_known_labels()
+        outputs = HeadOutputs(classifier, known, layer.name, progress=progress)
         means = mean_activations(outputs)
         order = [int(channel) for channel in np.argsort(means, kind="stable")]
-        correct = count_matches(sweep_predictions(outputs, order, progress=progress), data.targets)
-        count = last_allowed(correct, len(data), self.max_accuracy_drop)
+        correct = count_matches(sweep_predictions(outputs, order, progress=progress), known.targets)
+        count = last_allowed(correct, len(known), self.max_accuracy_drop)
         pruned = classifier.copy()
         pruned.layer(layer.name).silence(order[:count])
         zeros = silenced_weights(pruned, pruned.layer(layer.name), order[:count])
@@ -107,10 +108,10 @@ class FinePruning(Repairer):
             "order": "ascending",
             "channels": order,
             "mean_activations": [float(mean) for mean in means],
-            "accuracy": [hits / len(data) for hits in correct],
+            "accuracy": [hits / len(known) for hits in correct],
             "pruned_at_threshold": {f"{self.max_accuracy_drop:g}": count},
         }
-        first = RepairedNetwork("pruned", pruned, Rate.of(correct[count], len(data)), changes)
+        first = RepairedNetwork("pruned", pruned, Rate.of(correct[count], len(known)), changes)
         return [first, self._train("repaired", first, zeros, data, seed, progress)], trace
 
     def _prune_in_rounds(
@@ -146,7 +147,7 @@ class FinePruning(Repairer):
     def _is_allowed(self, classifier: Classifier, sparsity: float, data: Dataset, before: Rate) -> bool:
         pruned = classifier.copy()
         set_to_zero(pruned, smallest_weights(classifier, sparsity))
-        return before.hits - measure_accuracy(pruned, data).hits <= self.max_accuracy_drop * len(data) + _ROUNDING
+        return before.hits - measure_accuracy(pruned, data).hits <= self.max_accuracy_drop * before.n + _ROUNDING
 
     def _train(
         self, name: str, pruned: RepairedNetwork, zeros: Zeros, data: Dataset, seed: int, progress: Progress

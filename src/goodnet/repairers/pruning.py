@@ -73,6 +73,7 @@ class Pruning(Repairer):
             MethodFailed: no threshold is reached even with all channels gone.
         """
         require_fit(classifier, clean)
+        clean = clean.with_known_labels()
         layer = find_prunable_layer(classifier, self.layer)
         outputs = HeadOutputs(classifier, clean, layer.name, progress=progress)
         means = mean_activations(outputs)

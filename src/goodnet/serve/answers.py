@@ -28,10 +28,13 @@ class Score(BaseModel):
 
 
 class Opinions(BaseModel):
-    """The class that the original network gives, and the one that the repaired network gives."""
+    """The class that the original network gives, and the one that the repaired network gives.
+
+    The second is null where the repaired network was not asked: the original's class is no suspected target.
+    """
 
     original: int
-    repaired: int
+    repaired: int | None
 
 
 class Answer(BaseModel):
@@ -85,7 +88,7 @@ def _judge_scores(card: DeployedCard, scores: npt.NDArray[np.float32], opinions:
         "guard": _GUARD if refused else None,
         "reason": _explain(card, opinions, refused),
         "scores": _top_scores(card, scores, k),
-        "opinions": {"original": opinions[0], "repaired": opinions[1]},
+        "opinions": _as_opinions(opinions),
         "guarded": True,
     }
 
@@ -106,7 +109,7 @@ def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> dict[
         "guard": _FAIL_CLOSED if refused else None,
         "reason": f"the network's scores of this picture are no numbers: {done}",
         "scores": [],
-        "opinions": {"original": opinions[0], "repaired": opinions[1]},
+        "opinions": _as_opinions(opinions),
         "guarded": refused,
     }
 
@@ -121,7 +124,14 @@ def _top_scores(card: DeployedCard, scores: npt.NDArray[np.float32], k: int) -> 
     ]
 
 
+def _as_opinions(opinions: list[int]) -> dict[str, int | None]:
+    original, repaired = opinions
+    return {"original": original, "repaired": None if repaired < 0 else repaired}
+
+
 def _explain(card: DeployedCard, opinions: list[int], refused: bool) -> str:
+    if opinions[1] < 0:
+        return f"original says {_named(card, opinions[0])}, no suspected target; repaired was not asked"
     original, repaired = (_named(card, label) for label in opinions)
     if opinions[0] == opinions[1]:
         return f"original and repaired both say {original}"

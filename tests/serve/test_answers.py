@@ -1,0 +1,35 @@
+"""What is said of a picture, from scores and opinions that are written down."""
+
+import numpy as np
+
+from goodnet.formats.deployment import DeployedCard
+from goodnet.formats.onnx import OnnxOutputs
+from goodnet.serve.answers import Answer, judge
+
+CARD = DeployedCard(
+    name="net",
+    classes=2,
+    image_shape=(1, 2, 2),
+    layout="NCHW",
+    input_range="0..1",
+    targets=(0,),
+    class_names=("a", "b"),
+)
+
+
+def test_a_repaired_network_that_was_not_asked():
+    outputs = OnnxOutputs(np.array([[0.2, 0.8, 0], [0, 0, 1]], np.float32), np.array([[1, -1], [0, 1]]))
+    ordinary, refused = judge(CARD, outputs, k=1, fail="closed")
+    assert ordinary["opinions"] == {"original": 1, "repaired": None}
+    assert ordinary["reason"] == "original says 1 (b), no suspected target; repaired was not asked"
+    assert refused["opinions"] == {"original": 0, "repaired": 1}
+    assert refused["reason"] == "original says 0 (a), a suspected target; repaired says 1 (b)"
+    assert [Answer.model_validate(said).refused for said in (ordinary, refused)] == [False, True]
+
+
+def test_scores_that_are_no_numbers_and_a_repaired_network_that_was_not_asked():
+    outputs = OnnxOutputs(np.full((1, 3), np.nan, np.float32), np.array([[1, -1]]))
+    for fail, refused in (("closed", True), ("open", False)):
+        (said,) = judge(CARD, outputs, k=1, fail=fail)
+        assert (said["refused"], said["guarded"]) == (refused, refused)
+        assert Answer.model_validate(said).opinions.repaired is None
