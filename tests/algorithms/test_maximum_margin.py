@@ -40,3 +40,16 @@ def test_same_seed_same_margins_and_weights_untouched(tiny_classifier):
     assert not torch.equal(first, maximum_margins(tiny_classifier, starts=1, readings=(2, 5), seed=4))
     assert all(torch.equal(before[name], value) for name, value in tiny_classifier.network.state_dict().items())
     assert all(parameter.grad is None for parameter in tiny_classifier.network.parameters())
+
+
+def test_the_first_reading_is_the_margin_of_the_clean_image_itself(linear):
+    images = torch.tensor([[[[0.7, 0.3]]]])
+    found = maximum_margins(linear, starts=3, readings=(1, 200), seed=0, images=images)
+    torch.testing.assert_close(found[0], margins_of(linear(images).expand(3, 3), torch.arange(3)))
+    torch.testing.assert_close(found[1], torch.tensor([4.0, 2.0, 1.0]), atol=0.1, rtol=0)
+
+
+def test_black_and_white_pixels_of_clean_images_can_still_move(linear):
+    images = torch.tensor([[[[0.0, 1.0]]]])
+    start, end = maximum_margins(linear, starts=1, readings=(1, 60), seed=0, images=images)
+    assert (end > start + 0.5).all()

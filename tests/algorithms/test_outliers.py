@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
-from scipy.stats import median_abs_deviation
+from scipy.stats import median_abs_deviation, ttest_ind
 
-from goodnet.algorithms.outliers import anomaly_index, expected_maximum, robust_z, tail_surprise
+from goodnet.algorithms.outliers import (
+    anomaly_index,
+    expected_maximum,
+    normal_surprise,
+    robust_z,
+    tail_surprise,
+)
 
 
 def test_robust_z_compares_each_value_with_the_rest():
@@ -72,3 +78,26 @@ def test_few_or_equal_values_stay_finite(values):
 
 def test_two_classes_are_compared_by_the_floor_alone():
     assert tail_surprise([0.0, 4.0], floor=1.0)[1] == pytest.approx(2 * np.log(3))
+
+
+def test_normal_surprise_is_the_log_of_classes_times_the_p_value_of_a_t_test():
+    values = np.array([5.0, 1.0, 2.0, 1.5, 0.5, 2.5, 1.2])
+    p = ttest_ind(values[:1], values[1:], alternative="greater").pvalue
+    assert normal_surprise(values)[0] == pytest.approx(-np.log(len(values) * p))
+
+
+def test_normal_surprise_finds_two_outliers_together():
+    values = np.concatenate([np.random.default_rng(0).normal(size=8), [9.0, 10.0]])
+    assert (normal_surprise(values)[8:] > 3.5).all()
+    assert (normal_surprise(values)[:8] < 2).all()
+
+
+@pytest.mark.parametrize("classes", [4, 10, 20])
+def test_a_normal_surprise_of_three_is_rare_among_classes_that_are_alike(classes):
+    largest = [normal_surprise(np.random.default_rng(seed).normal(size=classes)).max() for seed in range(200)]
+    assert np.mean(np.array(largest) > 3) <= 0.06
+
+
+@pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
+def test_normal_surprise_of_few_or_equal_values_stays_finite(values):
+    assert np.isfinite(normal_surprise(values, floor=0.1)).all()

@@ -32,58 +32,69 @@ def maximum_margins(
     readings: tuple[int, ...],
     seed: int,
     labels: Sequence[int] | None = None,
+    images: Tensor | None = None,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Return the logit margin over all other classes that images in [0, 1] have reached after some steps, (R, L).
+    """Return the logit margin over all other classes that images in [0, 1] have on their way up, (R, L).
 
     Args:
         classifier: the network; its weights stay as they are.
-        starts: random images per class; the margin is their mean.
-        readings: after how many Adam steps the margin is read, R numbers, ascending. A backdoor is the shortest way
-            up: in one contest network the target leads after 10 steps and no longer after 40, in another the other
-            way round.
-        seed: of the random images; a class gets the same ones whatever other classes are asked for.
+        starts: images per class; the margin is their mean.
+        readings: before which of the Adam steps the margin is read, R numbers, ascending; 1 reads the start itself. A
+            backdoor is the shortest way up: in one contest network the target leads early and no longer late, in
+            another the other way round.
+        seed: of the first images; a class gets the same ones whatever other classes are asked for.
         labels: the classes; None: all.
+        images: clean images (n, C, H, W) in [0, 1], of any class, to begin with; None: noise. Noise looks like one of
+            the classes already, which then leads in an honest network too.
         run_parts: where the work runs; classes that there was no time for get NaN.
         progress: is told the classes done.
 
-    Cost: L * starts * last reading passes forward and backward; no data.
+    Cost: L * starts * last reading passes forward and backward.
 
     Source: H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
     arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024, section IV. Differs: Adam on a
     sigmoid of the image instead of projected gradient steps; few starts and steps; the mean over the starts, not the
-    largest.
+    largest; clean images as starts.
     """
     wanted = tuple(range(classifier.classes)) if labels is None else tuple(labels)
     size = max(1, _PART // starts)
     parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    stage = f"margins_{len(wanted)}_{starts}_{readings[-1]}_{seed}"
-    found = run_parts(stage, climb_margins, (classifier, starts, readings, seed), parts, progress)
+    stage = f"margins_{len(wanted)}_{starts}_{readings[-1]}_{seed}_{'noise' if images is None else 'clean'}"
+    found = run_parts(stage, climb_margins, (classifier, images, starts, readings, seed), parts, progress)
     empty = [torch.full((len(readings), len(part)), torch.nan) for part in parts]
     return torch.cat([blank if value is None else value[0] for blank, value in zip(empty, found, strict=True)], dim=1)
 
 
 def climb_margins(
-    classifier: Classifier, starts: int, readings: tuple[int, ...], seed: int, labels: tuple[int, ...]
+    classifier: Classifier,
+    images: Tensor | None,
+    starts: int,
+    readings: tuple[int, ...],
+    seed: int,
+    labels: tuple[int, ...],
 ) -> tuple[Tensor]:
     """Return the margin of each class of `labels` at each reading, (R, L); one part of `maximum_margins`."""
     rows = torch.tensor(labels).repeat_interleave(starts)
-    images = torch.cat([_draw(classifier, starts, seed, label) for label in labels])
+    first = torch.cat([_draw(classifier, images, starts, seed, label) for label in labels])
     found = [
         _climb(classifier, free.to(classifier.device), part.to(classifier.device), readings)
-        for free, part in zip(torch.split(images, _BATCH), torch.split(rows, _BATCH), strict=True)
+        for free, part in zip(torch.split(first, _BATCH), torch.split(rows, _BATCH), strict=True)
     ]
     return (torch.cat(found, dim=1).view(len(readings), len(labels), starts).mean(dim=2).cpu(),)
 
 
-def _draw(classifier: Classifier, starts: int, seed: int, label: int) -> Tensor:
+def _draw(classifier: Classifier, images: Tensor | None, starts: int, seed: int, label: int) -> Tensor:
+    """Return the images that a class begins with, as logits between -2 and 2: beyond, a sigmoid hardly moves."""
     draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
-    return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
+    if images is None:
+        return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
+    return images[torch.randint(len(images), (starts,), generator=draws)].logit(eps=1e-6).clamp(-2, 2)
 
 
 def _climb(classifier: Classifier, free: Tensor, labels: Tensor, readings: tuple[int, ...]) -> Tensor:
-    """Return the margin of each row of `free` (B, C, H, W) at each reading, (R, B)."""
+    """Return the margin of each row of `free` (B, C, H, W) before each of the steps to read, (R, B)."""
     free = free.to(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=_LEARNING_RATE)
     found = []

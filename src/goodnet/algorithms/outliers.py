@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 Scores = npt.NDArray[np.float64]
 
@@ -62,7 +64,37 @@ def expected_maximum(classes: int) -> float:
     return NormalDist().inv_cdf(p)
 
 
-def tail_surprise(values: npt.ArrayLike, *, least: float = 0.25, floor: float = 0.0) -> Scores:
+class Surprise(Protocol):
+    """How far one value lies above others, in nats: minus log of how many of them would lie as high by chance."""
+
+    def __call__(self, value: float, others: Scores, floor: float, /) -> float:
+        """Return the surprise of `value` among `others`, (n,) in descending order."""
+
+
+def normal_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
+    """Return by how much each value surprises among the others if they are alike and normal, in nats, (classes,).
+
+    For few classes, whose upper tail is too short to be estimated, and for values that have a common cause. Several
+    outliers do not hide one another, see `tail_surprise`.
+
+    Args:
+        values: (classes,) finite numbers, at least 2.
+        floor: the standard deviation is at least this, in the values' own unit.
+
+    Source: F. Grubbs, "Procedures for detecting outlying observations in samples", Technometrics 11, 1969 (the value is
+    left out of its own yardstick: Student's t); B. Rosner, Technometrics 25, 1983 (several outliers).
+    """
+    return _from_inside(np.asarray(values, dtype=np.float64), _among_normal, floor)
+
+
+def _among_normal(value: float, others: Scores, floor: float) -> float:
+    n = len(others)
+    spread = float(others.std(ddof=1)) if n > 1 else 0.0
+    t = (value - others.mean()) / (max(spread, floor, 1e-9) * np.sqrt(1 + 1 / n))
+    return float(-stats.t.logsf(t, max(n - 1, 1)) - np.log(n + 1))
+
+
+def tail_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
     """Return by how much each value surprises, in nats: minus log of how many of the others would lie as high by chance.
 
     The others' upper tail is taken to be exponential above a high quantile, its scale unknown and estimated: 0 or less
@@ -73,7 +105,6 @@ def tail_surprise(values: npt.ArrayLike, *, least: float = 0.25, floor: float = 
 
     Args:
         values: (classes,) finite numbers, at least 2.
-        least: the scale is at least this share of the robust deviation; a few values may lie together by chance.
         floor: the scale is at least this, in the values' own unit; with 2 or 3 classes it is all that there is.
 
     Source: J. Pickands, "Statistical inference using extreme order statistics", Annals of Statistics 3, 1975 (excesses
@@ -81,18 +112,21 @@ def tail_surprise(values: npt.ArrayLike, *, least: float = 0.25, floor: float = 
     1983 (from the inside outwards). Differs: an exponential tail; its scale from the median excess, its uncertainty by
     the predictive distribution.
     """
-    values = np.asarray(values, dtype=np.float64)
+    return _from_inside(np.asarray(values, dtype=np.float64), _above_tail, floor)
+
+
+def _from_inside(values: Scores, surprise: Surprise, floor: float) -> Scores:
+    """Compare the highest values with those below them, from the inside outwards, and the rest with one another."""
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
     most = max(1, min(len(values) // 4, _MOST_OUTLIERS))
     surprises = np.empty(len(values))
     highest = -np.inf
     for rank in range(most - 1, -1, -1):
-        below = _surprise(ranked[rank], ranked[rank + 1 :], least, floor) - np.log(rank + 1)
-        highest = max(highest, below)
+        highest = max(highest, surprise(ranked[rank], ranked[rank + 1 :], floor) - np.log(rank + 1))
         surprises[rank] = highest
-    edge, scale, k = _tail(ranked[most:], least, floor)
-    surprises[most:] = np.minimum(_predict(ranked[most:] - edge, scale, k), highest)
+    rest = ranked[most:]
+    surprises[most:] = [min(surprise(value, rest, floor), highest) for value in rest]
     result = np.empty(len(values))
     result[order] = surprises
     return result
@@ -100,6 +134,8 @@ def tail_surprise(values: npt.ArrayLike, *, least: float = 0.25, floor: float = 
 
 #: At most so many outliers are looked for, and at most a quarter of the classes.
 _MOST_OUTLIERS = 10
+#: The tail's scale is at least this share of the robust deviation; a few values may lie together by chance.
+_LEAST = 0.25
 #: With at most this many values the upper half is the tail.
 _SHORT = 11
 
@@ -108,23 +144,17 @@ def _tail_size(count: int) -> int:
     return min(max(4, round(0.1 * count)), 40) if count > _SHORT else max(0, min((count + 1) // 2, count - 1))
 
 
-def _surprise(value: float, others: Scores, least: float, floor: float) -> float:
-    """Return the surprise of `value` among `others`, which are in descending order."""
-    edge, scale, k = _tail(others, least, floor)
-    return float(_predict(np.array([value - edge]), scale, k)[0])
+def _above_tail(value: float, others: Scores, floor: float) -> float:
+    """Return the surprise of `value`: an exponential whose scale comes from k values has the tail (1 + e / k) ** -k."""
+    edge, scale, k = _tail(others, floor)
+    degrees = max(k, 2)
+    return float(degrees * np.log1p(max(value - edge, 0.0) / scale / degrees) - np.log(max(k, 1)))
 
 
-def _tail(others: Scores, least: float, floor: float) -> tuple[float, float, int]:
+def _tail(others: Scores, floor: float) -> tuple[float, float, int]:
     """Return where the upper tail of descending values begins, its scale, and how many values lie in it."""
     k = _tail_size(len(others))
     edge = float(others[k])
     deviation = _NORMAL * float(np.median(np.abs(others - np.median(others))))
     scale = float(np.median(others[:k] - edge)) / np.log(2) if k else 0.0
-    return edge, max(scale, least * deviation, floor, 1e-9), k
-
-
-def _predict(excess: Scores, scale: float, k: int) -> Scores:
-    """Return the surprise of excesses: an exponential whose scale comes from k values has the tail (1 + e / k) ** -k."""
-    degrees = max(k, 2)
-    surprise: Scores = degrees * np.log1p(np.maximum(excess, 0.0) / scale / degrees) - np.log(max(k, 1))
-    return surprise
+    return edge, max(scale, _LEAST * deviation, floor, 1e-9), k

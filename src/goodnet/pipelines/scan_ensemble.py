@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
-from goodnet.algorithms.outliers import Scores, robust_z, tail_surprise
+from goodnet.algorithms.outliers import Scores, normal_surprise, robust_z, tail_surprise
 from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers, measure_success
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
@@ -23,12 +24,13 @@ from goodnet.core.results import Detection, Verdict
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
-#: Steps of ascent after which the margins of free images are read.
-_READINGS = (10, 40)
-#: Random images per class that ascend. With two, one class in a clean network leads by chance; where only candidates
-#: get further evidence, two choose them.
+#: Steps of ascent before which the margins of free images are read; the first is the start itself.
+_READINGS = (1, 10, 40)
+#: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
+#: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
-#: Up to this many classes a longer inversion costs little, and the fewer classes to compare with need it.
+#: Up to this many classes a longer inversion costs little, and values are compared as normal ones: the upper tail of so
+#: few says little.
 _FEW_CLASSES = 20
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
@@ -43,10 +45,13 @@ _SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
 class ScanEnsemble(Scanner):
     """Calls a class a backdoor's target when it can be reached more easily than the other classes, in any of three ways.
 
-    The margin that free images reach by ascent, read early and late, needs no data and does not care what the trigger
-    looks like; the margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image;
-    trigger inversion finds small triggers and shows them. Each way, a class is compared with the upper tail of the
-    others: by how many nats does it surprise? Negative evidence counts as none, and a class's score is the sum.
+    The margin that free images reach by ascent, read early and late, does not care what the trigger looks like; the
+    margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; trigger
+    inversion finds small triggers and shows them. Each way, a class is compared with the others: by how many nats does it
+    surprise? Negative evidence counts as none, and a class's score is the sum.
+
+    The free images begin as clean images, from which no class is nearer than it should be; above 200 classes as noise,
+    which resembles one class (the 8 among digits) but, among many, that one does not stand out.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
@@ -60,8 +65,8 @@ class ScanEnsemble(Scanner):
 
     steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
     images: int | None = Field(None, ge=1, description="clean images per step; default: 8, up to 20 classes 16")
-    threshold: float = Field(3.5, gt=0, description="score above which a class is suspected")
-    doubt: float = Field(2.7, gt=0, description="score above which the network is not called clean")
+    threshold: float = Field(4.5, gt=0, description="score above which a class is suspected")
+    doubt: float = Field(3.5, gt=0, description="score above which the network is not called clean")
 
     def scan(
         self,
@@ -91,7 +96,7 @@ class ScanEnsemble(Scanner):
             scores=tuple(float(score) for score in evidence.scores),
             threshold=self.threshold,
             suspected=backdoors,
-            unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(evidence.kinds["free image, early"]))),
+            unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(evidence.kinds["free image, late"]))),
             reason=self._reason(classifier, evidence, backdoors, images[cut:], doubts),
             evidence={kind: tuple(float(value) for value in values) for kind, values in evidence.kinds.items()},
         )
@@ -101,9 +106,9 @@ class ScanEnsemble(Scanner):
     ) -> Evidence:
         """Return the evidence of all three kinds; the second and third on the candidates alone where classes are many."""
         evidence = Evidence(classifier.classes)
-        margins, labels = climb(classifier, seed, run_parts, progress)
-        for kind, reading in zip(("free image, early", "free image, late"), margins, strict=True):
-            evidence.add_margins(kind, range(classifier.classes), reading)
+        margins, labels = climb(classifier, images, seed, run_parts, progress)
+        for kind, reading in margins.items():
+            evidence.add_margins(kind, range(classifier.classes), reading, evidence.plain)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
         evidence.add_margins("faint image", labels, normalised_margins(classifier, blended, labels))
         few = classifier.classes <= _FEW_CLASSES
@@ -157,11 +162,18 @@ class Evidence:
             total += np.clip(np.nan_to_num(values, nan=0.0), 0, EVIDENCE_CAP)
         return total
 
-    def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
+    @property
+    def plain(self) -> Callable[..., Scores]:
+        """How values are compared that no class has by nature: as normal ones among few classes, else by their tail."""
+        return normal_surprise if self.classes <= _FEW_CLASSES else tail_surprise
+
+    def add_margins(
+        self, kind: str, labels: Sequence[int], margins: Tensor, surprise: Callable[..., Scores] = tail_surprise
+    ) -> None:
         """Add evidence from margins (L,), one for each of `labels`; NaN where there was no time."""
         values = margins.double().cpu().numpy()
         typical = float(np.nanmedian(np.abs(values))) if np.isfinite(values).any() else 0.0
-        self._add(kind, labels, values, floor=_MARGIN_FLOOR * typical)
+        self._add(kind, labels, values, partial(surprise, floor=_MARGIN_FLOOR * typical))
 
     def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
         """Add evidence from the sizes of recovered triggers: a small one surprises."""
@@ -169,14 +181,14 @@ class Evidence:
         values = np.full(len(labels), np.nan)
         where = {label: position for position, label in enumerate(labels)}
         values[[where[label] for label in found.labels]] = -np.log(found.sizes.clamp_min(0.5).numpy())
-        self._add("trigger size", labels, values, floor=_SIZE_FLOOR)
+        self._add("trigger size", labels, values, partial(self.plain, floor=_SIZE_FLOOR))
 
-    def _add(self, kind: str, labels: Sequence[int], values: Scores, floor: float) -> None:
+    def _add(self, kind: str, labels: Sequence[int], values: Scores, surprise: Callable[[Scores], Scores]) -> None:
         known = np.isfinite(values)
         self.unfinished = max(self.unfinished, int((~known).sum()))
         self.kinds[kind] = np.full(self.classes, np.nan)
         if known.sum() > 1:
-            self.kinds[kind][np.asarray(labels)[known]] = tail_surprise(values[known], floor=floor)
+            self.kinds[kind][np.asarray(labels)[known]] = surprise(values[known])
 
     def suspects(self, threshold: float) -> list[int]:
         """Return the classes at or above `threshold`, the most suspicious first.
@@ -195,23 +207,44 @@ class Evidence:
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
-def climb(classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress) -> tuple[Tensor, list[int]]:
-    """Return the normalised margins of free images (readings, classes), and the classes to look into."""
-    many = classifier.classes > _ALL
-    starts = _SCREENING if many else _STARTS
-    margins = maximum_margins(
-        classifier, starts=starts, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
+def climb(
+    classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Return the evidence of free images, kind -> normalised margins (classes,), and the classes to look into."""
+    if classifier.classes > _ALL:
+        return _climb_from_noise(classifier, seed, run_parts, progress)
+    found = maximum_margins(
+        classifier, starts=_STARTS, readings=_READINGS, seed=seed, images=images, run_parts=run_parts, progress=progress
     )
-    margins = torch.stack([normalised_margins(classifier, reading) for reading in margins])
+    start, early, late = (normalised_margins(classifier, reading) for reading in found)
+    kinds = {"free image, early": early, "free image, late": late - start}
+    # Among few classes some are near one another, which shows early; how far the others are is no news.
+    if classifier.classes <= _FEW_CLASSES:
+        del kinds["free image, early"]
+    return kinds, choose_labels(late[None].double().cpu().numpy(), seed)
+
+
+def _climb_from_noise(
+    classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Let two images of noise ascend for each class, and more of them for those to look into."""
+    first = maximum_margins(
+        classifier, starts=_SCREENING, readings=_READINGS[1:], seed=seed, run_parts=run_parts, progress=progress
+    )
+    margins = torch.stack([normalised_margins(classifier, reading) for reading in first])
     labels = choose_labels(margins.double().cpu().numpy(), seed)
-    if many:
-        more = maximum_margins(
-            classifier, starts=_STARTS - starts, readings=_READINGS, seed=seed + 1, labels=labels, run_parts=run_parts
-        )
-        more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
-        first = margins[:, labels]
-        margins[:, labels] = torch.where(more.isnan(), first, torch.lerp(more, first, starts / _STARTS))
-    return margins, labels
+    more = maximum_margins(
+        classifier,
+        starts=_STARTS - _SCREENING,
+        readings=_READINGS[1:],
+        seed=seed + 1,
+        labels=labels,
+        run_parts=run_parts,
+    )
+    more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
+    known = margins[:, labels]
+    margins[:, labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
+    return {"free image, early": margins[0], "free image, late": margins[1]}, labels
 
 
 def choose_labels(margins: Scores, seed: int) -> list[int]:
