@@ -77,7 +77,10 @@ def climb_margins(
 ) -> tuple[Tensor]:
     """Return the margin of each class of `labels` at each reading, (R, L); one part of `maximum_margins`."""
     rows = torch.tensor(labels).repeat_interleave(starts)
-    first = torch.cat([_draw(classifier, images, starts, seed, label) for label in labels])
+    if images is None:
+        first = torch.cat([_draw_noise(classifier, starts, seed, label) for label in labels])
+    else:
+        first = torch.cat(_choose_clean(classifier, images, starts, seed, labels))
     found = [
         _climb(classifier, free.to(classifier.device), part.to(classifier.device), readings)
         for free, part in zip(torch.split(first, _BATCH), torch.split(rows, _BATCH), strict=True)
@@ -85,12 +88,26 @@ def climb_margins(
     return (torch.cat(found, dim=1).view(len(readings), len(labels), starts).mean(dim=2).cpu(),)
 
 
-def _draw(classifier: Classifier, images: Tensor | None, starts: int, seed: int, label: int) -> Tensor:
-    """Return the images that a class begins with, as logits between -2 and 2: beyond, a sigmoid hardly moves."""
+def _draw_noise(classifier: Classifier, starts: int, seed: int, label: int) -> Tensor:
+    """Return the logits of the pixels that a class begins with, between -2 and 2: beyond, a sigmoid hardly moves."""
     draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
-    if images is None:
-        return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
-    return images[torch.randint(len(images), (starts,), generator=draws)].logit(eps=1e-6).clamp(-2, 2)
+    return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
+
+
+def _choose_clean(
+    classifier: Classifier, images: Tensor, starts: int, seed: int, labels: tuple[int, ...]
+) -> list[Tensor]:
+    """Return the same for each class: the same clean images for all, but for those that are of the class already."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    free = images[order].logit(eps=1e-6).clamp(-2, 2)
+    with torch.inference_mode():
+        answers = classifier(images[order]).argmax(dim=1).cpu()
+    found = []
+    for label in labels:
+        others = (answers != label).nonzero()[:, 0]
+        rows = others if len(others) else torch.arange(len(images))
+        found.append(free[rows[torch.arange(starts) % len(rows)]])  # Where there are too few, some begin twice.
+    return found
 
 
 def _climb(classifier: Classifier, free: Tensor, labels: Tensor, readings: tuple[int, ...]) -> Tensor:

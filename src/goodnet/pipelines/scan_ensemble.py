@@ -36,7 +36,7 @@ _FEW_CLASSES = 20
 _IMAGES = 40
 #: One kind of evidence counts at most this much, so that none decides by its tail alone.
 EVIDENCE_CAP = 10.0
-#: A further target has at least this share of the first one's score.
+#: A further target has at least this share of all the first one's evidence.
 _SHARE = 0.2
 #: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
 _SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
@@ -157,9 +157,12 @@ class Evidence:
     @property
     def scores(self) -> Scores:
         """The sum of the positive evidence (classes,)."""
+        return self._sum(EVIDENCE_CAP)
+
+    def _sum(self, cap: float) -> Scores:
         total = np.zeros(self.classes)
         for values in self.kinds.values():
-            total += np.clip(np.nan_to_num(values, nan=0.0), 0, EVIDENCE_CAP)
+            total += np.clip(np.nan_to_num(values, nan=0.0), 0, cap)
         return total
 
     @property
@@ -196,7 +199,7 @@ class Evidence:
         One that is close to a target in the features inherits some of its evidence; it must have a fair share of it.
         """
         scores = self.scores
-        least = max(threshold, _SHARE * float(scores.max()))
+        least = max(threshold, _SHARE * float(self._sum(np.inf).max()))
         return [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
 
     def trigger(self, label: int) -> Patch | None:
