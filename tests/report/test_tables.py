@@ -179,7 +179,7 @@ def test_a_repair(tiny_classifier):
 
 
 def test_changes_of_any_method():
-    assert describe_changes({"epochs": 3, "learning_rate": 0.1}) == "epochs 3, learning_rate 0.1"
+    assert describe_changes({"epochs": 3, "learning_rate": 0.1}) == "epochs: 3, learning rate: 0.1"
 
 
 def test_layers(tiny_classifier):

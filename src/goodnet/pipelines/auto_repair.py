@@ -113,7 +113,7 @@ class AutoRepair(Repairer):
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:
-            return {"method": chosen.name, "hunted_success": chosen.success, "holds": chosen.holds}
+            return {"method": chosen.name, "fresh_triggers_work_on": chosen.success, "holds": chosen.holds}
         if not candidates:
             return {"method": "none", "why": "nothing is suspected, so nothing was changed"}
         least = min(item.lost for item in candidates)

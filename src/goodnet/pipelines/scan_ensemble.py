@@ -24,8 +24,8 @@ from goodnet.core.results import Detection, Verdict
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
-#: Steps of ascent before which the margins of free images are read; the first is the start itself.
-_READINGS = (1, 10, 40)
+#: Steps of ascent before which the margins of free images are read.
+_READINGS = (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
@@ -219,9 +219,9 @@ def climb(
     found = maximum_margins(
         classifier, starts=_STARTS, readings=_READINGS, seed=seed, images=images, run_parts=run_parts, progress=progress
     )
-    start, early, late = (normalised_margins(classifier, reading) for reading in found)
-    kinds = {"free image, early": early, "free image, late": late - start}
-    # Among few classes some are near one another, which shows early; how far the others are is no news.
+    early, late = (normalised_margins(classifier, reading) for reading in found)
+    # What is gained after the first steps does not tell which classes are neighbours by nature, as the 8 is of all digits.
+    kinds = {"free image, early": early, "free image, late": late - early}
     if classifier.classes <= _FEW_CLASSES:
         del kinds["free image, early"]
     return kinds, choose_labels(late[None].double().cpu().numpy(), seed)
@@ -232,14 +232,14 @@ def _climb_from_noise(
 ) -> tuple[dict[str, Tensor], list[int]]:
     """Let two images of noise ascend for each class, and more of them for those to look into."""
     first = maximum_margins(
-        classifier, starts=_SCREENING, readings=_READINGS[1:], seed=seed, run_parts=run_parts, progress=progress
+        classifier, starts=_SCREENING, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
     )
     margins = torch.stack([normalised_margins(classifier, reading) for reading in first])
     labels = choose_labels(margins.double().cpu().numpy(), seed)
     more = maximum_margins(
         classifier,
         starts=_STARTS - _SCREENING,
-        readings=_READINGS[1:],
+        readings=_READINGS,
         seed=seed + 1,
         labels=labels,
         run_parts=run_parts,

@@ -92,7 +92,7 @@ def scan_table(detection: Detection, most: int = 5) -> Table:
     from rich.table import Table
 
     suspected = {backdoor.target for backdoor in detection.suspected}
-    table = Table(title="highest scores, higher is more suspicious", title_style="dim", title_justify="left")
+    table = Table(title="highest scores", title_style="dim", title_justify="left")
     for column in ("class", "score", ""):
         table.add_column(column, justify="right")
     for label in np.argsort(-np.asarray(detection.scores))[: max(most, len(suspected) + 2)]:

@@ -188,7 +188,13 @@ def describe_changes(changes: Mapping[str, object]) -> str:
     if isinstance(pruned, Sequence):
         tuned = f", fine-tuned {changes['epochs']} epochs" if "epochs" in changes else ""
         return f"{len(pruned)}/{changes['channels']} channels of {changes['layer']} pruned, {changes['order']}{tuned}"
-    return ", ".join(f"{key} {value}" for key, value in changes.items())
+    return ", ".join(f"{key.replace('_', ' ')}: {_show(value)}" for key, value in changes.items())
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def layer_table(classifier: Classifier) -> Table:

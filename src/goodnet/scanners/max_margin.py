@@ -63,7 +63,7 @@ class MaxMargin(Scanner):
             threshold=threshold,
             suspected=tuple(Backdoor(None, label, name=self.name()) for label in found),
             unscanned=tuple(int(label) for label in np.flatnonzero(np.isneginf(scores))),
-            reason=f"{len(found)} classes with a margin z of {threshold:.1f} or more"
+            reason=f"classes with a margin z of {threshold:.1f} or more: {len(found)}"
             if found
             else "no margin stands out",
         )
