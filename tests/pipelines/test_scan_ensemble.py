@@ -55,7 +55,15 @@ def test_scores_sum_the_positive_evidence_each_kind_capped():
         "two": np.array([1.5, 2.5, 4.0, -1.0]),
     }
     assert evidence.scores.tolist() == [11.5, 5.5, 4.0, 0.0]
-    assert evidence.suspects(5.0) == [0, 1]
+    assert evidence.suspects(5.0) == [0]
+
+
+def test_a_further_target_has_a_fair_share_of_all_the_first_one_s_evidence():
+    evidence = Evidence(3)
+    evidence.kinds = {"one": np.array([20.0, 5.0, 1.0])}
+    assert evidence.suspects(4.5) == [0, 1]
+    evidence.kinds = {"one": np.array([40.0, 5.0, 1.0])}
+    assert evidence.suspects(4.5) == [0]
 
 
 def test_classes_without_time_are_counted_and_get_no_evidence():
