@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from goodnet import catalog
 from tests.docs.tutorial_pages import Block, missing_line, read_blocks
@@ -138,7 +139,16 @@ def extend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[catalog.Family
 
 
 @pytest.fixture
-def reader(tmp_path, monkeypatch, goodnet, extend) -> Iterator[Reader]:
+def one_thread() -> Iterator[None]:
+    """The pages show what one thread computes: with another number, the networks that they train are other ones."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch, goodnet, extend, one_thread) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)

@@ -24,8 +24,8 @@ from goodnet.core.results import Detection, Verdict
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
-#: Steps of ascent before which the margins of free images are read.
-_READINGS = (10, 40)
+#: Steps of ascent before which the margins of free images are read, early and late.
+_FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
@@ -84,7 +84,8 @@ class ScanEnsemble(Scanner):
         """
         doubts = self_check(classifier, clean)
         images = clean.sample(2 * _IMAGES, seed=seed).images()
-        cut = max(1, len(images) * 2 // 3)
+        # Of few images, those that one step needs come before those that the triggers are tested on.
+        cut = max(1, len(images) * 2 // 3, min(Budget.images, len(images) - 2))
         evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
         late = [f"the time was up before {evidence.unfinished} classes were done"] if evidence.unfinished else []
         # Where the data cannot carry a verdict, it cannot carry an accusation either.
@@ -217,7 +218,13 @@ def climb(
     if classifier.classes > _ALL:
         return _climb_from_noise(classifier, seed, run_parts, progress)
     found = maximum_margins(
-        classifier, starts=_STARTS, readings=_READINGS, seed=seed, images=images, run_parts=run_parts, progress=progress
+        classifier,
+        starts=_STARTS,
+        readings=_FROM_CLEAN,
+        seed=seed,
+        images=images,
+        run_parts=run_parts,
+        progress=progress,
     )
     early, late = (normalised_margins(classifier, reading) for reading in found)
     # What is gained after the first steps does not tell which classes are neighbours by nature, as the 8 is of all digits.
@@ -232,14 +239,14 @@ def _climb_from_noise(
 ) -> tuple[dict[str, Tensor], list[int]]:
     """Let two images of noise ascend for each class, and more of them for those to look into."""
     first = maximum_margins(
-        classifier, starts=_SCREENING, readings=_READINGS, seed=seed, run_parts=run_parts, progress=progress
+        classifier, starts=_SCREENING, readings=_FROM_NOISE, seed=seed, run_parts=run_parts, progress=progress
     )
     margins = torch.stack([normalised_margins(classifier, reading) for reading in first])
     labels = choose_labels(margins.double().cpu().numpy(), seed)
     more = maximum_margins(
         classifier,
         starts=_STARTS - _SCREENING,
-        readings=_READINGS,
+        readings=_FROM_NOISE,
         seed=seed + 1,
         labels=labels,
         run_parts=run_parts,
