@@ -34,7 +34,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
     assert result.code == 0
     assert "verdict: clean" in result.out
-    assert "threshold 4.5" in result.out
+    assert "threshold 5" in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_left_out(goodnet, twin_files, planted):

@@ -65,7 +65,7 @@ class ScanEnsemble(Scanner):
 
     steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
     images: int | None = Field(None, ge=1, description="clean images per step; default: 8, up to 20 classes 16")
-    threshold: float = Field(4.5, gt=0, description="score above which a class is suspected")
+    threshold: float = Field(5.0, gt=0, description="score above which a class is suspected")
     doubt: float = Field(3.5, gt=0, description="score above which the network is not called clean")
 
     def scan(
