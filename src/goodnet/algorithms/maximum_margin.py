@@ -1,4 +1,4 @@
-"""The largest margin that a class can reach over the image cube, without any data."""
+"""The largest margin that a class can reach over the image cube, from noise (no data) or from clean images."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _draw_noise(classifier: Classifier, starts: int, seed: int, label: int) -> T
 def _choose_clean(
     classifier: Classifier, images: Tensor, starts: int, seed: int, labels: tuple[int, ...]
 ) -> list[Tensor]:
-    """Return the same for each class: the same clean images for all, but for those that are of the class already."""
+    """Return the logits of the pixels that each class begins with: one choice of images, without those of its own class."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     free = images[order].logit(eps=1e-6).clamp(-2, 2)
     with torch.inference_mode():

@@ -148,7 +148,12 @@ class Candidate:
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
-        return {"name": self.name, "hunted_success": self.success, "accuracy_lost": self.lost, "holds": self.holds}
+        return {
+            "name": self.name,
+            "fresh_triggers_work_on": self.success,
+            "accuracy_lost": self.lost,
+            "holds": self.holds,
+        }
 
 
 @dataclass(frozen=True)
