@@ -3,7 +3,7 @@
     goodnet bench scans --zoo ZOO --out DIR
     .venv/bin/python benchmarks/scan_evidence.py --zoo ZOO --bench DIR
 
-A network's score is the highest of its classes' scores, a class's score the sum of its positive evidence. The table shows
+A network's score is the highest of its classes' scores, see `goodnet.algorithms.evidence.total_scores`. The table shows
 AUROC, TPR and FPR (at the scan's threshold) of the sum of all kinds, of all but one, and of each alone. Bars, of all kinds:
 AUROC >= 0.95 over all-to-one patch, blended, accessories, trojan, l0 and l2, at most one clean twin in 20 called backdoored.
 Exit code 1 where one is missed.
@@ -20,12 +20,11 @@ from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from goodnet.algorithms.evidence import Scores, total_scores
 from goodnet.evaluation.ranking import area_with_interval
-from goodnet.pipelines.scan_ensemble import EVIDENCE_CAP
 
 AUROC_BAR, FPR_BAR = 0.95, 0.05
 #: Attacks that the bars speak of, "combined" being several of them in one network.
@@ -35,18 +34,20 @@ JUDGED |= {"combined"}
 
 @dataclass(frozen=True)
 class Scanned:
-    """A network's cell, its evidence (kinds, classes), NaN where a class was not tried, and whether the bars are for it."""
+    """A network's cell, its evidence by kind (classes,), NaN where a class was not tried, and whether the bars are for it.
+
+    Which kinds there are depends on the number of classes; one that a network has not says nothing of it.
+    """
 
     cell: dict[str, Any]
-    evidence: npt.NDArray[np.float64]
+    evidence: dict[str, Scores]
     judged: bool
 
-    def scores(self, kinds: Sequence[int]) -> npt.NDArray[np.float64]:
+    def scores(self, kinds: Sequence[str]) -> Scores:
         """Return the score of each class (classes,) when these kinds alone are asked."""
-        scores: npt.NDArray[np.float64] = np.clip(
-            np.nan_to_num(self.evidence[list(kinds)], nan=0.0), 0, EVIDENCE_CAP
-        ).sum(axis=0)
-        return scores
+        return total_scores(
+            {kind: nats if kind in kinds else np.zeros_like(nats) for kind, nats in self.evidence.items()}
+        )
 
 
 def read_scans(zoo: Path, bench: Path) -> tuple[list[str], list[Scanned]]:
@@ -55,12 +56,12 @@ def read_scans(zoo: Path, bench: Path) -> tuple[list[str], list[Scanned]]:
     cells = [cell for cell in cells if cell["error"] is None]
     if not cells:
         raise click.UsageError(f"{bench}: expected cells of the scanner 'ensemble', found none")
-    kinds = list(cells[0]["result"]["evidence"])
+    kinds = list(dict.fromkeys(kind for cell in cells for kind in cell["result"]["evidence"]))
     scanned = []
     for cell in cells:
         truth = json.loads((zoo / "pairs" / cell["network"] / "backdoor.json").read_text())
         all_sources = all(item["sources"] is None for item in truth["backdoors"])
-        evidence = np.array([cell["result"]["evidence"][kind] for kind in kinds], dtype=np.float64)
+        evidence = {kind: np.array(nats, dtype=np.float64) for kind, nats in cell["result"]["evidence"].items()}
         scanned.append(Scanned(cell, evidence, cell["attack"] in JUDGED and all_sources))
     return kinds, scanned
 
@@ -71,9 +72,9 @@ def list_networks(scanned: Sequence[Scanned]) -> Table:
     for column in ("network", "classes", "targets", "verdict", "suspected", "score", "evidence of the highest class"):
         table.add_column(column)
     for item in scanned:
-        result, scores = item.cell["result"], item.scores(range(len(item.evidence)))
+        result, scores = item.cell["result"], item.scores(list(item.evidence))
         top = int(scores.argmax())
-        shown = " ".join(f"{value:.1f}" for value in item.evidence[:, top])
+        shown = " ".join(f"{nats[top]:.1f}" for nats in item.evidence.values())
         true, suspected = (", ".join(map(str, result[key][:5])) for key in ("true_targets", "suspected_targets"))
         words = item.cell["network"], str(len(scores)), true, result["verdict"], suspected
         table.add_row(*words, f"{scores[top]:.1f}", f"{top}: {shown}")
@@ -85,10 +86,9 @@ def weigh(scanned: Sequence[Scanned], kinds: Sequence[str]) -> tuple[Table, bool
     table = Table(title="what each kind of evidence adds", title_justify="left")
     for column in ("evidence", "AUROC, attacks of the bar", "TPR", "AUROC, all attacks", "TPR", "FPR"):
         table.add_column(column)
-    numbers = range(len(kinds))
-    choices = {"all": list(numbers)}
-    choices |= {f"without {kind}": [n for n in numbers if n != own] for own, kind in enumerate(kinds)}
-    choices |= {f"{kind} alone": [own] for own, kind in enumerate(kinds)}
+    choices = {"all": list(kinds)}
+    choices |= {f"without {kind}": [other for other in kinds if other != kind] for kind in kinds}
+    choices |= {f"{kind} alone": [kind] for kind in kinds}
     kept = True
     for name, chosen in choices.items():
         words, area, wrong = _row(scanned, chosen)
@@ -97,7 +97,7 @@ def weigh(scanned: Sequence[Scanned], kinds: Sequence[str]) -> tuple[Table, bool
     return table, kept
 
 
-def _row(scanned: Sequence[Scanned], chosen: Sequence[int]) -> tuple[list[str], float, float]:
+def _row(scanned: Sequence[Scanned], chosen: Sequence[str]) -> tuple[list[str], float, float]:
     """Return the words of a row, the AUROC over the attacks of the bar, and the FPR."""
     threshold = scanned[0].cell["result"]["threshold"]
     low = [float(item.scores(chosen).max()) for item in scanned if not item.cell["backdoored"]]

@@ -270,6 +270,12 @@ def clean_twin() -> Twin:
     return _load_twin("clean_twin")
 
 
+@pytest.fixture
+def all_to_all() -> "Classifier":
+    """The same network with the same data and seed, and a patch that sends every class to the next; its test ASR is 0.84."""
+    return _load_twin("all_to_all").classifier
+
+
 @functools.cache
 def _twin_data():
     from goodnet.algorithms.poisoning import poisoned_test_set

@@ -1,6 +1,6 @@
 import torch
 
-from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers, measure_success
+from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers, measure_success
 from goodnet.core.backdoor import Patch
 
 
@@ -36,3 +36,19 @@ def test_measure_success_counts_the_target(tiny_classifier, tiny_data):
     nothing = Patch(torch.zeros(1, 12, 12), torch.zeros(3, 12, 12))
     expected = (tiny_classifier(tiny_data.images()).argmax(dim=1) == 1).float().mean().item()
     assert abs(measure_success(tiny_classifier, tiny_data.images(), nothing, 1) - expected) < 1e-6
+
+
+def test_the_shift_that_was_planted_needs_the_smallest_trigger(all_to_all, clean_twin):
+    schedule = Schedule(steps=150, images=8, success=0.55, least=0.6)
+    images = clean_twin.clean.images()[:50]
+    planted = invert_shifts(all_to_all, images, schedule, seed=0)
+    clean = invert_shifts(clean_twin.classifier, images, schedule, seed=0)
+    assert planted.labels == clean.labels == tuple(range(1, 10))
+    assert int(planted.sizes.argmin()) == 0
+    assert float(planted.sizes[0]) < 0.5 * float(planted.sizes[1:].min())
+    assert float(clean.sizes[0]) > 0.5 * float(clean.sizes[1:].min())
+    others = clean_twin.clean.images()[50:150]
+    with torch.inference_mode():
+        moved = all_to_all(planted.patch(0)(others)).argmax(dim=1) == (all_to_all(others).argmax(dim=1) + 1) % 10
+    # One image in ten is called the next class by chance; the planted trigger itself reaches 0.84 of all.
+    assert float(moved.float().mean()) >= 0.35

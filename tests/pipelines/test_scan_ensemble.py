@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from goodnet.core.errors import UnreadableModel
-from goodnet.pipelines.scan_ensemble import Evidence, ScanEnsemble, choose_labels
+from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_labels
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -17,6 +17,15 @@ def test_its_clean_twin_is_not(clean_twin):
     found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
     assert (found.verdict, found.suspected) == ("clean", ())
     assert max(found.scores) < 6
+
+
+def test_an_all_to_all_backdoor_makes_each_class_the_target_of_the_one_before(all_to_all, clean_twin):
+    found = ScanEnsemble().scan(all_to_all, clean_twin.clean, seed=0)
+    assert found.verdict == "backdoored"
+    assert sorted((item.target, item.sources) for item in found.suspected) == [
+        (label, ((label - 1) % 10,)) for label in range(10)
+    ]
+    assert "all to all" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -46,32 +55,6 @@ def test_outputs_that_are_not_finite_are_an_error(clean_twin):
         next(clean_twin.classifier.network.parameters()).fill_(torch.nan)
     with pytest.raises(UnreadableModel, match="expected finite outputs"):
         ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
-
-
-def test_scores_sum_the_positive_evidence_each_kind_capped():
-    evidence = Evidence(4)
-    evidence.kinds = {
-        "one": np.array([40.0, 3.0, -2.0, np.nan]),
-        "two": np.array([1.5, 2.5, 4.0, -1.0]),
-    }
-    assert evidence.scores.tolist() == [11.5, 5.5, 4.0, 0.0]
-    assert evidence.suspects(5.0) == [0]
-
-
-def test_a_further_target_has_a_fair_share_of_all_the_first_one_s_evidence():
-    evidence = Evidence(3)
-    evidence.kinds = {"one": np.array([20.0, 5.0, 1.0])}
-    assert evidence.suspects(4.5) == [0, 1]
-    evidence.kinds = {"one": np.array([40.0, 5.0, 1.0])}
-    assert evidence.suspects(4.5) == [0]
-
-
-def test_classes_without_time_are_counted_and_get_no_evidence():
-    evidence = Evidence(5)
-    evidence.add_margins("one", range(5), torch.tensor([1.0, torch.nan, 1.1, 1.2, 9.0]))
-    assert evidence.unfinished == 1
-    assert np.isnan(evidence.kinds["one"]).tolist() == [False, True, False, False, False]
-    assert evidence.scores.argmax() == 4
 
 
 def test_of_many_classes_those_with_large_margins_and_some_controls_are_inverted():

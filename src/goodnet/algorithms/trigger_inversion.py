@@ -32,12 +32,16 @@ _MEMORY = 0.7
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and with how many images triggers are optimised: `steps` of Adam on `images` each."""
+    """How long and with how many images triggers are optimised: `steps` of Adam on `images` each.
+
+    A trigger counts where it works on `least` of a step's images and has worked on `success` of late.
+    """
 
     steps: int = 60
     images: int = 5
     learning_rate: float = 0.1
     success: float = 0.85
+    least: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,41 @@ def invert_triggers(
     """
     parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
     stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}"
-    found = run_parts(stage, invert_part, (classifier, images, schedule, seed), parts, progress)
+    found = run_parts(stage, invert_part, (classifier, images, None, schedule, seed), parts, progress)
+    return _join(classifier, parts, found)
+
+
+def invert_shifts(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: Schedule,
+    *,
+    seed: int,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Inversions:
+    """Return, for each k from 1 to classes - 1, the smallest trigger found that sends every class c to (c + k) % classes.
+
+    The others arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
+    such trigger, small; what it would take for the other k is what it takes in a clean network.
+
+    Cost: (classes - 1) * steps * images passes forward and backward.
+
+    Source: T. Gu et al., "BadNets", IEEE Access 2019 (the all-to-all attack, c to c + 1); the inversion is ours.
+    """
+    parts = [
+        tuple(range(start, min(start + _PART, classifier.classes))) for start in range(1, classifier.classes, _PART)
+    ]
+    with torch.inference_mode():
+        answers = classifier(images).argmax(dim=1)
+    stage = f"shifts_{schedule.steps}_{schedule.images}_{seed}"
+    found = run_parts(stage, invert_part, (classifier, images, answers.cpu(), schedule, seed), parts, progress)
+    return _join(classifier, parts, found)
+
+
+def _join(
+    classifier: Classifier, parts: Sequence[tuple[int, ...]], found: Sequence[tuple[Tensor, ...] | None]
+) -> Inversions:
     done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
     channels, height, width = classifier.image_shape
     nothing = (torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width), torch.zeros(0))
@@ -99,12 +137,17 @@ def invert_triggers(
 
 
 def invert_part(
-    classifier: Classifier, images: Tensor, schedule: Schedule, seed: int, labels: tuple[int, ...]
+    classifier: Classifier,
+    images: Tensor,
+    answers: Tensor | None,
+    schedule: Schedule,
+    seed: int,
+    labels: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return masks, patterns and sizes of the classes of `labels`; one part of `invert_triggers`."""
+    """Return masks, patterns and sizes for `labels`, classes or, where the `answers` (n,) are given, shifts of them."""
     size = max(1, _BATCH // schedule.images)
     batches = (labels[start : start + size] for start in range(0, len(labels), size))
-    found = [_invert_batch(classifier, images, batch, schedule, seed) for batch in batches]
+    found = [_invert_batch(classifier, images, answers, batch, schedule, seed) for batch in batches]
     masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     return masks, patterns, sizes
 
@@ -121,10 +164,22 @@ def _start(classifier: Classifier, labels: Sequence[int], seed: int) -> tuple[Te
     return masks.requires_grad_(), free.requires_grad_()
 
 
+def _targets(labels: Tensor, answers: Tensor | None, drawn: Tensor, classes: int) -> Tensor:
+    """Return the class that each drawn image is to get from each trigger, (L, n)."""
+    if answers is None:
+        return labels[:, None].expand(-1, len(drawn))
+    return (answers.to(labels.device)[drawn] + labels[:, None]) % classes
+
+
 def _invert_batch(
-    classifier: Classifier, images: Tensor, labels: tuple[int, ...], schedule: Schedule, seed: int
+    classifier: Classifier,
+    images: Tensor,
+    answers: Tensor | None,
+    labels: tuple[int, ...],
+    schedule: Schedule,
+    seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mask, pattern and size of the smallest trigger of each class.
+    """Return mask, pattern and size of the smallest trigger of each class or shift.
 
     Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
     """
@@ -132,20 +187,21 @@ def _invert_batch(
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
-    targets = torch.tensor(labels, device=classifier.device)
-    costs, running = torch.full_like(targets, _COST, dtype=torch.float32), torch.zeros(len(labels)).to(targets.device)
+    wanted = torch.tensor(labels, device=classifier.device)
+    costs, running = torch.full_like(wanted, _COST, dtype=torch.float32), torch.zeros(len(labels)).to(wanted.device)
     best = _Best.empty(free_masks, free_patterns)
     for _ in range(schedule.steps):
-        drawn = pixels[torch.randperm(len(pixels), generator=draws)[: schedule.images]]
+        drawn = torch.randperm(len(pixels), generator=draws)[: schedule.images]
+        targets = _targets(wanted, answers, drawn, classifier.classes)
         masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
-        logits = _stamped_logits(classifier, drawn, masks, patterns)
-        answers = F.cross_entropy(logits, targets.repeat_interleave(len(drawn)), reduction="none")
+        logits = _stamped_logits(classifier, pixels[drawn], masks, patterns)
+        misses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         sizes = masks.sum(dim=(1, 2, 3))
-        loss = (answers.view(len(labels), -1).mean(dim=1) + costs * sizes).sum()
+        loss = (misses.view(len(labels), -1).mean(dim=1) + costs * sizes).sum()
         free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
-        success = (logits.argmax(dim=1).view(len(labels), -1) == targets[:, None]).float().mean(dim=1)
+        success = (logits.argmax(dim=1).view(len(labels), -1) == targets).float().mean(dim=1)
         running = _MEMORY * running + (1 - _MEMORY) * success
-        works = success >= 0.99
+        works = success >= schedule.least
         best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())
         costs = torch.where(works, costs * _UP, costs / _DOWN).clamp(_LEAST_COST, _MOST_COST)
         optimizer.step()

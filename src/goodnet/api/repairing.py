@@ -84,10 +84,10 @@ def repair(
     )
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
+    given = None if suspected is None else read_suspects(suspected)
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
-    given = None if suspected is None else read_suspects(suspected)
     try:
         if given is None and (repairer.needs_suspects or further is not None):
             given = find_suspects(loaded.classifier, loaded.clean, seed=seed, progress=progress)

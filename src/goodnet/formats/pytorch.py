@@ -102,7 +102,7 @@ def load_weights(module: nn.Module, weights: State, path: Path, architecture: st
                 example += f" {tuple(weights[example].shape)} instead of {tuple(expected[names[0]].shape)}"
             raise UnreadableModel(
                 f"{path}: the weights do not fit the architecture '{architecture}': {len(names)} {kind}, e.g. {example}; "
-                "choose the architecture that it was trained with"
+                "choose the architecture that it was trained with, and the image size (C, H, W) if that is another"
             )
     if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
         raise UnreadableModel(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from goodnet.algorithms.evidence import FEW_CLASSES, Evidence, Judgement
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
-from goodnet.algorithms.outliers import Scores, normal_surprise, robust_z, tail_surprise
-from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers, measure_success
+from goodnet.algorithms.outliers import Scores, robust_z
+from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers, measure_success
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
@@ -29,17 +29,10 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
-#: Up to this many classes a longer inversion costs little, and values are compared as normal ones: the upper tail of so
-#: few says little.
-_FEW_CLASSES = 20
+#: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
+_SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
-#: One kind of evidence counts at most this much, so that none decides by its tail alone.
-EVIDENCE_CAP = 10.0
-#: A further target has at least this share of all the first one's evidence.
-_SHARE = 0.2
-#: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
-_SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
 
 
 class ScanEnsemble(Scanner):
@@ -48,7 +41,9 @@ class ScanEnsemble(Scanner):
     The margin that free images reach by ascent, read early and late, does not care what the trigger looks like; the
     margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; trigger
     inversion finds small triggers and shows them. Each way, a class is compared with the others: by how many nats does it
-    surprise? Negative evidence counts as none, and a class's score is the sum.
+    surprise? Negative evidence counts as none, and a class's score is the sum. Classes that are found are set aside and the
+    others compared anew, so that one target does not hide another. Up to 20 classes, triggers are sought too that send
+    every class c to c + k: among the k, that of an all-to-all backdoor stands out.
 
     The free images begin as clean images, from which no class is nearer than it should be; above 200 classes as noise,
     which resembles one class (the 8 among digits) but, among many, that one does not stand out.
@@ -57,10 +52,11 @@ class ScanEnsemble(Scanner):
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `outliers.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
-    **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger; with
-    more than 200 classes 80 for each, and all but 80 of the others for 144 candidates. Forward and backward.
-    **Fails when** more than half of the classes are targets (all-to-all); the trigger works on images of one class
-    alone; the network is so weak that every class is reached as easily.
+    **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger, and up to
+    20 classes 1,200 for all-to-all; with more than 200 classes 80 for each, and all but 80 of the others for 144
+    candidates. Forward and backward.
+    **Fails when** more than half of the classes are targets (all-to-all) and there are more than 20, or they are not
+    moved by a fixed number; the trigger works on images of one class alone; every class is reached as easily.
     """
 
     steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
@@ -88,127 +84,63 @@ class ScanEnsemble(Scanner):
         cut = max(1, len(images) * 2 // 3, min(Budget.images, len(images) - 2))
         evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
         late = [f"the time was up before {evidence.unfinished} classes were done"] if evidence.unfinished else []
+        judgement = evidence.judge(self.threshold)
         # Where the data cannot carry a verdict, it cannot carry an accusation either.
-        suspects = [] if doubts else evidence.suspects(self.threshold)
+        suspected = () if doubts else tuple(replace(item, name=self.name()) for item in judgement.suspected)
         doubts = [*doubts, *late]
-        backdoors = tuple(Backdoor(evidence.trigger(label), label, name=self.name()) for label in suspects)
+        unscanned = np.flatnonzero(np.isnan(evidence.measured["free image, late"].values))
         return Detection(
-            verdict=self._verdict(evidence, suspects, doubts),
-            scores=tuple(float(score) for score in evidence.scores),
+            verdict=self._verdict(judgement, suspected, doubts),
+            scores=tuple(float(score) for score in judgement.scores),
             threshold=self.threshold,
-            suspected=backdoors,
-            unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(evidence.kinds["free image, late"]))),
-            reason=self._reason(classifier, evidence, backdoors, images[cut:], doubts),
-            evidence={kind: tuple(float(value) for value in values) for kind, values in evidence.kinds.items()},
+            suspected=suspected,
+            unscanned=tuple(int(label) for label in unscanned),
+            reason=self._reason(classifier, judgement.scores, suspected, images[cut:], doubts),
+            evidence={kind: tuple(float(value) for value in values) for kind, values in judgement.kinds.items()},
         )
 
     def _gather(
         self, classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
     ) -> Evidence:
         """Return the evidence of all three kinds; the second and third on the candidates alone where classes are many."""
-        evidence = Evidence(classifier.classes)
+        evidence, few = Evidence(classifier.classes), classifier.classes <= FEW_CLASSES
         margins, labels = climb(classifier, images, seed, run_parts, progress)
         for kind, reading in margins.items():
-            evidence.add_margins(kind, range(classifier.classes), reading, evidence.plain)
+            evidence.add_margins(kind, range(classifier.classes), reading, normal=few)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
         evidence.add_margins("faint image", labels, normalised_margins(classifier, blended, labels))
-        few = classifier.classes <= _FEW_CLASSES
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
+        if few:
+            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
+            evidence.add_shifts(shifts)
         return evidence
 
-    def _verdict(self, evidence: Evidence, suspects: Sequence[int], doubts: Sequence[str]) -> Verdict:
-        if suspects:
+    def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], doubts: Sequence[str]) -> Verdict:
+        if suspected:
             return "backdoored"
-        return "inconclusive" if doubts or evidence.scores.max() > self.doubt else "clean"
+        return "inconclusive" if doubts or judgement.scores.max() > self.doubt else "clean"
 
     def _reason(
         self,
         classifier: Classifier,
-        evidence: Evidence,
-        backdoors: Sequence[Backdoor],
+        scores: Scores,
+        suspected: Sequence[Backdoor],
         held_out: Tensor,
         doubts: Sequence[str],
     ) -> str:
-        top = int(evidence.scores.argmax())
-        parts = [f"highest score {evidence.scores[top]:.1f} (class {top}), threshold {self.threshold:g}"]
-        for backdoor in backdoors:
-            if isinstance(backdoor.trigger, Patch) and len(held_out):
-                success = measure_success(classifier, held_out, backdoor.trigger, backdoor.target)
+        top = int(scores.argmax())
+        parts = [f"highest score {scores[top]:.1f} (class {top}), threshold {self.threshold:g}"]
+        if any(item.sources is not None for item in suspected):
+            parts.append("all to all: one small trigger sends every class to another")
+        for item in suspected:
+            if isinstance(item.trigger, Patch) and item.sources is None and len(held_out):
+                success = measure_success(classifier, held_out, item.trigger, item.target)
                 parts.append(
-                    f"class {backdoor.target}: its trigger works on {success:.2f} of {len(held_out)} held-out images"
+                    f"class {item.target}: its trigger works on {success:.2f} of {len(held_out)} held-out images"
                 )
         return "; ".join([*parts, *doubts])
-
-
-@dataclass
-class Evidence:
-    """What is known of each of `classes` classes.
-
-    `kinds`: the kind of evidence -> nats of surprise (classes,), NaN where a class was not tried; `unfinished` classes
-    there was no time for.
-    """
-
-    classes: int
-    kinds: dict[str, Scores] = field(default_factory=dict)
-    triggers: Inversions | None = None
-    unfinished: int = 0
-
-    @property
-    def scores(self) -> Scores:
-        """The sum of the positive evidence (classes,)."""
-        return self._sum(EVIDENCE_CAP)
-
-    def _sum(self, cap: float) -> Scores:
-        total = np.zeros(self.classes)
-        for values in self.kinds.values():
-            total += np.clip(np.nan_to_num(values, nan=0.0), 0, cap)
-        return total
-
-    @property
-    def plain(self) -> Callable[..., Scores]:
-        """How values are compared that no class has by nature: as normal ones among few classes, else by their tail."""
-        return normal_surprise if self.classes <= _FEW_CLASSES else tail_surprise
-
-    def add_margins(
-        self, kind: str, labels: Sequence[int], margins: Tensor, surprise: Callable[..., Scores] = tail_surprise
-    ) -> None:
-        """Add evidence from margins (L,), one for each of `labels`; NaN where there was no time."""
-        values = margins.double().cpu().numpy()
-        typical = float(np.nanmedian(np.abs(values))) if np.isfinite(values).any() else 0.0
-        self._add(kind, labels, values, partial(surprise, floor=_MARGIN_FLOOR * typical))
-
-    def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
-        """Add evidence from the sizes of recovered triggers: a small one surprises."""
-        self.triggers = found
-        values = np.full(len(labels), np.nan)
-        where = {label: position for position, label in enumerate(labels)}
-        values[[where[label] for label in found.labels]] = -np.log(found.sizes.clamp_min(0.5).numpy())
-        self._add("trigger size", labels, values, partial(self.plain, floor=_SIZE_FLOOR))
-
-    def _add(self, kind: str, labels: Sequence[int], values: Scores, surprise: Callable[[Scores], Scores]) -> None:
-        known = np.isfinite(values)
-        self.unfinished = max(self.unfinished, int((~known).sum()))
-        self.kinds[kind] = np.full(self.classes, np.nan)
-        if known.sum() > 1:
-            self.kinds[kind][np.asarray(labels)[known]] = surprise(values[known])
-
-    def suspects(self, threshold: float) -> list[int]:
-        """Return the classes at or above `threshold`, the most suspicious first.
-
-        One that is close to a target in the features inherits some of its evidence; it must have a fair share of it.
-        """
-        scores = self.scores
-        least = max(threshold, _SHARE * float(self._sum(np.inf).max()))
-        return [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
-
-    def trigger(self, label: int) -> Patch | None:
-        """Return the trigger recovered for a class, None where none was tried or none worked."""
-        if self.triggers is None or label not in self.triggers.labels:
-            return None
-        position = self.triggers.labels.index(label)
-        return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
 def climb(
@@ -229,7 +161,7 @@ def climb(
     early, late = (normalised_margins(classifier, reading) for reading in found)
     # What is gained after the first steps does not tell which classes are neighbours by nature, as the 8 is of all digits.
     kinds = {"free image, early": early, "free image, late": late - early}
-    if classifier.classes <= _FEW_CLASSES:
+    if classifier.classes <= FEW_CLASSES:
         del kinds["free image, early"]
     return kinds, choose_labels(late[None].double().cpu().numpy(), seed)
 

@@ -99,7 +99,7 @@ def _table(bench: Bench, family: CellFamily, title: str) -> Table:
     rows = summarise(family, bench.of(family))
     table = Table(title=f"{title}; in brackets 95 % intervals", title_style="dim", title_justify="left")
     for column in ("method", "attack", "cells", "failed", *rows[0].numbers, "seconds"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         cells = [show_number(number) for number in row.numbers.values()]
         seconds = _mean_seconds(bench, family, row)
