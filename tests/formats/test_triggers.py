@@ -9,10 +9,11 @@ from goodnet.formats.triggers import read_backdoors, write_backdoors
 
 def test_suspected_backdoors_come_back_with_their_patches_and_without_what_is_none(tmp_path):
     patch = Patch(torch.rand(1, 4, 5), torch.rand(3, 4, 5))
-    given = (Backdoor(None, 9), Backdoor(patch, 2), Backdoor(torch.nn.Identity(), 2))
+    given = (Backdoor(None, 9), Backdoor(patch, 2, (4, 7)), Backdoor(torch.nn.Identity(), 2))
     found = read_backdoors(write_backdoors(tmp_path / "suspected.npz", given))
     assert [backdoor.target for backdoor in found] == [9, 2, 2]
     assert [backdoor.trigger is None for backdoor in found] == [True, False, True]
+    assert [backdoor.sources for backdoor in found] == [None, (4, 7), None]
     assert torch.equal(found[1].trigger.mask, patch.mask)
     assert torch.equal(found[1].trigger.pattern, patch.pattern)
 

@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.pipelines.auto_repair import AutoRepair, Candidate, difference, split
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
 
 
@@ -58,10 +60,42 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
 
 def test_candidates_that_hold_come_first_then_the_cheapest():
     weak, cheap, dear = (
-        Candidate(name, None, success, lost, 0)
-        for name, success, lost in (("weak", 0.5, 0.0), ("cheap", 0.05, 0.01), ("dear", 0.0, 0.2))
+        Candidate(name, None, success, lost, 0, 100)
+        for name, success, lost in (("weak", 0.5, 0), ("cheap", 0.05, 1), ("dear", 0.0, 20))
     )
     assert [item.name for item in sorted([dear, weak, cheap], key=Candidate.rank)] == ["cheap", "dear", "weak"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "too_much"),
+    [
+        (3, 0, 12, False),  # 3 < 0.05 * 12 + 1.64 * sqrt(3)
+        (4, 0, 12, True),
+        (11, 0, 125, False),  # 11 < 6.25 + 1.64 * sqrt(11)
+        (12, 0, 125, True),
+        (14, 2, 125, False),  # 12 < 6.25 + 1.64 * sqrt(16)
+        (0, 5, 20, False),
+    ],
+)
+def test_a_loss_counts_against_the_budget_where_chance_does_not_explain_it(lost, gained, images, too_much):
+    assert Candidate("any", None, 0.0, lost, gained, images).costs_more_than(0.05) is too_much
+
+
+def test_an_all_to_all_backdoor_goes(all_to_all, planted):
+    suspected = ScanEnsemble().scan(all_to_all, planted.clean, seed=0).suspected
+    repair = AutoRepair().repair(all_to_all, planted.clean, suspected=suspected, seed=0)
+    stamped = planted.backdoor.trigger(planted.test.images())
+    labels = torch.from_numpy(planted.test.targets)
+
+    def rates(classifier):
+        with torch.inference_mode():
+            clean, triggered = (classifier(images).argmax(dim=1) for images in (planted.test.images(), stamped))
+        return [float((clean == labels).float().mean()), float((triggered == (labels + 1) % 10).float().mean())]
+
+    (clean_before, success_before), (clean_after, success_after) = rates(all_to_all), rates(repair.classifier)
+    assert success_before > 0.8
+    assert success_after < 0.15
+    assert clean_after > clean_before - 0.02
 
 
 def test_a_quarter_is_held_out_and_of_a_very_few_all_serve_both(clean_twin):

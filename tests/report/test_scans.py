@@ -41,7 +41,7 @@ def written(badnet, tmp_path):
 def test_the_record_has_verdict_and_suspects_first():
     record = scan_record(make_detection())
     assert list(record)[:2] == ["verdict", "suspected"]
-    assert record["suspected"] == [{"target": 0, "score": 11.25, "trigger_size": 9.0}]
+    assert record["suspected"] == [{"target": 0, "sources": None, "score": 11.25, "trigger_size": 9.0}]
     assert record["evidence"] == {"margin": [6.0, 0.5, 0.0, 0.0], "size": [5.25, 0.0, 1.5, 0.0]}
     assert record["clean_accuracy"]["value"] == 0.95
     bare = scan_record(make_detection(scores=(float("nan"), 1.0), suspected=(), evidence={}, clean_accuracy=None))

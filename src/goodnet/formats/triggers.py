@@ -6,6 +6,7 @@ import dataclasses
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +64,12 @@ def _picture(arrays: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8
 
 def write_backdoors(path: Path, backdoors: tuple[Backdoor, ...]) -> Path:
     """Write suspected backdoors, of their triggers those that are patches; `read_backdoors` reads them."""
-    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for index, item in enumerate(backdoors):
         if isinstance(item.trigger, Patch):
             arrays |= {f"{name}_{index}": value for name, value in trigger_arrays(item.trigger).items()}
+        if item.sources is not None:
+            arrays[f"sources_{index}"] = np.array(item.sources, np.int64)
     targets = np.array([item.target for item in backdoors], np.int64)
     with replacing(path) as temporary:
         np.savez(temporary, targets=targets, **arrays)  # type: ignore[arg-type]
@@ -82,10 +85,16 @@ def read_backdoors(path: Path) -> tuple[Backdoor, ...]:
     try:
         with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return tuple(
-                Backdoor(_read_patch(arrays, index), int(target)) for index, target in enumerate(arrays["targets"])
+                Backdoor(_read_patch(arrays, index), int(target), _read_sources(arrays, index))
+                for index, target in enumerate(arrays["targets"])
             )
     except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
         raise UnreadableData(f"{path}: expected suspected backdoors, but the file is damaged") from error
+
+
+def _read_sources(arrays: Mapping[str, npt.NDArray[np.int64]], index: int) -> tuple[int, ...] | None:
+    key = f"sources_{index}"
+    return tuple(int(label) for label in arrays[key]) if key in arrays else None
 
 
 def _read_patch(arrays: Mapping[str, npt.NDArray[np.float32]], index: int) -> Patch | None:

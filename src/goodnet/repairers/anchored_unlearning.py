@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from goodnet.algorithms.defender_labels import with_labels
 from goodnet.algorithms.predictions import measure_accuracy, predict_classes, require_fit
-from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
-from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.algorithms.trigger_hunt import Hunt
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
@@ -76,7 +75,7 @@ class AnchoredUnlearning(Repairer):
         hunt = Hunt.start(classifier, images, suspected, self.triggers, seed)
         with torch.inference_mode():
             temperature = find_temperature(classifier(images))
-        loss = _AnchoredLoss(self, classifier, hunt, temperature, _images_of(classifier, labelled, hunt.targets))
+        loss = _AnchoredLoss(self, classifier, hunt, temperature, _images_of(classifier, labelled, suspected))
         repaired = classifier.copy()
         epochs = max(1, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
@@ -91,89 +90,8 @@ _BATCH = 32
 _OWN = 8
 #: Clean images that triggers are recovered on.
 _HUNTED = 40
-#: Opacities of the faint image, how far above its first size a trigger may grow, innocent classes to compare with.
-_OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
 #: Confidence of the original on clean images to which answers are softened.
 _CONFIDENCE = 0.9
-
-
-class Hunt:
-    """Triggers that follow the network: free masks (T, 1, H, W) and patterns (T, C, H, W), targets (T,), limits (T,)."""
-
-    def __init__(self, patches: Sequence[tuple[Patch, int]], limits: Sequence[float], device: torch.device) -> None:
-        masks = torch.stack([patch.mask for patch, _ in patches]).clamp(0.01, 0.99).logit()
-        patterns = torch.stack([patch.pattern for patch, _ in patches]).clamp(0.01, 0.99).logit()
-        self.masks, self.patterns = masks.to(device).requires_grad_(), patterns.to(device).requires_grad_()
-        self.targets = torch.tensor([target for _, target in patches], device=device)
-        self._limits = torch.tensor(limits, device=device)
-        self._optimizer = torch.optim.Adam([self.masks, self.patterns], lr=0.05, betas=(0.5, 0.9))
-
-    @classmethod
-    def start(
-        cls, classifier: Classifier, images: Tensor, suspected: Sequence[Backdoor], count: int, seed: int
-    ) -> Hunt:
-        """Recover triggers for the targets; those that the scanner recovered take part.
-
-        What reaches innocent classes as well is no backdoor: triggers stay below half the size that some others need,
-        and the faint image is as faint as it must be to fail for them.
-        """
-        targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
-        others = _innocent(classifier.classes, targets, seed)
-        found = [
-            invert_triggers(classifier, images, [*targets, *others], Schedule(100, 16), seed=seed),
-            *(
-                invert_triggers(classifier, images, targets, Schedule(100, 16), seed=seed + turn)
-                for turn in range(1, count)
-            ),
-        ]
-        patches = [(item.patch(place), target) for item in found for place, target in enumerate(targets)]
-        patches += [(item.trigger, item.target) for item in suspected if isinstance(item.trigger, Patch)]
-        usual = float(found[0].sizes[len(targets) :].median()) if others else 0.0
-        limits = [max(1.2 * patch.size, min(_GROWTH * patch.size, usual / 2)) for patch, _ in patches]
-        draws = torch.Generator().manual_seed(seed)
-        if opacity := _faintest(classifier, images, others, seed):
-            faint = torch.full_like(patches[0][0].mask, opacity)
-            patches += [(Patch(faint, torch.rand(classifier.image_shape, generator=draws)), label) for label in targets]
-            limits += [1.2 * float(faint.sum())] * len(targets)
-        return cls(patches, limits, classifier.device)
-
-    def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
-        """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
-        return torch.lerp(images, self.patterns.sigmoid()[turns], self.masks.sigmoid()[turns])
-
-    def success(self, classifier: Classifier, images: Tensor) -> float:
-        """Return the largest share of images (B, C, H, W) that one of the triggers sends to its target."""
-        with torch.inference_mode():
-            answers = [
-                classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
-                for turn in range(len(self.targets))
-            ]
-        return max(
-            float((answer == target).float().mean()) for answer, target in zip(answers, self.targets, strict=True)
-        )
-
-    def step(self, classifier: Classifier, images: Tensor, turns: Tensor, temperature: float) -> None:
-        """Move the triggers one step towards their targets."""
-        answers = F.cross_entropy(classifier(self.stamp(images, turns)) / temperature, self.targets[turns])
-        sizes = self.masks.sigmoid().sum(dim=(1, 2, 3))
-        loss = answers + 0.05 * F.relu(sizes - self._limits).sum()
-        self.masks.grad, self.patterns.grad = torch.autograd.grad(loss, [self.masks, self.patterns])
-        self._optimizer.step()
-
-
-def _innocent(classes: int, targets: Sequence[int], seed: int) -> list[int]:
-    """Return a few classes that nobody suspects, drawn at random."""
-    rest = [label for label in range(classes) if label not in set(targets)]
-    return [int(label) for label in np.random.default_rng(seed).permutation(rest)[:_OTHERS]]
-
-
-def _faintest(classifier: Classifier, images: Tensor, others: Sequence[int], seed: int) -> float | None:
-    """Return the largest opacity at which one blended image does not send images to innocent classes; None: all do."""
-    for opacity in _OPACITIES:
-        margins = universal_margins(classifier, images, others, Budget(opacity, steps=30), seed=seed)
-        if not len(others) or float(margins.median()) < 0:
-            return opacity
-    return None
 
 
 class _AnchoredLoss:
@@ -192,15 +110,16 @@ class _AnchoredLoss:
         # The target's own images are few and stand next to what is pushed away: some are in every step.
         own = vary(self._own[torch.randperm(len(self._own))[:_OWN]])
         clean, images = torch.cat([images, own]).to(classifier.device), images.to(classifier.device)
-        turns = torch.randint(len(self._hunt.targets), (len(images),)).to(images.device)
-        self._hunt.step(classifier, images, turns, self._temperature)
-        stamped = self._hunt.stamp(images, turns).detach()
+        turns = torch.randint(len(self._hunt), (len(images),)).to(images.device)
         with torch.no_grad():
             wanted = self._original(clean)
+        calls = wanted[: len(images)].argmax(dim=1)
+        self._hunt.step(classifier, images, calls, turns, self._temperature)
+        stamped = self._hunt.stamp(images, turns).detach()
         answers = classifier(torch.cat([clean, stamped, occlude(images)]))
         kept, triggered, occluded = torch.split(answers, [len(clean), len(images), len(images)])
         anchor = self._options.anchor * relative_distance(kept, wanted) + self._divergence(kept, wanted).mean()
-        push = self._options.push * self._escape(triggered, self._hunt.targets[turns])
+        push = self._options.push * self._escape(triggered, self._hunt.goals[turns, calls])
         # The logarithm lets go of images that the trigger has destroyed and holds those that can be recognised.
         wanted = wanted[: len(images)]
         pull = self._options.pull * self._divergence(triggered, wanted).log1p().mean()
@@ -219,9 +138,9 @@ class _AnchoredLoss:
         return divergence.clamp_min(0)
 
 
-def _images_of(classifier: Classifier, labelled: Dataset, targets: Tensor) -> Tensor:
+def _images_of(classifier: Classifier, labelled: Dataset, suspected: Sequence[Backdoor]) -> Tensor:
     """Return the clean images that the original calls a target, (n, C, H, W)."""
-    called = np.isin(predict_classes(classifier, labelled), targets.cpu().numpy())
+    called = np.isin(predict_classes(classifier, labelled), [backdoor.target for backdoor in suspected])
     return labelled.subset(np.flatnonzero(called)).images() if called.any() else torch.zeros(0, *classifier.image_shape)
 
 

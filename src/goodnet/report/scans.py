@@ -46,7 +46,9 @@ def _finite(values: Sequence[float]) -> list[float | None]:
 
 def _describe(backdoor: Backdoor, detection: Detection) -> dict[str, Any]:
     size = backdoor.trigger.size if isinstance(backdoor.trigger, Patch) else None
-    return {"target": backdoor.target, "score": detection.scores[backdoor.target], "trigger_size": size}
+    sources = None if backdoor.sources is None else list(backdoor.sources)
+    score = detection.scores[backdoor.target]
+    return {"target": backdoor.target, "sources": sources, "score": score, "trigger_size": size}
 
 
 def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Classifier, recorder: Recorder) -> Path:
