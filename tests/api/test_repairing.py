@@ -25,6 +25,7 @@ from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.guards.disagreement import GoodNet
+from goodnet.pipelines.auto_repair import AutoRepair
 from tests.api.plain_keras import plain_classes
 from tests.conftest import make_quadrants
 
@@ -143,3 +144,53 @@ def test_unlabelled_images_that_do_not_fit(badnet, tmp_path):
 
 def every_class() -> tuple[Backdoor, ...]:
     return tuple(Backdoor(None, label) for label in range(4))
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """Scans one after another suspect these targets; returns the networks that were scanned."""
+
+    def prepare(*targets):
+        scanned, found = [], iter(targets)
+
+        def find(classifier, clean, **_):
+            scanned.append(classifier)
+            return tuple(Backdoor(None, target) for target in next(found))
+
+        monkeypatch.setattr("goodnet.api.repairing.find_suspects", find)
+        return scanned
+
+    return prepare
+
+
+def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path, scans):
+    scanned = scans([7], [2, 7], [7])
+    out = tmp_path / "run"
+    repair = api.repair(planted.classifier, planted.clean, out=out)
+    assert repair.trace["scans"] == [[7], [2, 7], [7]]
+    assert len({id(classifier) for classifier in scanned}) == 3
+    result = json.loads((out / "run.json").read_text())["result"]
+    assert result["targets"] == [2, 7]
+    assert result["trace"]["scans"] == [[7], [2, 7], [7]]
+
+
+def test_a_further_repair_that_is_rolled_back_leaves_the_first(planted, monkeypatch, scans):
+    scans([7], [2], [])
+    whole = AutoRepair.repair
+
+    def repair(self, classifier, clean, *, suspected, **how):
+        return whole(self, classifier, clean, suspected=suspected if len(suspected) == 1 else (), **how)
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    result = api.repair(planted.classifier, planted.clean)
+    assert result.recommended.changes["method"].startswith("anchored_unlearning")
+    assert result.trace["scans"] == [[7], [2]]
+
+
+def test_where_nothing_is_suspected_or_the_user_says_what_there_is_one_scan_or_none(planted, clean_twin, scans):
+    assert len(scans([])) == 0
+    assert api.repair(clean_twin.classifier, clean_twin.clean).trace["scans"] == [[]]
+    scanned = scans()
+    repair = api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])
+    assert scanned == []
+    assert "scans" not in repair.trace

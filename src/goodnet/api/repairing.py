@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,7 +55,8 @@ def repair(
         model: the network, a file or a live object, see `load_classifier`; it stays as it is.
         clean: clean images with labels, a file, a folder or a live object, see `load_dataset`.
         method: the repairer's name, or "auto", which scans and unlearns what is found; its `options` are its fields.
-        suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first.
+        suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first, and "auto" scans the
+            repaired network too: what hid behind the first targets is unlearned with them, from the original on.
         unlabelled: further images to repair with, of the network's own world; labels, if any, are not looked at. What the
             network answers is their label; those that it sends to a suspected target are left out, as they may carry the
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
@@ -88,12 +89,14 @@ def repair(
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
+    work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
     try:
-        if given is None and (repairer.needs_suspects or further is not None):
-            given = find_suspects(loaded.classifier, loaded.clean, seed=seed, progress=progress)
-        result = run_repairer(
-            repairer, loaded.classifier, loaded.clean, further, given or (), seed=seed, progress=progress
-        )
+        if given is None and isinstance(repairer, AutoRepair):
+            result, given = work.repair_and_look_again()
+        else:
+            scan_first = given is None and (repairer.needs_suspects or further is not None)
+            given = work.find_suspects(loaded.classifier) if scan_first else given or ()
+            result = work.repair(given)
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
@@ -105,7 +108,7 @@ def repair(
             loaded.classifier,
             result,
             recorder,
-            targets=sorted({backdoor.target for backdoor in given or ()}),
+            targets=sorted({backdoor.target for backdoor in given}),
             keep_all=keep_all,
             input_range_reason=loaded.reason,
         )
@@ -122,25 +125,64 @@ def load_unlabelled(classifier: Classifier, unlabelled: DataLike) -> Dataset:
     return without_labels(classifier, fit_channels(classifier, data, unlabelled))
 
 
-def run_repairer(
-    repairer: Repairer,
-    classifier: Classifier,
-    clean: Dataset,
-    unlabelled: Dataset | None,
-    suspected: Sequence[Backdoor],
-    *,
-    seed: int,
-    progress: Progress = no_progress,
-) -> Repair:
-    """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
+@dataclass(frozen=True)
+class _Work:
+    """What a repair works with, whatever is suspected; `unlabelled` images are used besides where there are some."""
 
-    Raises:
-        MethodFailed: the method reached no result.
-        UnreadableData: no unlabelled image can be used.
-    """
-    if unlabelled is None:
-        return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress)
-    widened = widen(classifier, clean, unlabelled, {backdoor.target for backdoor in suspected})
-    result = repairer.repair(classifier, widened.dataset, suspected=suspected, seed=seed, progress=progress)
-    counts = {"used": widened.used, "left_out": widened.left_out}
-    return replace(result, trace={**result.trace, "unlabelled": counts})
+    repairer: Repairer
+    classifier: Classifier
+    clean: Dataset
+    unlabelled: Dataset | None
+    seed: int
+    progress: Progress
+
+    def find_suspects(self, classifier: Classifier) -> tuple[Backdoor, ...]:
+        """Scan a network with the clean images."""
+        return find_suspects(classifier, self.clean, seed=self.seed, progress=self.progress)
+
+    def repair(self, suspected: Sequence[Backdoor]) -> Repair:
+        """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
+
+        Raises:
+            MethodFailed: the method reached no result.
+            UnreadableData: no unlabelled image can be used.
+        """
+        clean, trace = self.clean, {}
+        if self.unlabelled is not None:
+            targets = {backdoor.target for backdoor in suspected}
+            widened = widen(self.classifier, self.clean, self.unlabelled, targets)
+            clean, trace = widened.dataset, {"unlabelled": {"used": widened.used, "left_out": widened.left_out}}
+        result = self.repairer.repair(
+            self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress
+        )
+        return replace(result, trace={**result.trace, **trace})
+
+    def repair_and_look_again(self) -> tuple[Repair, tuple[Backdoor, ...]]:
+        """Scan, repair, and scan again, until the scan of the repaired network finds no target that is new.
+
+        Returns:
+            The repair, with the targets that each scan suspected in its trace, and all suspected backdoors.
+        """
+        suspected = found = self.find_suspects(self.classifier)
+        scans, result = [_targets(found)], self.repair(suspected)
+        while found and _changed(result) and len(scans) <= _LOOKS:
+            again = self.find_suspects(result.classifier)
+            scans.append(_targets(again))
+            found = tuple(item for item in again if item.target not in _targets(suspected))
+            further = self.repair((*suspected, *found)) if found else result
+            if not _changed(further):
+                break  # It was rolled back: what there is stays.
+            suspected, result = (*suspected, *found), further
+        return replace(result, trace={**result.trace, "scans": scans}), suspected
+
+
+#: A repaired network is scanned at most so many times.
+_LOOKS = 3
+
+
+def _changed(repair: Repair) -> bool:
+    return bool(repair.recommended.changes["method"] != "none")
+
+
+def _targets(suspected: Sequence[Backdoor]) -> list[int]:
+    return sorted({backdoor.target for backdoor in suspected})

@@ -60,11 +60,20 @@ def command(
     files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
     console.print(repair_table(repair, files))
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
+    _tell_of_scans(console, repair)
     _tell_of_unlabelled(console, repair)
     _warn_of_few(console, repair)
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
+
+
+def _tell_of_scans(console: Console, repair: Repair) -> None:
+    """Say which targets the scan of the original suspects, and which those of the repaired networks."""
+    for number, targets in enumerate(repair.trace.get("scans", ())):
+        whose = f"network after repair {number}" if number else "original"
+        words = f"suspects target {', '.join(map(str, targets))}" if targets else "suspects no target"
+        console.print(f"scan of the {whose}: {words}", style="dim")
 
 
 def _tell_of_unlabelled(console: Console, repair: Repair) -> None:
