@@ -23,6 +23,7 @@ def test_scores_sum_the_positive_evidence_each_kind_capped():
 def test_all_to_all_is_not_added_but_is_the_least_score_of_every_class():
     kinds = {"one": np.array([9.0, 3.0, -2.0]), ALL_TO_ALL: np.full(3, 4.5)}
     assert total_scores(kinds).tolist() == [9.0, 4.5, 4.5]
+    assert total_scores(kinds | {ALL_TO_ALL: np.full(3, 2.9)}).tolist() == [9.0, 3.0, 0.0]
 
 
 @pytest.mark.parametrize(("normal", "surprise"), [(True, normal_surprise), (False, tail_surprise)])
@@ -45,17 +46,27 @@ def evidence_of(values, *kinds):
     return evidence
 
 
-def test_one_target_does_not_hide_another():
+@pytest.fixture
+def three_high():
+    """Two kinds of evidence of a hundred classes, of which three stand higher than chance, the third hidden by the others."""
     usual = np.random.default_rng(0).normal(10, 1, 97).tolist()
     evidence = evidence_of([18.0, 17.0, 14.0, *usual], "one", "two")
     together = total_scores({kind: item.surprise(np.ones(100, bool)) for kind, item in evidence.measured.items()})
-    alone = evidence_of([14.0, *usual], "one", "two").judge(50.0)
-    threshold = (together[2] + alone.scores[0]) / 2
-    assert together[2] < threshold < alone.scores[0]
-    judged = evidence.judge(threshold)
+    alone = evidence_of([14.0, *usual], "one", "two").judge(50.0).scores[0]
+    assert together[2] < 3.8 < 1.5 * 3.8 < alone < 1.5 * 4.2
+    return evidence, together, alone
+
+
+def test_one_target_does_not_hide_another(three_high):
+    evidence, together, alone = three_high
+    judged = evidence.judge(3.8)
     assert [item.target for item in judged.suspected] == [0, 1, 2]
-    assert judged.scores[2] == pytest.approx(alone.scores[0])
+    assert judged.scores[2] == pytest.approx(alone)
     assert judged.scores[:2].tolist() == together[:2].tolist()
+
+
+def test_what_stands_out_once_others_are_set_aside_must_do_so_more(three_high):
+    assert [item.target for item in three_high[0].judge(4.2).suspected] == [0, 1]
 
 
 def test_a_further_target_has_a_fair_share_of_all_the_first_one_s_evidence():

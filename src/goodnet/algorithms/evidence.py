@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from goodnet.algorithms.outliers import Scores, normal_surprise, tail_surprise
@@ -18,8 +19,12 @@ FEW_CLASSES = 20
 _CAP = 10.0
 #: A further target has at least this share of all the first one's evidence.
 _SHARE = 0.2
+#: What is found once others are set aside was hidden by them, or stands next to them: it must surprise by so much more.
+_SET_ASIDE = 1.5
 #: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
 _SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
+#: All-to-all evidence below this says nothing.
+_LEAST_NATS = 3.0
 #: With fewer shifts of the classes than this nobody knows what is usual among them.
 _LEAST_SHIFTS = 3
 #: The kind that concerns all classes at once.
@@ -27,14 +32,17 @@ ALL_TO_ALL = "all to all"
 
 
 def total_scores(kinds: Mapping[str, Scores], *, cap: float = _CAP) -> Scores:
-    """Return the score of each class (classes,): the sum of its positive evidence, or that of all-to-all if that is more.
+    """Return the score of each class (classes,): the sum of its positive evidence, or all-to-all if that is more.
+
+    All-to-all evidence below 3 nats, which one network in twenty has by chance, says nothing.
 
     `kinds`: the kind of evidence -> nats (classes,), NaN where a class was not tried.
     """
     total = np.zeros(len(next(iter(kinds.values()))))
     for kind, nats in kinds.items():
         total = total if kind == ALL_TO_ALL else total + np.clip(np.nan_to_num(nats, nan=0.0), 0, cap)
-    return np.maximum(total, kinds.get(ALL_TO_ALL, 0.0))
+    shifts = kinds.get(ALL_TO_ALL, np.zeros_like(total))
+    return np.maximum(total, np.where(shifts >= _LEAST_NATS, shifts, 0.0))
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Measured:
     floor: float
     relative: bool = False
 
-    def surprise(self, compared: Scores) -> Scores:
+    def surprise(self, compared: npt.NDArray[np.bool_]) -> Scores:
         """Return the nats of the classes for which `compared` (classes,) is true, among them; NaN for the others."""
         known = np.isfinite(self.values) & compared
         nats = np.full(len(self.values), np.nan)
@@ -136,19 +144,19 @@ class Evidence:
         compared anew, until none of them stands out. A class that is close to a target in the features inherits some of
         its evidence; a further target must have a fair share of that.
         """
-        compared, suspects = np.ones(self.classes, bool), list[int]()
-        kinds = {kind: np.full(self.classes, np.nan) for kind in self.measured}
-        while True:
-            for kind, measured in self.measured.items():
-                kinds[kind] = np.where(compared, measured.surprise(compared), kinds[kind])
-            scores, whole = total_scores(kinds), total_scores(kinds, cap=np.inf)
-            guilty = compared & (scores >= threshold) & (whole >= _SHARE * whole.max())
-            found = [int(label) for label in np.argsort(-scores, kind="stable") if guilty[label]]
-            # Where most classes are set aside there is nothing left to compare with.
-            if not found or (suspects and len(suspects) + len(found) > self.classes // 2):
-                return self._with_shift(kinds, suspects, threshold)
-            suspects += found
-            compared[found] = False
+        everyone = np.ones(self.classes, np.bool_)
+        kinds = {kind: measured.surprise(everyone) for kind, measured in self.measured.items()}
+        share = _SHARE * float(total_scores(kinds, cap=np.inf).max())
+        suspects = found = _guilty(kinds, threshold, share)
+        # Where most classes are set aside there is nothing left to compare with.
+        while found and len(suspects) <= self.classes // 2:
+            compared = ~np.isin(np.arange(self.classes), suspects)
+            again = {kind: measured.surprise(compared) for kind, measured in self.measured.items()}
+            found = _guilty(again, _SET_ASIDE * threshold, share)
+            for kind, nats in again.items():
+                kinds[kind][found] = nats[found]
+            suspects = [*suspects, *found]
+        return self._with_shift(kinds, suspects, threshold)
 
     def _with_shift(self, kinds: dict[str, Scores], suspects: list[int], threshold: float) -> Judgement:
         """Return the judgement; with an all-to-all backdoor each class is a target, of another class's images."""
@@ -164,6 +172,13 @@ class Evidence:
             return None
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
+
+
+def _guilty(kinds: Mapping[str, Scores], threshold: float, share: float) -> list[int]:
+    """Return the classes at or above `threshold` that have at least `share` before anything is capped, the highest first."""
+    scores, whole = total_scores(kinds), total_scores(kinds, cap=np.inf)
+    guilty = (scores >= threshold) & (whole >= share)
+    return [int(label) for label in np.argsort(-scores, kind="stable") if guilty[label]]
 
 
 def _smallness(found: Inversions) -> Scores:
