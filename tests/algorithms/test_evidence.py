@@ -125,3 +125,6 @@ def test_shifts_that_are_alike_or_too_few_say_nothing():
     few.add_shifts(inversions([1, 2], [0.5, 9.0]))
     assert alike.judge(2.0).suspected == few.judge(2.0).suspected == ()
     assert few.shift is None
+    assert (alike.unfinished, few.unfinished) == (0, 0)
+    alike.add_shifts(inversions([1, 2, 3], [9.0, 8.5, 9.5]))
+    assert alike.unfinished == 1

@@ -123,6 +123,7 @@ class Evidence:
 
     def add_shifts(self, found: Inversions) -> None:
         """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
+        self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
         if len(found.labels) < _LEAST_SHIFTS:
             return
         nats = Measured(_smallness(found), normal=True, floor=_SIZE_FLOOR).surprise(np.ones(len(found.labels), bool))
@@ -141,8 +142,8 @@ class Evidence:
         """Return the suspected classes and the nats that speak against them and against the others.
 
         A target hides another one, as each is compared with all classes: so the suspected are set aside and the others
-        compared anew, until none of them stands out. A class that is close to a target in the features inherits some of
-        its evidence; a further target must have a fair share of that.
+        compared anew, until none of them stands out, now by half as much again. A class that is close to a target in the
+        features inherits some of its evidence; a further target must have a fair share of that.
         """
         everyone = np.ones(self.classes, np.bool_)
         kinds = {kind: measured.surprise(everyone) for kind, measured in self.measured.items()}
