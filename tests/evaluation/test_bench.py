@@ -159,6 +159,18 @@ def test_a_guard_gets_what_a_scan_suspects_and_a_repair_made(
     assert any(targets for targets, _ in given)
 
 
+def test_a_repair_that_no_file_can_hold_is_measured_and_a_guard_says_that_the_file_is_missing(
+    micro_zoo: Path, tmp_path: Path
+) -> None:
+    text = ONE_SEED.replace('method = "pruning"', 'method = "activation_bounds"\noptions = { steps = 2 }')
+    text = text.replace('repaired_by = "pruning"', 'repaired_by = "activation_bounds"')
+    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    repairs = result.of("repairers")
+    assert [cell["error"] for cell in repairs] == [None] * 4
+    assert all(0 < cell["result"]["after"]["clean_accuracy"]["value"] <= 1 for cell in repairs)
+    assert all("no such file" in cell["error"]["message"] for cell in result.of("guards"))
+
+
 def test_ensemble_is_the_pipeline_of_its_family() -> None:
     ensemble = MethodSpec(method="ensemble")
     assert (ensemble.kind("scanners"), ensemble.kind("guards")) == (ScanEnsemble, GuardEnsemble)

@@ -58,12 +58,13 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     assert repair.trace["candidates"][0]["accuracy_lost"] > 0.5
 
 
-def test_candidates_that_hold_come_first_then_the_cheapest():
-    weak, cheap, dear = (
+def test_candidates_that_hold_come_first_then_what_they_cost_and_leave_counts():
+    weak, cheap, dear, weaker = (
         Candidate(name, None, success, lost, 0, 100)
-        for name, success, lost in (("weak", 0.5, 0), ("cheap", 0.05, 1), ("dear", 0.0, 20))
+        for name, success, lost in (("weak", 0.5, 3), ("cheap", 0.05, 1), ("dear", 0.0, 20), ("weaker", 0.48, 12))
     )
-    assert [item.name for item in sorted([dear, weak, cheap], key=Candidate.rank)] == ["cheap", "dear", "weak"]
+    ranked = sorted([dear, weaker, weak, cheap], key=Candidate.rank)
+    assert [item.name for item in ranked] == ["cheap", "dear", "weak", "weaker"]
 
 
 @pytest.mark.parametrize(

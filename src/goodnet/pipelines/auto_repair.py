@@ -167,8 +167,12 @@ class Candidate:
         return self.success <= _HOLDS
 
     def rank(self) -> tuple[bool, float, float]:
-        """The smallest is the best: those that hold by what they cost, the others by how far they are from it."""
-        return (not self.holds, self.accuracy_lost if self.holds else self.success, self.success)
+        """The smallest is the best: those that hold by what they cost, the others by that and what the triggers still do.
+
+        The sum is what the defence effectiveness rating weighs, with hunted triggers for the attacker's.
+        """
+        left = 0.0 if self.holds else self.success
+        return (not self.holds, left + self.accuracy_lost, self.success)
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
