@@ -174,22 +174,28 @@ def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path
     assert result["trace"]["scans"] == [[7], [2, 7], [7]]
 
 
-def test_a_further_repair_that_is_rolled_back_leaves_the_first(planted, monkeypatch, scans):
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted, monkeypatch, scans, failing, tmp_path):
     scans([7], [2], [])
     whole = AutoRepair.repair
 
     def repair(self, classifier, clean, *, suspected, **how):
+        if failing and len(suspected) > 1:
+            raise MethodFailed("no")
         return whole(self, classifier, clean, suspected=suspected if len(suspected) == 1 else (), **how)
 
     monkeypatch.setattr(AutoRepair, "repair", repair)
-    result = api.repair(planted.classifier, planted.clean)
+    result = api.repair(planted.classifier, planted.clean, out=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["result"]["targets"] == [2, 7]
     assert result.recommended.changes["method"].startswith("anchored_unlearning")
     assert result.trace["scans"] == [[7], [2]]
+    assert result.trace["found_and_left"] == [2]
 
 
 def test_where_nothing_is_suspected_or_the_user_says_what_there_is_one_scan_or_none(planted, clean_twin, scans):
-    assert len(scans([])) == 0
+    once = scans([])
     assert api.repair(clean_twin.classifier, clean_twin.clean).trace["scans"] == [[]]
+    assert len(once) == 1
     scanned = scans()
     repair = api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])
     assert scanned == []

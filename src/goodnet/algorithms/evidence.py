@@ -84,7 +84,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The nats (classes,) of each kind, and the backdoors that are suspected for them, the most suspicious first."""
+    """The nats (classes,) of each kind, and the backdoors that are suspected for them, in the order in which they were found.
+
+    An all-to-all backdoor stands alone: what single classes show besides is part of it.
+    """
 
     kinds: Mapping[str, Scores]
     suspected: tuple[Backdoor, ...]

@@ -98,13 +98,17 @@ def _gather_by_source(backdoors: Sequence[tuple[Patch, Backdoor]], classes: int)
     """Return one start for each distinct trigger; classes that are no source of it keep their answer."""
     starts: list[tuple[Patch, list[int]]] = []
     for patch, item in backdoors:
-        known = [goals for other, goals in starts if torch.equal(other.mask, patch.mask)]
+        known = [goals for other, goals in starts if _same(other, patch)]
         if not known:
             starts.append((patch, list(range(classes))))
             known = [starts[-1][1]]
         for source in item.sources or ():
             known[0][source] = item.target
     return [_Start(patch, _GROWTH * patch.size, tuple(goals)) for patch, goals in starts]
+
+
+def _same(first: Patch, second: Patch) -> bool:
+    return torch.equal(first.mask, second.mask) and torch.equal(first.pattern, second.pattern)
 
 
 def _recover(
@@ -144,8 +148,10 @@ def _innocent(classes: int, targets: Sequence[int], seed: int) -> list[int]:
 
 def _faintest(classifier: Classifier, images: Tensor, others: Sequence[int], seed: int) -> float | None:
     """Return the largest opacity at which one blended image does not send images to innocent classes; None: all do."""
+    if not others:
+        return _OPACITIES[0]
     for opacity in _OPACITIES:
         margins = universal_margins(classifier, images, others, Budget(opacity, steps=30), seed=seed)
-        if not len(others) or float(margins.median()) < 0:
+        if float(margins.median()) < 0:
             return opacity
     return None

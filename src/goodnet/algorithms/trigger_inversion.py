@@ -106,7 +106,7 @@ def invert_shifts(
 ) -> Inversions:
     """Return, for each k from 1 to classes - 1, the smallest trigger found that sends every class c to (c + k) % classes.
 
-    The others arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
+    The other arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
     such trigger, small; what it would take for the other k is what it takes in a clean network.
 
     Cost: (classes - 1) * steps * images passes forward and backward.

@@ -15,7 +15,7 @@ from goodnet.api.suspects import Suspects, find_suspects, read_suspects
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed
+from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.formats.files import output_folder
@@ -169,11 +169,22 @@ class _Work:
             again = self.find_suspects(result.classifier)
             scans.append(_targets(again))
             found = tuple(item for item in again if item.target not in _targets(suspected))
-            further = self.repair((*suspected, *found)) if found else result
-            if not _changed(further):
-                break  # It was rolled back: what there is stays.
-            suspected, result = (*suspected, *found), further
+            suspected = (*suspected, *found)
+            further = self._repair_further(suspected) if found else result
+            if further is None:
+                # The first repair stays; the GoodNet is held to the new targets too.
+                left = {"scans": scans, "found_and_left": _targets(found)}
+                return replace(result, trace={**result.trace, **left}), suspected
+            result = further
         return replace(result, trace={**result.trace, "scans": scans}), suspected
+
+    def _repair_further(self, suspected: Sequence[Backdoor]) -> Repair | None:
+        """Return a repair of more targets, None where it is rolled back or cannot be made."""
+        try:
+            result = self.repair(suspected)
+        except (MethodFailed, UnreadableData):
+            return None
+        return result if _changed(result) else None
 
 
 #: A repaired network is scanned at most so many times.

@@ -74,6 +74,11 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
         whose = f"network after repair {number}" if number else "original"
         words = f"suspects target {', '.join(map(str, targets))}" if targets else "suspects no target"
         console.print(f"scan of the {whose}: {words}", style="dim")
+    if left := repair.trace.get("found_and_left"):
+        console.print(
+            f"target {', '.join(map(str, left))} was found in the repaired network and could not be unlearned at a bearable cost",
+            style="yellow",
+        )
 
 
 def _tell_of_unlabelled(console: Console, repair: Repair) -> None:

@@ -31,7 +31,7 @@ _HELD_OUT = 0.25
 _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
-#: Weights of the unlearning where a trigger moves every class to another: it has as many goals as there are classes.
+#: Weights of the unlearning where a trigger moves classes to others: it has more than one goal.
 _BY_SOURCE = {"push": 3.0, "pull": 3.0}
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
@@ -186,7 +186,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judge:
-    """Measures candidates on held-out images with triggers that no candidate was trained on."""
+    """Measures candidates on held-out images with triggers that no candidate was trained on.
+
+    A trigger that moves every class to another is the exception: the one that the scan recovered is where both begin.
+    """
 
     original: Classifier
     held_out: Dataset

@@ -55,8 +55,8 @@ class ScanEnsemble(Scanner):
     **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger, and up to
     20 classes 1,200 for all-to-all; with more than 200 classes 80 for each, and all but 80 of the others for 144
     candidates. Forward and backward.
-    **Fails when** more than half of the classes are targets (all-to-all) and there are more than 20, or they are not
-    moved by a fixed number; the trigger works on images of one class alone; every class is reached as easily.
+    **Fails when** more than half of the classes are targets (all-to-all) and there are fewer than 5 or more than 20, or they
+    are not moved by a fixed number; the trigger works on images of one class alone; every class is reached as easily.
     """
 
     steps: int | None = Field(None, ge=1, description="steps of inversion per class; default: 60, up to 20 classes 100")
@@ -83,7 +83,7 @@ class ScanEnsemble(Scanner):
         # Of few images, those that one step needs come before those that the triggers are tested on.
         cut = max(1, len(images) * 2 // 3, min(Budget.images, len(images) - 2))
         evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
-        late = [f"the time was up before {evidence.unfinished} classes were done"] if evidence.unfinished else []
+        late = [f"the time was up with {evidence.unfinished} classes not done"] if evidence.unfinished else []
         judgement = evidence.judge(self.threshold)
         # Where the data cannot carry a verdict, it cannot carry an accusation either.
         suspected = () if doubts else tuple(replace(item, name=self.name()) for item in judgement.suspected)

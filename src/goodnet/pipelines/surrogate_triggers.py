@@ -73,7 +73,10 @@ def stamp_surrogates(
     images, classes = sample.images(), predict_classes(classifier, sample)
     stamped = []
     for backdoor in suspected:
-        others = images[torch.from_numpy(classes != backdoor.target)]
+        attacked = classes != backdoor.target
+        if backdoor.sources is not None:
+            attacked &= np.isin(classes, backdoor.sources)
+        others = images[torch.from_numpy(attacked)]
         if backdoor.trigger is None or not len(others):
             continue
         for name, trigger in vary_trigger(backdoor.trigger).items():

@@ -119,17 +119,18 @@ class _AnchoredLoss:
         answers = classifier(torch.cat([clean, stamped, occlude(images)]))
         kept, triggered, occluded = torch.split(answers, [len(clean), len(images), len(images)])
         anchor = self._options.anchor * relative_distance(kept, wanted) + self._divergence(kept, wanted).mean()
-        push = self._options.push * self._escape(triggered, self._hunt.goals[turns, calls])
+        push = self._options.push * self._escape(triggered, self._hunt.goals[turns, calls], calls)
         # The logarithm lets go of images that the trigger has destroyed and holds those that can be recognised.
         wanted = wanted[: len(images)]
         pull = self._options.pull * self._divergence(triggered, wanted).log1p().mean()
         see_past = self._options.occlusion * self._divergence(occluded, wanted).log1p().mean()
         return anchor + push + pull + see_past
 
-    def _escape(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of -log(1 - p), p the probability of the target."""
-        success = F.softmax(logits / self._temperature, dim=1).gather(1, targets[:, None])
-        return -torch.log1p(-success.clamp(max=0.9999)).mean()
+    def _escape(self, logits: Tensor, goals: Tensor, calls: Tensor) -> Tensor:
+        """Return the mean of -log(1 - p), p the probability of the goal (B,); an image's own class is nothing to leave."""
+        success = F.softmax(logits / self._temperature, dim=1).gather(1, goals[:, None])[:, 0]
+        away = goals != calls
+        return -(torch.log1p(-success.clamp(max=0.9999)) * away).sum() / away.sum().clamp_min(1)
 
     def _divergence(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Return the Kullback-Leibler divergence from the softened wanted answers, (B,)."""
