@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/serve_load.py [--goodnet GOODNET.onnx] [--seconds 60] [--in-flight 50]
 
-Two loads: requests of one picture each, and requests of 32, each for `--seconds`. A load goes in rounds, a slice of
-onnxruntime alone, a slice of the server, a slice of onnxruntime alone, so that what else the machine does hits all.
+Three loads: requests of one PNG each, forms of 32, and arrays of 32 (.npy), each for `--seconds`. A load goes in rounds,
+a slice of onnxruntime alone, a slice of the server, a slice of onnxruntime alone, so that what else the machine does
+hits all. Only the arrays bring the server what onnxruntime alone gets, unpacked pixels.
 The server is `goodnet serve` in a process of its own; the clients are this process, and share the cores with it.
 onnxruntime alone runs here, on the same pictures unpacked beforehand: one call for each request (batches of 1, of 32),
 and in batches as large as those that the server made of the requests. Errors are answers other than 200, or with other
@@ -39,12 +40,14 @@ from goodnet.serve.network import Pixels, ServedNetwork
 from goodnet.serve.pictures import read_picture
 
 ROUNDS, PICTURES, BATCH = 5, 64, 32
+KINDS = ("one PNG", "a form of 32 PNG", "an array of 32")
 
 
 @dataclass
 class Load:
     """One kind of request: its bytes on the wire, its pixels, and the answers that each of its pictures must get."""
 
+    kind: str
     requests: list[bytes]
     pixels: list[Pixels]
     expected: list[list[int]]
@@ -69,8 +72,9 @@ def main() -> None:
         network = ServedNetwork(path)
         files = make_pictures(network)
         with running_server(path) as (port, process):
-            for size in (1, BATCH):
-                measure(make_load(network, files, size), network, port, process, given.seconds, given.in_flight)
+            for kind in KINDS:
+                load = make_load(network, files, kind)
+                measure(load, network, port, process, given.seconds, given.in_flight)
 
 
 def export_deepid(path: Path) -> Path:
@@ -94,16 +98,16 @@ def make_pictures(network: ServedNetwork) -> list[bytes]:
     return files
 
 
-def make_load(network: ServedNetwork, files: list[bytes], size: int) -> Load:
-    """Return requests of `size` pictures each."""
-    shape = network.card.image_shape
-    load = Load([], [], [])
+def make_load(network: ServedNetwork, files: list[bytes], kind: str) -> Load:
+    """Return requests of one of the `KINDS`."""
+    shape, size = network.card.image_shape, 1 if kind == KINDS[0] else BATCH
+    load = Load(kind, [], [], [])
     for start in range(0, PICTURES, 1 if size == 1 else 8):
         chosen = [files[(start + step) % PICTURES] for step in range(size)]
         pixels = np.stack([read_picture(data, shape, max_pixels=10**8, resize=False) for data in chosen])
         load.pixels.append(pixels)
         load.expected.append(network.run(pixels).scores.argmax(axis=1).tolist())
-        load.requests.append(_one(chosen[0]) if size == 1 else _form(chosen))
+        load.requests.append(_array(pixels) if kind == KINDS[2] else _one(chosen[0]) if size == 1 else _form(chosen))
     return load
 
 
@@ -115,6 +119,12 @@ def _form(files: list[bytes]) -> bytes:
     part = b'--BOUND\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
     body = b"".join(part + content + b"\r\n" for content in files) + b"--BOUND--\r\n"
     return _head("multipart/form-data; boundary=BOUND", len(body)) + body
+
+
+def _array(pixels: Pixels) -> bytes:
+    stream = BytesIO()
+    np.save(stream, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+    return _head("application/x-npy", len(stream.getvalue())) + stream.getvalue()
 
 
 def _head(kind: str, length: int) -> bytes:
@@ -151,7 +161,7 @@ def show(load: Load, rates: list[tuple[float, float, float]], batch: float) -> N
     """Print throughput, ratios and latency."""
     rate, own, same = (float(np.median(column)) for column in zip(*rates, strict=True))
     to_own, to_same = (float(np.median([row[0] / row[column] for row in rates])) for column in (1, 2))
-    print(f"requests of {load.size}: {load.answered} answered, {load.errors} errors, {rate:.0f} images/s")
+    print(f"requests of {load.kind}: {load.answered} answered, {load.errors} errors, {rate:.0f} images/s")
     print(f"  onnxruntime alone, one call for each request: {own:.0f} images/s, ratio {to_own:.2f}")
     print(f"  onnxruntime alone, batches of {batch:.1f} as the server's: {same:.0f} images/s, ratio {to_same:.2f}")
     p50, p99 = np.quantile(load.seconds, [0.5, 0.99]) * 1e3

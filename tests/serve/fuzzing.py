@@ -109,6 +109,17 @@ def _damaged_form(rng: random.Random) -> Case:
     return Case(_request(_damage(rng, body) if rng.random() < 0.7 else body, kind))
 
 
+def _damaged_array(rng: random.Random) -> Case:
+    """A .npy whose header lies, or that is damaged anywhere."""
+    shape = rng.choice(
+        (b"(2, 6, 8, 3)", b"(2, 6, 8)", b"(-1, 6, 8, 3)", b"(2**40,)", b"(99999999, 6, 8, 3)", b"()", b"None")
+    )
+    kind = rng.choice((b"|u1", b"<f4", b"|O", b"V9", b"|b1"))
+    header = b"{'descr': '%s', 'fortran_order': False, 'shape': %s, }\n" % (kind, shape)
+    body = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + rng.randbytes(rng.choice((0, 96, 288)))
+    return Case(_request(_damage(rng, body) if rng.random() < 0.5 else body, b"application/x-npy"))
+
+
 def _too_large(rng: random.Random) -> Case:
     return Case(_request(b"\x89PNG" + bytes(rng.randrange(200_001, 900_000))))
 
@@ -143,4 +154,14 @@ def _damage(rng: random.Random, data: bytes) -> bytes:
     return bytes(content[: rng.randrange(len(content) + 1)] if rng.random() < 0.2 else content)
 
 
-_MAKERS = (_sound, _damaged_picture, _damaged_chunk, _noise, _damaged_form, _too_large, _other_head, _damaged_wire)
+_MAKERS = (
+    _sound,
+    _damaged_picture,
+    _damaged_chunk,
+    _noise,
+    _damaged_form,
+    _damaged_array,
+    _too_large,
+    _other_head,
+    _damaged_wire,
+)

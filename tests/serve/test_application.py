@@ -212,7 +212,8 @@ def test_metrics_count_requests_images_refusals_and_time(telling):
 def test_the_description_of_the_interface_is_true(site):
     api = site.request("GET", "/openapi.json").json
     operation = api["paths"]["/predict"]["post"]
-    assert set(operation["requestBody"]["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
+    kinds = {"image/*", "application/octet-stream", "multipart/form-data", "application/x-npy"}
+    assert set(operation["requestBody"]["content"]) == kinds
     assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "503", "504"}
     assert {"Prediction", "Answer", "Problem"} <= set(api["components"]["schemas"])
     assert set(api["paths"]) == {"/predict", "/health", "/metrics"}

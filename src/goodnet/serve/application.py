@@ -22,6 +22,7 @@ from goodnet.serve.answers import Prediction, Problem
 from goodnet.serve.audit import AuditLog
 from goodnet.serve.network import ServedNetwork
 from goodnet.serve.options import ServeOptions
+from goodnet.serve.pixel_arrays import NPY
 from goodnet.serve.reception import MOST_SCORES, SCORES, Reception, reject
 from goodnet.serve.rejections import Rejected
 
@@ -37,7 +38,8 @@ _REQUEST = {
     ],
     "requestBody": {
         "required": True,
-        "description": "One picture (PNG, JPEG, BMP, PPM) as it is, or several as the files of a form.",
+        "description": "One picture (PNG, JPEG, BMP, PPM) as it is, several as the files of a form, or as one .npy: uint8, "
+        "(n, H, W) or (n, H, W, 3), 0..255.",
         "content": {
             "image/*": _PICTURE,
             "application/octet-stream": _PICTURE,
@@ -47,6 +49,7 @@ _REQUEST = {
                     "properties": {"images": {"type": "array", "items": _PICTURE["schema"]}},
                 }
             },
+            NPY.decode(): _PICTURE,
         },
     },
 }
@@ -56,7 +59,8 @@ _PROBLEMS = {
     408: "the request came too slowly",
     413: "the body, a picture or the number of pictures is over its limit",
     415: "no picture of a kind that is read",
-    422: "a damaged picture, one of another size than the network's, a form without files, or a wrong k",
+    422: "a damaged picture, one of another size than the network's, a form without files, an array of another kind, or a "
+    "wrong k",
     503: "too many requests, a run that failed, or (fail closed) an audit log that cannot be written",
     504: "no answer within the time limit",
 }

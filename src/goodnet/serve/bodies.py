@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from goodnet.serve.options import ServeOptions
 from goodnet.serve.pictures import KINDS
+from goodnet.serve.pixel_arrays import NPY, split_array
 from goodnet.serve.rejections import Rejected
 
 if TYPE_CHECKING:
@@ -24,21 +25,23 @@ _PATIENCE = 8
 
 
 async def read_pictures(request: Request, options: ServeOptions) -> list[bytes]:
-    """Return the bytes of the pictures in a request: its body, or each file of a multipart form.
+    """Return the bytes of the pictures in a request: its body, each file of a multipart form, or each of an array.
 
     Raises:
         Rejected: 400 the connection ended early, 408 it came too slowly, 413 it is too large or has too many pictures,
-            415 it is of another type, 422 it holds no picture or is no whole form.
+            415 it is of another type, 422 it holds no picture or is no whole form or array.
     """
     body = await _read_body(request, options)
     kind, parameters = parse_options_header(request.headers.get("content-type", "application/octet-stream"))
     if kind == b"application/octet-stream" or kind.startswith(b"image/"):
         return [body]
+    if kind == NPY:
+        return split_array(body, options.max_images)
     if kind != b"multipart/form-data":
         raise Rejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"expected a picture ({KINDS}) as image/* or application/octet-stream, or files as multipart/form-data, got "
-            f"'{kind.decode('latin-1')[:80]}'",
+            f"expected a picture ({KINDS}) as image/* or application/octet-stream, files as multipart/form-data, or an array "
+            f"as {NPY.decode()}, got '{kind.decode('latin-1')[:80]}'",
         )
     pictures = split_form(body, parameters.get(b"boundary", b""), options.max_images)
     if not pictures:

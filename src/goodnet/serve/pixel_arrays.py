@@ -1,0 +1,55 @@
+"""A numpy array of pixels, as one .npy file -> its pictures: the quickest way in for a program that has them unpacked."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from io import BytesIO
+
+import numpy as np
+
+from goodnet.serve.rejections import Rejected
+
+#: The content type of a .npy file.
+NPY = b"application/x-npy"
+_EXPECTED = "expected a .npy of uint8, shape (n, H, W) or (n, H, W, 3)"
+#: More characters than any header of such an array has.
+_LONGEST_HEADER = 1_000
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def split_array(body: bytes, most: int) -> list[bytes]:
+    """Return the pictures of a .npy file (n, H, W) or (n, H, W, 3) uint8, each as a PGM or PPM.
+
+    So every limit, reason and record holds for them as for pictures that came as files. What the header says is compared
+    with the bytes that are there before anything is made of them; nothing is unpickled.
+
+    Raises:
+        Rejected: 413 more than `most` pictures, 422 it is no such array, or cut off.
+    """
+    stream = BytesIO(body)
+    shape = _read_shape(stream)
+    if shape[0] > most:
+        raise Rejected(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} pictures in a request, got {shape[0]}"
+        )
+    size, pixels = math.prod(shape[1:]), memoryview(body)[stream.tell() :]
+    if size * shape[0] != len(pixels):
+        raise _damaged(f"its header says {size * shape[0]} pixels, {len(pixels)} came")
+    head = b"%s\n%d %d\n255\n" % (b"P5" if len(shape) == 3 else b"P6", shape[2], shape[1])
+    return [head + pixels[start : start + size] for start in range(0, len(pixels), size)]
+
+
+def _read_shape(stream: BytesIO) -> tuple[int, ...]:
+    """Read the header and return the shape, of at least one picture of at least one pixel."""
+    try:
+        shape, by_column, kind = _READ_HEADER[np.lib.format.read_magic(stream)](stream, max_header_size=_LONGEST_HEADER)
+    except Exception as error:  # it may fail in any way on hostile bytes
+        raise _damaged("its header cannot be read") from error
+    if kind != np.uint8 or by_column or len(shape) not in (3, 4) or min(shape) < 1 or shape[3:] not in ((), (3,)):
+        raise _damaged(f"got {kind}, shape {shape}{', by columns' if by_column else ''}")
+    return shape
+
+
+def _damaged(what: str) -> Rejected:
+    return Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"{_EXPECTED}: {what[:200]}")
