@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, Evidence, Measured, total_scores
+from goodnet.algorithms.evidence import ALL_TO_ALL, Evidence, Judgement, Measured, total_scores
 from goodnet.algorithms.outliers import normal_surprise, tail_surprise
 from goodnet.algorithms.trigger_inversion import Inversions
 
@@ -128,3 +128,10 @@ def test_shifts_that_are_alike_or_too_few_say_nothing():
     assert (alike.unfinished, few.unfinished) == (0, 0)
     alike.add_shifts(inversions([1, 2, 3], [9.0, 8.5, 9.5]))
     assert alike.unfinished == 1
+
+
+@pytest.mark.parametrize(("nats", "of_all"), [(4.0, True), (2.9, False), (2.0, False)])
+def test_the_score_is_that_of_all_to_all_where_no_class_has_as_much(nats, of_all):
+    kinds = {"trigger size": np.array([2.95, 0.0]), ALL_TO_ALL: np.full(2, nats)}
+    assert Judgement(kinds, ()).of_all is of_all
+    assert not Judgement({"trigger size": np.array([4.0, 0.0])}, ()).of_all

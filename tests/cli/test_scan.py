@@ -29,6 +29,16 @@ def test_guilty_is_exit_code_1_with_the_target_first_in_the_json(goodnet, twin_f
     assert len((out / "scores.csv").read_text().splitlines()) == 11
 
 
+def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all, twin_files):
+    model, out = twin_files / f"all{all_to_all.suffix}", twin_files / "scan"
+    all_to_all.save(model)
+    result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--out", str(out))
+    assert result.code == 1
+    assert "verdict: backdoored, all to all: each of 10 classes is the target of another\n" in result.out
+    assert "(all to all), threshold 5; all to all: one small trigger sends every class to another" in result.out
+    assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
+
+
 def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     (model,) = twin_files.glob("clean_twin.*")
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))

@@ -117,6 +117,13 @@ def test_a_backdoored_network(recorder):
     assert run["invocations"][0]["properties"]["seed"] == 5
 
 
+def test_a_target_that_is_reached_from_some_classes_alone(recorder):
+    found = make_detection(suspected=(Backdoor(None, 2, (1, 3)),))
+    (result,) = read(scan_sarif(recorder.run(), MODEL, found, exit_code=1))["results"]
+    assert result["message"]["text"].endswith("threshold 8. It is reached from class 1, class 3 alone.")
+    assert result["properties"]["sources"] == [1, 3]
+
+
 def test_a_clean_network_has_no_findings(recorder):
     clean = make_detection(verdict="clean", suspected=())
     assert read(scan_sarif(recorder.run(), MODEL, clean, exit_code=0))["results"] == []

@@ -77,6 +77,18 @@ def test_two_triggers_of_one_target_have_a_picture_each(written):
     assert [shown.patch.size for shown in read_examples(folder).triggers] == [9.0, 4.5]
 
 
+def test_a_trigger_of_several_targets_is_shown_once(badnet, written):
+    backdoors = tuple(Backdoor(corner_patch(), label, ((label - 1) % 4,)) for label in range(4))
+    folder = written(make_detection(suspected=backdoors))
+    assert {path.name for path in folder.glob("trigger*.png")} == {"trigger_classes_all.png"}
+    examples = read_examples(folder)
+    (shown,) = examples.triggers
+    assert shown.targets == (0, 1, 2, 3)
+    assert examples.name_targets(shown) == "4 classes at once"
+    stamped = read_network(badnet.model)(corner_patch()(examples.images))
+    assert shown.answers == tuple(stamped.argmax(1).tolist())
+
+
 def test_examples_say_what_the_network_answers(badnet, written):
     classifier, clean = read_network(badnet.model), read_data(badnet.validation)
     examples = read_examples(written(make_detection()))
@@ -86,7 +98,7 @@ def test_examples_say_what_the_network_answers(badnet, written):
         stamped = classifier(corner_patch()(examples.images)).argmax(1)
     assert set(examples.answers) == {1, 2, 3}, "all classes but the target, of which an image would show nothing"
     (shown,) = examples.triggers
-    assert (shown.target, shown.answers) == (0, tuple(stamped.tolist()))
+    assert (shown.targets, shown.answers) == ((0,), tuple(stamped.tolist()))
     assert (np.array(shown.answers) == 0).mean() > 0.5
     pixels = {image.tobytes() for image in clean.source.read(clean.positions)}
     assert all((image.numpy() * 255).round().astype(np.uint8).tobytes() in pixels for image in examples.images)

@@ -97,6 +97,12 @@ class Judgement:
         """The score of each class (classes,)."""
         return total_scores(self.kinds)
 
+    @property
+    def of_all(self) -> bool:
+        """Whether the highest score is that of an all-to-all backdoor, which no class has for itself."""
+        shifts = float(self.kinds[ALL_TO_ALL][0]) if ALL_TO_ALL in self.kinds else 0.0
+        return shifts >= max(_LEAST_NATS, float(self.scores.max()))
+
 
 @dataclass
 class Evidence:

@@ -98,17 +98,13 @@ def _gather_by_source(backdoors: Sequence[tuple[Patch, Backdoor]], classes: int)
     """Return one start for each distinct trigger; classes that are no source of it keep their answer."""
     starts: list[tuple[Patch, list[int]]] = []
     for patch, item in backdoors:
-        known = [goals for other, goals in starts if _same(other, patch)]
+        known = [goals for other, goals in starts if other.equals(patch)]
         if not known:
             starts.append((patch, list(range(classes))))
             known = [starts[-1][1]]
         for source in item.sources or ():
             known[0][source] = item.target
     return [_Start(patch, _GROWTH * patch.size, tuple(goals)) for patch, goals in starts]
-
-
-def _same(first: Patch, second: Patch) -> bool:
-    return torch.equal(first.mask, second.mask) and torch.equal(first.pattern, second.pattern)
 
 
 def _recover(

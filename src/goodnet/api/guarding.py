@@ -82,7 +82,7 @@ def guard(
     recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
     loaded = _load(model, clean, architecture, image_shape, input_range)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
-    backdoors = None if suspected is None else read_suspects(suspected)
+    backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
     try:
         outcome = _fit(fitting, recorder.method or method, loaded, backdoors, network, seed, progress)

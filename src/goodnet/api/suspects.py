@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import WrongShape
 from goodnet.core.method import Progress
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.triggers import SUSPECTED, read_backdoors
@@ -22,13 +23,27 @@ Suspects = Sequence[Backdoor] | str | Path
 _MANY_CLASSES = 200
 
 
-def read_suspects(suspected: Suspects) -> tuple[Backdoor, ...]:
-    """Return suspected backdoors; those of a folder that `scan` wrote are read from it.
+def read_suspects(suspected: Suspects, classifier: Classifier) -> tuple[Backdoor, ...]:
+    """Return what is suspected of `classifier`; backdoors of a folder that `scan` wrote are read from it.
 
     Raises:
         UnreadableData: the folder is not that of a scan, or its file is damaged.
+        WrongShape: a target or source is none of the network's classes, or a trigger is not of its images' size.
     """
-    return read_backdoors(Path(suspected) / SUSPECTED) if isinstance(suspected, str | Path) else tuple(suspected)
+    given = read_backdoors(Path(suspected) / SUSPECTED) if isinstance(suspected, str | Path) else tuple(suspected)
+    for item in given:
+        for label in (item.target, *(item.sources or ())):
+            if not 0 <= label < classifier.classes:
+                raise WrongShape(
+                    f"suspected class {label} is not among the {classifier.classes} of {classifier.name}; is it the scan of "
+                    "another network?"
+                )
+        if isinstance(item.trigger, Patch) and item.trigger.pattern.shape != classifier.image_shape:
+            raise WrongShape(
+                f"the trigger suspected for class {item.target} is for images {tuple(item.trigger.pattern.shape)}, "
+                f"{classifier.name} takes {classifier.image_shape}; is it the scan of another network?"
+            )
+    return given
 
 
 def find_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> tuple[Backdoor, ...]:

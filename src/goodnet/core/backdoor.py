@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from goodnet.core.errors import WrongShape
@@ -44,6 +45,10 @@ class Patch:
     def size(self) -> float:
         """L1 norm of the mask: how many pixels' worth of image the trigger covers."""
         return float(self.mask.abs().sum())
+
+    def equals(self, other: Patch) -> bool:
+        """Whether mask and pattern are the same, to the bit."""
+        return torch.equal(self.mask, other.mask) and torch.equal(self.pattern, other.pattern)
 
 
 @dataclass(frozen=True)

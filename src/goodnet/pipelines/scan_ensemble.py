@@ -95,7 +95,7 @@ class ScanEnsemble(Scanner):
             threshold=self.threshold,
             suspected=suspected,
             unscanned=tuple(int(label) for label in unscanned),
-            reason=self._reason(classifier, judgement.scores, suspected, images[cut:], doubts),
+            reason=self._reason(classifier, judgement, suspected, images[cut:], doubts),
             evidence={kind: tuple(float(value) for value in values) for kind, values in judgement.kinds.items()},
         )
 
@@ -125,13 +125,14 @@ class ScanEnsemble(Scanner):
     def _reason(
         self,
         classifier: Classifier,
-        scores: Scores,
+        judgement: Judgement,
         suspected: Sequence[Backdoor],
         held_out: Tensor,
         doubts: Sequence[str],
     ) -> str:
-        top = int(scores.argmax())
-        parts = [f"highest score {scores[top]:.1f} (class {top}), threshold {self.threshold:g}"]
+        scores = judgement.scores
+        leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
+        parts = [f"highest score {scores.max():.1f} ({leader}), threshold {self.threshold:g}"]
         if any(item.sources is not None for item in suspected):
             parts.append("all to all: one small trigger sends every class to another")
         for item in suspected:

@@ -138,6 +138,9 @@ def _suspicion(backdoor: Backdoor, detection: Detection, model: Path) -> dict[st
     facts["score"] = score if math.isfinite(score) else None
     message = f"Class {target} is suspected to be a backdoor's target: score {score:.1f}, "
     message += f"threshold {detection.threshold:g}."
+    if backdoor.sources is not None:
+        facts["sources"] = list(backdoor.sources)
+        message += f" It is reached from {', '.join(f'class {label}' for label in backdoor.sources)} alone."
     if isinstance(backdoor.trigger, Patch):
         facts["triggerSize"] = backdoor.trigger.size
         message += f" The trigger recovered for it covers {backdoor.trigger.size:.1f} pixels."

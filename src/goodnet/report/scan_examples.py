@@ -29,9 +29,9 @@ _EXAMPLES = "examples.npz"
 
 @dataclass(frozen=True)
 class ShownTrigger:
-    """A recovered trigger for the class `target`, and the classes (K,) of the example images that carry it."""
+    """A trigger recovered for one class, or for several, and the classes (K,) of the example images that carry it."""
 
-    target: int
+    targets: tuple[int, ...]
     patch: Patch
     answers: tuple[int, ...]
 
@@ -53,6 +53,10 @@ class ScanExamples:
         name = self.class_names[label] if 0 <= label < len(self.class_names) else ""
         return f"class {label} ({name})" if name and name != str(label) else f"class {label}"
 
+    def name_targets(self, shown: ShownTrigger) -> str:
+        """Return the class of a trigger; of one with several, how many."""
+        return f"{len(shown.targets)} classes at once" if len(shown.targets) > 1 else self.name_class(shown.targets[0])
+
 
 def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...]) -> ScanExamples:
     """Return example images, preferably of classes that nobody suspects. Cost: 64 passes and 4 per trigger."""
@@ -63,11 +67,24 @@ def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backd
     order = sorted(range(len(drawn)), key=lambda k: (answers[k] in targets, answers[:k].count(answers[k])))[:_SHOWN]
     images = drawn[order]
     shown = tuple(
-        ShownTrigger(backdoor.target, backdoor.trigger, _answer(classifier, backdoor.trigger(images)))
-        for backdoor in suspected
-        if isinstance(backdoor.trigger, Patch)
+        ShownTrigger(targets, patch, _answer(classifier, patch(images))) for patch, targets in _gather(suspected)
     )
     return ScanExamples(images, tuple(answers[k] for k in order), shown, clean.class_names or ())
+
+
+def _gather(backdoors: tuple[Backdoor, ...]) -> list[tuple[Patch, tuple[int, ...]]]:
+    """Return each trigger that is a patch once, with its targets: an all-to-all backdoor is one trigger with many."""
+    gathered: list[tuple[Patch, tuple[int, ...]]] = []
+    for backdoor in backdoors:
+        patch = backdoor.trigger
+        if not isinstance(patch, Patch):
+            continue
+        known = next((place for place, (other, _) in enumerate(gathered) if other.equals(patch)), None)
+        if known is None:
+            gathered.append((patch, (backdoor.target,)))
+        else:
+            gathered[known] = (patch, (*gathered[known][1], backdoor.target))
+    return gathered
 
 
 def _answer(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
@@ -97,7 +114,7 @@ def read_examples(folder: Path) -> ScanExamples | None:
     path = folder / _EXAMPLES
     if not path.exists():
         return None
-    backdoors = tuple(item for item in read_backdoors(folder / SUSPECTED) if item.trigger is not None)
+    triggers = _gather(read_backdoors(folder / SUSPECTED))
     try:
         with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             examples = ScanExamples(
@@ -106,13 +123,13 @@ def read_examples(folder: Path) -> ScanExamples | None:
                 class_names=tuple(arrays["class_names"].tolist()),
             )
             stamped = arrays["stamped_answers"].tolist()
-        return replace(examples, triggers=_join(backdoors, stamped, examples))
+        return replace(examples, triggers=_join(triggers, stamped, examples))
     except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile, WrongShape) as error:
         raise UnreadableData(f"{path}: expected the example images of a scan, but the file is damaged") from error
 
 
 def _join(
-    backdoors: tuple[Backdoor, ...], stamped: list[list[int]], examples: ScanExamples
+    triggers: list[tuple[Patch, tuple[int, ...]]], stamped: list[list[int]], examples: ScanExamples
 ) -> tuple[ShownTrigger, ...]:
     """Return the triggers with their answers.
 
@@ -120,9 +137,8 @@ def _join(
         WrongShape: a trigger does not fit the images.
     """
     shown = []
-    for backdoor, answers in zip(backdoors, stamped, strict=True):
-        patch = backdoor.trigger
-        if not isinstance(patch, Patch) or patch.pattern.shape != examples.images.shape[1:]:
+    for (patch, targets), answers in zip(triggers, stamped, strict=True):
+        if patch.pattern.shape != examples.images.shape[1:]:
             raise WrongShape(f"expected a patch for images {tuple(examples.images.shape[1:])}")
-        shown.append(ShownTrigger(backdoor.target, patch, tuple(answers)))
+        shown.append(ShownTrigger(targets, patch, tuple(answers)))
     return tuple(shown)

@@ -75,7 +75,7 @@ def scan_section(folder: RunFolder) -> ScanSection:
     scores: list[Value] = list(result["scores"])
     evidence: dict[str, list[Value]] = dict(result.get("evidence", {}))
     triggers = () if examples is None else tuple(_show_trigger(shown, examples) for shown in examples.triggers)
-    pictured = set() if examples is None else {shown.target for shown in examples.triggers}
+    pictured = set() if examples is None else {target for shown in examples.triggers for target in shown.targets}
     return ScanSection(
         folder=folder.name,
         model=folder.model,
@@ -160,7 +160,7 @@ def _show_trigger(shown: ShownTrigger, examples: ScanExamples) -> TriggerPicture
     )
     height, width = patch.mask.shape[1:]
     size = f"covers {patch.size:.1f} of {height * width:,} pixels ({patch.size / (height * width):.1%})"
-    return TriggerPictures(examples.name_class(shown.target), size, large, pairs)
+    return TriggerPictures(examples.name_targets(shown), size, large, pairs)
 
 
 def _answer(examples: ScanExamples, label: int) -> str:

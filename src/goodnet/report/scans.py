@@ -55,7 +55,8 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
     """Write all that a person or a report wants to see of a scan and return the path of `run.json`.
 
     `scan.json`; `scores.csv` and `scores.png`, every class; `suspected.npz`, the suspected backdoors; `examples.npz`
-    and `trigger_class_N.png`, clean images without and with each recovered trigger; `run.json`.
+    and `trigger_class_N.png` (`trigger_classes_all.png`: one trigger for several), clean images without and with each
+    recovered trigger; `run.json`.
     """
     record = scan_record(detection)
     write_text(out / "scan.json", json.dumps(record, indent=2) + "\n")
@@ -64,12 +65,13 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
     write_backdoors(out / SUSPECTED, detection.suspected)
     examples = make_examples(classifier, clean, detection.suspected)
     write_examples(out, examples)
-    for picture in out.glob("trigger_class_*.png"):
+    for picture in out.glob("trigger_class*.png"):
         picture.unlink()  # Of an earlier scan into this folder.
     for position, shown in enumerate(examples.triggers):
-        again = [other.target for other in examples.triggers[:position]].count(shown.target)
+        again = [other.targets for other in examples.triggers[:position]].count(shown.targets)
         number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
-        _draw_trigger(shown, examples, out / f"trigger_class_{shown.target}{number}.png")
+        name = "classes_all" if len(shown.targets) > 1 else f"class_{shown.targets[0]}"
+        _draw_trigger(shown, examples, out / f"trigger_{name}{number}.png")
     return recorder.write(out, record)
 
 
@@ -86,7 +88,7 @@ def _draw_trigger(shown: ShownTrigger, examples: ScanExamples, path: Path) -> No
         "trigger": (patch.mask * patch.pattern).expand_as(images),
         "stamped": patch(images),
     }
-    draw_pairs(columns, path, title=f"trigger recovered for class {shown.target}")
+    draw_pairs(columns, path, title=f"trigger recovered for {examples.name_targets(shown)}")
 
 
 def scan_table(detection: Detection, most: int = 5) -> Table:
