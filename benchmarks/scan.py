@@ -164,9 +164,8 @@ def _plant(source: Path | str, architecture: str, attack: Any, training: Any, mo
     poisoned = attack.poison(parts.train, seed=0).dataset
     torch.manual_seed(0)
     classes, shape = int(parts.train.targets.max()) + 1, parts.train.image_shape
-    network = from_module(
-        architectures.find(architecture).build(classes=classes, image_shape=shape), shape, architecture=architecture
-    )
+    module = architectures.find(architecture).build(classes=classes, image_shape=shape)
+    network = from_module(module, shape, architecture=architecture, suffix=model.suffix)
     train(network, poisoned, training, seed=0)
     network.save(model)
 

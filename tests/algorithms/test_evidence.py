@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, Evidence, Judgement, Measured, total_scores
+from goodnet.algorithms.evidence import ALL_TO_ALL, ROWS, Evidence, Judgement, Measured, total_scores
 from goodnet.algorithms.outliers import normal_surprise, tail_surprise
 from goodnet.algorithms.trigger_inversion import Inversions
 
@@ -18,6 +18,17 @@ def test_scores_sum_the_positive_evidence_each_kind_capped():
     kinds = {"one": np.array([40.0, 3.0, -2.0, np.nan]), "two": np.array([1.5, 2.5, 4.0, -1.0])}
     assert total_scores(kinds).tolist() == [11.5, 5.5, 4.0, 0.0]
     assert total_scores(kinds, cap=np.inf).tolist() == [41.5, 5.5, 4.0, 0.0]
+
+
+def test_rows_of_the_last_layer_add_a_little_and_decide_nothing_alone():
+    kinds = {"trigger size": np.array([4.0, 0.0, 9.0]), ROWS: np.array([2.0, 50.0, 50.0])}
+    assert total_scores(kinds).tolist() == [6.0, 3.0, 12.0]
+    assert total_scores(kinds, cap=np.inf).tolist() == [6.0, 3.0, 12.0]
+    evidence = Evidence(30)
+    evidence.add_rows(np.array([100.0, *np.linspace(-2, 2, 29)]))
+    judgement = evidence.judge(5.0)
+    assert judgement.scores[0] == 3
+    assert judgement.suspected == ()
 
 
 def test_all_to_all_is_not_added_but_is_the_least_score_of_every_class():

@@ -7,7 +7,7 @@ import torch
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_network
-from goodnet.pipelines.auto_repair import AutoRepair, Candidate, difference, split
+from goodnet.pipelines.auto_repair import AutoRepair, Candidate, choose, difference, split
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
 
@@ -58,13 +58,28 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     assert repair.trace["candidates"][0]["accuracy_lost"] > 0.5
 
 
-def test_candidates_that_hold_come_first_then_what_they_cost_and_leave_counts():
-    weak, cheap, dear, weaker = (
-        Candidate(name, None, success, lost, 0, 100)
-        for name, success, lost in (("weak", 0.5, 3), ("cheap", 0.05, 1), ("dear", 0.0, 20), ("weaker", 0.48, 12))
-    )
-    ranked = sorted([dear, weaker, weak, cheap], key=Candidate.rank)
-    assert [item.name for item in ranked] == ["cheap", "dear", "weak", "weaker"]
+@pytest.mark.parametrize(
+    ("gentle", "strong", "chosen"),
+    [
+        ((0.50, 3), (0.05, 4), "strong"),  # it holds: 0.04 of damage against 0.53
+        ((0.50, 3), (0.05, 53), "gentle"),  # it holds, and costs as much as the trigger does
+        ((0.08, 3), (0.05, 10), "strong"),  # it holds: 0.10 against 0.11
+        ((0.88, 7), (0.86, 4), "gentle"),  # 0.90 against 0.95: less than 1.64 standard errors of both, 0.097
+        ((0.88, 7), (0.78, 4), "strong"),  # 0.82 against 0.95: more than the 0.10 of chance
+        ((0.04, 5), (0.00, 4), "strong"),  # both hold, so that cost alone counts
+        ((0.04, 5), (0.00, 5), "gentle"),
+    ],
+)
+def test_a_stronger_repair_is_chosen_where_it_is_better_by_more_than_chance(gentle, strong, chosen):
+    candidates = [
+        Candidate(name, None, success, 64, lost, 0, 100)
+        for name, (success, lost) in (("gentle", gentle), ("strong", strong))
+    ]
+    assert choose(candidates).name == chosen
+
+
+def test_nothing_is_chosen_of_nothing():
+    assert choose([]) is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +94,7 @@ def test_candidates_that_hold_come_first_then_what_they_cost_and_leave_counts():
     ],
 )
 def test_a_loss_counts_against_the_budget_where_chance_does_not_explain_it(lost, gained, images, too_much):
-    assert Candidate("any", None, 0.0, lost, gained, images).costs_more_than(0.05) is too_much
+    assert Candidate("any", None, 0.0, 64, lost, gained, images).costs_more_than(0.05) is too_much
 
 
 def test_an_all_to_all_backdoor_goes(all_to_all, planted):

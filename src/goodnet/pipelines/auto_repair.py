@@ -44,15 +44,16 @@ class AutoRepair(Repairer):
 
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen. Where the targets are one class in 200 or rarer, their answers are closed besides
-    (`repairers/quarantine.py`): that makes sure of triggers which nobody recovered, so the gentlest unlearning will do,
-    and it serves those who carry a trigger by accident. A repair that costs more accuracy on held-out images than
-    stated, and more than chance explains, is rolled back.
+    images that it has not seen; where they never fail, a stronger repair must be better by more than chance. Where the
+    targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`): that makes sure of
+    triggers which nobody recovered, so the gentlest unlearning will do, and it serves those who carry a trigger by
+    accident. A repair that costs more accuracy on held-out images than stated, and more than chance explains, is rolled
+    back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
-    **Cost** that of one to three anchored unlearnings and as many searches for fresh triggers.
+    **Cost** that of one or two anchored unlearnings and as many searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 
@@ -87,7 +88,7 @@ class AutoRepair(Repairer):
         judge = Judge.make(classifier, held_out, suspected, seed) if suspected else None
         candidates = [] if judge is None else self._candidates(classifier, training, suspected, judge, seed, progress)
         affordable = [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
-        chosen = min(affordable, key=Candidate.rank) if affordable else None
+        chosen = choose(affordable)
         network = classifier.copy() if chosen is None else chosen.classifier
         changes = self._changes(chosen, candidates)
         before, after = accuracy_of(classifier, held_out), accuracy_of(network, held_out)
@@ -138,13 +139,14 @@ class AutoRepair(Repairer):
 class Candidate:
     """A repaired network and what a defender can see of it.
 
-    `success` of the best hunted trigger on held-out images; of these, `images` in all, `lost` were right with the original
-    alone and `gained` with the repaired network alone.
+    `success` of the best hunted trigger on `hunted` held-out images; of all of these, `images`, `lost` were right with the
+    original alone and `gained` with the repaired network alone.
     """
 
     name: str
     classifier: Classifier
     success: float
+    hunted: int
     lost: int
     gained: int
     images: int
@@ -166,13 +168,23 @@ class Candidate:
         """Whether hunted triggers fail."""
         return self.success <= _HOLDS
 
-    def rank(self) -> tuple[bool, float, float]:
-        """The smallest is the best: those that hold by what they cost, the others by that and what the triggers still do.
+    @property
+    def damage(self) -> float:
+        """What the triggers still do, nothing where it holds, and what the repair costs.
 
         The sum is what the defence effectiveness rating weighs, with hunted triggers for the attacker's.
         """
-        left = 0.0 if self.holds else self.success
-        return (not self.holds, left + self.accuracy_lost, self.success)
+        return (0.0 if self.holds else self.success) + self.accuracy_lost
+
+    def better_than(self, gentler: Candidate) -> bool:
+        """Whether it does less damage than a gentler repair: if it does not hold, by more than chance explains.
+
+        Where triggers work on a network whatever is done, as on those that know little, they differ by noise alone. 5 %,
+        one-sided.
+        """
+        variance = sum(item.success * (1 - item.success) / item.hunted for item in (self, gentler))
+        chance = 0.0 if self.holds else _BEYOND_CHANCE * math.sqrt(variance)
+        return gentler.damage - self.damage > chance
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
@@ -182,6 +194,15 @@ class Candidate:
             "accuracy_lost": self.accuracy_lost,
             "holds": self.holds,
         }
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the gentlest of candidates, the gentlest first, to which no stronger one is better; None of none."""
+    chosen = None
+    for item in candidates:
+        if chosen is None or item.better_than(chosen):
+            chosen = item
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -220,7 +241,8 @@ class Judge:
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
         ]
         lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        return Candidate(name, repaired, triggers.success(repaired, images, answers), lost, gained, len(self.held_out))
+        success = triggers.success(repaired, images, answers)
+        return Candidate(name, repaired, success, len(images), lost, gained, len(self.held_out))
 
 
 #: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.

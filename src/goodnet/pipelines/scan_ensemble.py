@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
+from goodnet.scanners.last_layer import row_scores
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
@@ -41,15 +43,17 @@ class ScanEnsemble(Scanner):
     The margin that free images reach by ascent, read early and late, does not care what the trigger looks like; the
     margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; trigger
     inversion finds small triggers and shows them. Each way, a class is compared with the others: by how many nats does it
-    surprise? Negative evidence counts as none, and a class's score is the sum. Classes that are found are set aside and the
-    others compared anew, so that one target does not hide another. Up to 20 classes, triggers are sought too that send
-    every class c to c + k: among the k, that of an all-to-all backdoor stands out.
+    surprise? Negative evidence counts as none, and a class's score is the sum. With more than 20 classes the weights of
+    the last layer count too, a little: they cost nothing, and an attacker can make them look innocent. Classes that are
+    found are set aside and the others compared anew, so that one target does not hide another. Up to 20 classes, triggers
+    are sought too that send every class c to c + k: among the k, that of an all-to-all backdoor stands out.
 
     The free images begin as clean images, from which no class is nearer than it should be; above 200 classes as noise,
     which resembles one class (the 8 among digits) but, among many, that one does not stand out.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
-    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; the sum of surprises is ours.
+    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; G. Fields et al., "Trojan Signatures in DNN
+    Weights", ICCV Workshops 2021; the sum of surprises is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `outliers.py`.
     **Needs** clean images, at least 10 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger, and up to
@@ -102,7 +106,7 @@ class ScanEnsemble(Scanner):
     def _gather(
         self, classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
     ) -> Evidence:
-        """Return the evidence of all three kinds; the second and third on the candidates alone where classes are many."""
+        """Return the evidence of all kinds; the second and third on the candidates alone where classes are many."""
         evidence, few = Evidence(classifier.classes), classifier.classes <= FEW_CLASSES
         margins, labels = climb(classifier, images, seed, run_parts, progress)
         for kind, reading in margins.items():
@@ -112,7 +116,11 @@ class ScanEnsemble(Scanner):
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
-        if few:
+        if not few:
+            # A network that does not end in a linear layer has no rows to compare.
+            with suppress(UnreadableModel):
+                evidence.add_rows(row_scores(classifier))
+        else:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
         return evidence
