@@ -64,8 +64,10 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
         ((0.50, 3), (0.05, 4), "strong"),  # it holds: 0.04 of damage against 0.53
         ((0.50, 3), (0.05, 53), "gentle"),  # it holds, and costs as much as the trigger does
         ((0.08, 3), (0.05, 10), "strong"),  # it holds: 0.10 against 0.11
-        ((0.88, 7), (0.86, 4), "gentle"),  # 0.90 against 0.95: less than 1.64 standard errors of both, 0.097
-        ((0.88, 7), (0.78, 4), "strong"),  # 0.82 against 0.95: more than the 0.10 of chance
+        ((0.88, 7), (0.76, 12), "strong"),  # 0.88 against 0.95; 0.12 is more than 1.64 standard errors of both, 0.110
+        ((0.88, 7), (0.79, 8), "gentle"),  # chance, so that cost counts
+        ((0.88, 7), (0.79, 7), "strong"),
+        ((0.60, 0), (0.80, 0), "gentle"),  # it does more, beyond chance
         ((0.04, 5), (0.00, 4), "strong"),  # both hold, so that cost alone counts
         ((0.04, 5), (0.00, 5), "gentle"),
     ],

@@ -44,11 +44,11 @@ class AutoRepair(Repairer):
 
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen; where they never fail, a stronger repair must be better by more than chance. Where the
-    targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`): that makes sure of
-    triggers which nobody recovered, so the gentlest unlearning will do, and it serves those who carry a trigger by
-    accident. A repair that costs more accuracy on held-out images than stated, and more than chance explains, is rolled
-    back.
+    images that it has not seen; where they never fail, a stronger repair must be better by more than chance, or cost
+    nothing. Where the targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`):
+    that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and it serves those who carry a
+    trigger by accident. A repair that costs more accuracy on held-out images than stated, and more than chance explains,
+    is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
@@ -177,14 +177,15 @@ class Candidate:
         return (0.0 if self.holds else self.success) + self.accuracy_lost
 
     def better_than(self, gentler: Candidate) -> bool:
-        """Whether it does less damage than a gentler repair: if it does not hold, by more than chance explains.
+        """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
 
-        Where triggers work on a network whatever is done, as on those that know little, they differ by noise alone. 5 %,
-        one-sided.
+        Where triggers work on a network whatever is done, as on those that know little, their success differs by noise (5
+        %, one-sided); then the stronger repair must cost no more.
         """
         variance = sum(item.success * (1 - item.success) / item.hunted for item in (self, gentler))
-        chance = 0.0 if self.holds else _BEYOND_CHANCE * math.sqrt(variance)
-        return gentler.damage - self.damage > chance
+        if self.holds or abs(gentler.success - self.success) > _BEYOND_CHANCE * math.sqrt(variance):
+            return self.damage < gentler.damage
+        return self.accuracy_lost <= gentler.accuracy_lost
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
