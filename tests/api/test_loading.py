@@ -18,7 +18,7 @@ from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
 from goodnet.guards.disagreement import GoodNet
 from tests.api.plain_keras import plain_classes
-from tests.small_networks import tiny
+from tests.small_networks import grey_linear, tiny
 
 
 def test_the_public_names_are_these_verbs():
@@ -49,6 +49,16 @@ def test_load_reads_pictures_in_the_network_s_channels(tmp_path):
         Image.new("RGB", (12, 12), (200, 10, 10)).save(tmp_path / str(label) / "a.png")
     grey = from_module(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 2)), (1, 12, 12))
     assert api.load(grey, tmp_path, input_range="0..1").clean.image_shape == (1, 12, 12)
+
+
+def test_a_state_dict_for_grey_images_fits_a_folder_of_grey_pictures(tmp_path):
+    for label in range(2):
+        (tmp_path / "clean" / str(label)).mkdir(parents=True)
+        Image.new("L", (8, 8), 200).save(tmp_path / "clean" / str(label) / "a.png")
+    torch.save(grey_linear().state_dict(), tmp_path / "grey.pt")
+    build = "tests.small_networks:grey_linear"
+    loaded = api.load(tmp_path / "grey.pt", tmp_path / "clean", architecture=build, input_range="0..1")
+    assert loaded.classifier.image_shape == loaded.clean.image_shape == (1, 8, 8)
 
 
 def test_open_path_of_every_kind(badnet, repaired_badnet, csaw, tmp_path):

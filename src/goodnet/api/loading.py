@@ -39,14 +39,14 @@ def load_classifier(
     return as_classifier(model, architecture, image_shape)
 
 
-def load_dataset(data: DataLike, *, channels: int = 3, name: str = "data") -> Dataset:
+def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "data") -> Dataset:
     """Return a data file, a folder or live data as a `Dataset`; a `Dataset` comes back as it is.
 
     Args:
         data: `.h5`, `.npz`, a folder of class folders, a picture; or images or `(images, labels)` as arrays or
             tensors, a PyTorch `Dataset` or `DataLoader`, which is read once, into memory. Pixels are uint8, or floats
             in 0..1 or 0..255, never normalised: normalisation belongs into the network.
-        channels: 1 reads pictures as grey, 3 as RGB.
+        channels: 1 reads pictures as grey, 3 as RGB, None as the first of them is.
         name: what messages and tables call live data; files go by their own name.
 
     Raises:
@@ -59,7 +59,7 @@ def load_dataset(data: DataLike, *, channels: int = 3, name: str = "data") -> Da
 
 
 def fit_channels(network: Classifier | GoodNet | OnnxGoodNet, dataset: Dataset, data: DataLike) -> Dataset:
-    """Return `dataset`, which was read from `data`; pictures are read again, as grey, where the network takes those."""
+    """Return `dataset`, which was read from `data`; pictures are read again where the network takes others, grey or RGB."""
     if network.image_shape[0] == dataset.image_shape[0] or not isinstance(data, str | Path):
         return dataset
     return load_dataset(data, channels=network.image_shape[0])

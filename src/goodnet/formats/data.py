@@ -13,7 +13,7 @@ from goodnet.formats.images import SUFFIXES, read_class_folders, read_pictures
 ARRAYS = (".h5", ".hdf5", ".npz")
 
 
-def read_data(path: str | Path, channels: int = 3) -> Dataset:
+def read_data(path: str | Path, channels: int | None = None) -> Dataset:
     """Read a data set: `.h5`, `.npz`, a folder of class folders, or one picture (`channels` for pictures).
 
     Raises:

@@ -18,10 +18,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
 
 #: More pixels than any classifier takes: a picture of that size is a decompression bomb.
 _MOST_PIXELS = 64_000_000
+#: Pillow's modes of pictures without colours.
+_GREY = ("1", "L", "LA")
 
 
-def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Read one picture as (C, H, W) uint8, grey for one channel, else RGB (transparency is dropped).
+def read_image(path: str | Path, channels: int | None = 3) -> npt.NDArray[np.uint8]:
+    """Read one picture as (C, H, W) uint8, grey for one channel, RGB for 3, None: as it is (transparency is dropped).
 
     Raises:
         UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
@@ -31,7 +33,8 @@ def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadableData(f"{path}: a picture of {picture.width} x {picture.height} pixels is refused")
-            return picture_pixels(picture, channels)
+            own = 1 if picture.mode in _GREY else 3
+            return picture_pixels(picture, channels or own)
     except WrongDepth as error:
         raise UnreadableData(f"{path}: {error}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -89,19 +92,19 @@ class ImageFiles:
         return np.stack(pictures)
 
 
-def read_pictures(paths: Sequence[str | Path], channels: int = 3, *, name: str = "images") -> Dataset:
-    """Return pictures as unlabelled data.
+def read_pictures(paths: Sequence[str | Path], channels: int | None = None, *, name: str = "images") -> Dataset:
+    """Return pictures as unlabelled data, all of them with so many channels, 1 or 3; None: with those of the first.
 
     Raises:
         UnreadableData: no paths, or a file that is not a picture.
     """
     if not paths:
         raise UnreadableData("expected at least one picture")
-    first = read_image(paths[0], channels)
+    first = read_image(paths[0], channels)  # all others as this one
     return Dataset(ImageFiles([Path(path) for path in paths], (len(paths), *first.shape)), None, name)
 
 
-def read_class_folders(folder: str | Path, channels: int = 3) -> Dataset:
+def read_class_folders(folder: str | Path, channels: int | None = None) -> Dataset:
     """Read a folder of class folders: the classes are the folders in order of name (of number, where all are numbers).
 
     Folders called 0, 1, 2, ... (also 00012) are the class of that number, whichever are missing.
