@@ -123,7 +123,7 @@ def _form(files: list[bytes]) -> bytes:
 
 def _array(pixels: Pixels) -> bytes:
     stream = BytesIO()
-    np.save(stream, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+    np.save(stream, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))  # (n, H, W, C)
     return _head("application/x-npy", len(stream.getvalue())) + stream.getvalue()
 
 

@@ -50,9 +50,11 @@ def test_success_leaves_out_images_that_are_there_already(planted):
     hunt = Hunt.start(planted.classifier, images, [Backdoor(corner, 7, tuple(range(10)))], 1, 0)
     expected = float(moved[answers != 7].float().mean())
     assert expected > 0.9
-    assert hunt.success(planted.classifier, images, answers) == pytest.approx(expected, abs=0.05)
+    hits, counted = hunt.success(planted.classifier, images, answers)
+    assert counted == int((answers != 7).sum()) < 60
+    assert hits / counted == pytest.approx(expected, abs=0.05)
     only_sevens = images[answers == 7]
-    assert hunt.success(planted.classifier, only_sevens, answers[answers == 7]) == 0.0
+    assert hunt.success(planted.classifier, only_sevens, answers[answers == 7]) == (0, 0)
 
 
 def test_steps_move_a_useless_trigger_towards_its_goal(planted):
@@ -61,7 +63,8 @@ def test_steps_move_a_useless_trigger_towards_its_goal(planted):
         answers = planted.classifier(images).argmax(dim=1)
     grey = Patch(torch.full((1, 16, 16), 0.3), torch.full((1, 16, 16), 0.5))
     hunt = Hunt.start(planted.classifier, images, [Backdoor(grey, 7, tuple(range(10)))], 1, 0)
-    before = hunt.success(planted.classifier, images, answers)
+    before, _ = hunt.success(planted.classifier, images, answers)
     for _ in range(40):
         hunt.step(planted.classifier, images, answers, torch.zeros(60, dtype=torch.long), 1.0)
-    assert before < 0.5 < hunt.success(planted.classifier, images, answers)
+    after, counted = hunt.success(planted.classifier, images, answers)
+    assert before < counted / 2 < after

@@ -5,7 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from goodnet.core.results import Evaluation, Failure, Metrics, Rate, Row, Run
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.results import Detection, Evaluation, Failure, Metrics, Rate, Row, Run
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,19 @@ def test_defaults_are_not_shared_between_records() -> None:
     first, second = Metrics(), Metrics()
     first.attack_success_rate["x"] = Rate.of(1, 2)
     assert second.attack_success_rate == {}
+
+
+@pytest.mark.parametrize(
+    ("suspected", "words"),
+    [
+        ((), ""),
+        ((Backdoor(None, 2), Backdoor(None, 0)), "target 2, 0"),
+        ((Backdoor(None, 2, (1,)),), "target 2"),
+        (
+            tuple(Backdoor(None, label, ((label - 1) % 3,)) for label in range(3)),
+            "all to all: each of 3 classes is the target of another",
+        ),
+    ],
+)
+def test_targets_in_words(suspected, words) -> None:
+    assert Detection("backdoored", (1.0, 2.0, 3.0), 5.0, suspected).name_targets() == words

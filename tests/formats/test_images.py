@@ -40,9 +40,11 @@ def test_grey_pictures_have_one_channel_or_three_equal_ones(tmp_path: Path) -> N
     assert read_image(save(tmp_path / "b.png", RGB), 1).shape == (1, 4, 6)
 
 
-def test_pictures_have_the_channels_of_the_first_unless_told_otherwise(tmp_path: Path) -> None:
+def test_pictures_are_grey_where_all_are_unless_told_otherwise(tmp_path: Path) -> None:
     grey, coloured = save(tmp_path / "a.png", RGB[..., 0]), save(tmp_path / "b.png", RGB)
-    assert read_pictures([grey, coloured]).image_shape == (1, 4, 6)
+    (tmp_path / "c.png").write_bytes(b"damaged")
+    assert read_pictures([grey, grey, tmp_path / "c.png"]).image_shape == (1, 4, 6)
+    assert read_pictures([grey, coloured]).image_shape == (3, 4, 6)
     assert read_pictures([coloured, grey]).image_shape == (3, 4, 6)
     assert read_pictures([grey], channels=3).image_shape == (3, 4, 6)
     assert np.array_equal(read_data(grey).images()[0, 0].mul(255).round().byte().numpy(), RGB[..., 0])

@@ -61,21 +61,23 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
 @pytest.mark.parametrize(
     ("gentle", "strong", "chosen"),
     [
-        ((0.50, 3), (0.05, 4), "strong"),  # it holds: 0.04 of damage against 0.53
-        ((0.50, 3), (0.05, 53), "gentle"),  # it holds, and costs as much as the trigger does
-        ((0.08, 3), (0.05, 10), "strong"),  # it holds: 0.10 against 0.11
-        ((0.88, 7), (0.76, 12), "strong"),  # 0.88 against 0.95; 0.12 is more than 1.64 standard errors of both, 0.110
-        ((0.88, 7), (0.79, 8), "gentle"),  # chance, so that cost counts
-        ((0.88, 7), (0.79, 7), "strong"),
-        ((0.60, 0), (0.80, 0), "gentle"),  # it does more, beyond chance
-        ((0.04, 5), (0.00, 4), "strong"),  # both hold, so that cost alone counts
-        ((0.04, 5), (0.00, 5), "gentle"),
+        ((32, 3), (3, 4), "strong"),  # it holds: 0.04 of damage against 0.53
+        ((32, 3), (3, 53), "gentle"),  # it holds, and costs as much as the trigger does
+        ((5, 3), (3, 10), "strong"),  # it holds: 0.10 against 0.108
+        ((56, 7), (48, 12), "strong"),  # 0.87 against 0.945, and 8 of 64 fewer is beyond chance: 0.121 > 0.112
+        ((56, 7), (48, 20), "gentle"),  # the same, and it costs more than that is worth
+        ((56, 7), (50, 8), "gentle"),  # 6 fewer is chance, so that cost counts
+        ((56, 7), (50, 6), "strong"),
+        ((50, 7), (56, 7), "gentle"),  # as dear, and its triggers work better
+        ((64, 5), (64, 5), "gentle"),
+        ((64, 5), (61, 6), "gentle"),  # 64 of 64 against 61 is chance too
+        ((38, 0), (51, 0), "gentle"),  # it does more, beyond chance
     ],
 )
-def test_a_stronger_repair_is_chosen_where_it_is_better_by_more_than_chance(gentle, strong, chosen):
+def test_a_stronger_repair_is_chosen_where_it_leaves_less_or_costs_less(gentle, strong, chosen):
     candidates = [
-        Candidate(name, None, success, 64, lost, 0, 100)
-        for name, (success, lost) in (("gentle", gentle), ("strong", strong))
+        Candidate(name, None, moved, 64, lost, 0, 100)
+        for name, (moved, lost) in (("gentle", gentle), ("strong", strong))
     ]
     assert choose(candidates).name == chosen
 
@@ -96,7 +98,7 @@ def test_nothing_is_chosen_of_nothing():
     ],
 )
 def test_a_loss_counts_against_the_budget_where_chance_does_not_explain_it(lost, gained, images, too_much):
-    assert Candidate("any", None, 0.0, 64, lost, gained, images).costs_more_than(0.05) is too_much
+    assert Candidate("any", None, 0, 64, lost, gained, images).costs_more_than(0.05) is too_much
 
 
 def test_an_all_to_all_backdoor_goes(all_to_all, planted):

@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from goodnet.algorithms.evidence import Measured
+from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
+from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_labels
+from goodnet.scanners.last_layer import row_scores
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -63,3 +67,22 @@ def test_of_many_classes_those_with_large_margins_and_some_controls_are_inverted
     assert len(labels) == len(set(labels)) == 144
     assert set(np.argsort(-margins[0])[:112]) <= set(labels)
     assert choose_labels(margins[:, :150], seed=0) == list(range(150))
+
+
+def ends(classes, linear):
+    """Return a network of random weights for images (3, 4, 4) that ends in a linear layer, or in a mean over the image."""
+    torch.manual_seed(0)
+    pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    last = [torch.nn.Flatten(), torch.nn.Linear(48, classes)] if linear else [torch.nn.Conv2d(3, classes, 1), *pool]
+    return from_module(torch.nn.Sequential(*last), (3, 4, 4))
+
+
+@pytest.mark.parametrize(("classes", "linear", "counted"), [(25, True, True), (20, True, False), (25, False, False)])
+def test_rows_of_a_linear_end_count_among_many_classes(classes, linear, counted):
+    network = ends(classes, linear)
+    images = np.random.default_rng(0).integers(0, 256, (30, 3, 4, 4), dtype=np.uint8)
+    found = ScanEnsemble(steps=2).scan(network, Dataset.from_arrays(images, np.arange(30) % classes), seed=0)
+    assert ("last layer" in found.evidence) is counted
+    if counted:
+        expected = Measured(row_scores(network), normal=False, floor=0.0).surprise(np.ones(classes, bool))
+        assert found.evidence["last layer"] == pytest.approx(expected)

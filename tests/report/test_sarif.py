@@ -124,6 +124,13 @@ def test_a_target_that_is_reached_from_some_classes_alone(recorder):
     assert result["properties"]["sources"] == [1, 3]
 
 
+def test_an_all_to_all_backdoor_is_one_finding(recorder):
+    found = make_detection(suspected=tuple(Backdoor(None, label, ((label - 1) % 4,)) for label in range(4)))
+    (result,) = read(scan_sarif(recorder.run(), MODEL, found, exit_code=1))["results"]
+    assert result["message"]["text"].startswith("Every class is suspected to be a backdoor's target: score 11.2")
+    assert result["properties"]["target"] == "all"
+
+
 def test_a_clean_network_has_no_findings(recorder):
     clean = make_detection(verdict="clean", suspected=())
     assert read(scan_sarif(recorder.run(), MODEL, clean, exit_code=0))["results"] == []

@@ -38,11 +38,12 @@ def test_each_row_is_a_picture_that_pillow_reads(version):
     assert np.array_equal(np.stack(read), array)
 
 
-def test_grey_pictures_have_no_channels():
-    array = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6)
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 4, 6, 1)])
+def test_grey_pictures_have_no_channels_or_one(shape):
+    array = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(shape)
     read = [Image.open(BytesIO(file)) for file in split_array(npy(array), most=3)]
     assert [file.mode for file in read] == ["L", "L"]
-    assert np.array_equal(np.stack([np.asarray(file) for file in read]), array)
+    assert np.array_equal(np.stack([np.asarray(file) for file in read]), array.reshape(2, 4, 6))
 
 
 def test_the_server_answers_an_array_in_its_order(site):
@@ -69,13 +70,15 @@ GOOD = npy(pixels(1, 2))
         (b"\x93NUMPY\x09\x00" + GOOD[8:], "its header cannot be read"),
         (GOOD[:40], "its header cannot be read"),
         (GOOD.replace(b"'descr'", b"'other'"), "its header cannot be read"),
-        (GOOD[:-1], "its header says 288 pixels, 287 came"),
-        (GOOD + b"x", "its header says 288 pixels, 289 came"),
+        (GOOD[:-1], "its header says 288 bytes, 287 came"),
+        (GOOD + b"x", "its header says 288 bytes, 289 came"),
         # A shape that would take all memory is compared with what came, and nothing is made of it.
-        (header((2, 10**9, 10**9, 3)) + b"x" * 288, "its header says 6000000000000000000 pixels, 288 came"),
+        (header((2, 10**9, 10**9, 3)) + b"x" * 288, "its header says 6000000000000000000 bytes, 288 came"),
         (npy(pixels(1).astype(np.float32)), "got float32, shape (1, 6, 8, 3)"),
         (npy(np.asfortranarray(pixels(1, 2))), "by columns"),
         (npy(pixels(1)[0, :, 0]), "got uint8, shape (6, 3)"),
+        (npy(pixels(1)[0]), "one picture in colour is sent as pictures[None]"),
+        (npy(np.zeros((8, 6, 4), np.uint8)), "one picture in colour is sent as pictures[None]"),
         (npy(pixels(1)[:0]), "got uint8, shape (0, 6, 8, 3)"),
         (npy(np.zeros((1, 6, 8, 4), np.uint8)), "got uint8, shape (1, 6, 8, 4)"),
         (npy(np.array([b"os.system"], dtype=object)), "got object"),

@@ -17,7 +17,8 @@ from goodnet.core.backdoor import Backdoor, Patch
 FEW_CLASSES = 20
 #: One kind of evidence counts at most this much, so that none decides by its tail alone.
 _CAP = 10.0
-#: Rows of the last layer are easily made to look innocent, and some classes' stand out by nature: they never decide alone.
+#: Rows of the last layer are easily made to look innocent, and some classes' stand out by nature: at the default
+#: threshold they never decide alone.
 _ROWS_CAP = 3.0
 #: A further target has at least this share of all the first one's evidence.
 _SHARE = 0.2

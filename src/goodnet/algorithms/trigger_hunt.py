@@ -72,18 +72,19 @@ class Hunt:
         """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
         return torch.lerp(images, self.patterns.sigmoid()[turns], self.masks.sigmoid()[turns])
 
-    def success(self, classifier: Classifier, images: Tensor, answers: Tensor) -> float:
-        """Return the largest share of images (B, C, H, W) that one of the triggers sends to its goal.
+    def success(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
+        """Return how many images (B, C, H, W) the best of the triggers sends to its goal, and of how many.
 
         `answers` (B,) are the original's; images that are at a trigger's goal without it do not count for that trigger.
         """
-        shares = [0.0]
+        found = [(0, 0)]
         with torch.inference_mode():
             for turn in range(len(self)):
                 goals = self.goals[turn, answers]
                 moved = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1) == goals
-                shares += [float(moved[goals != answers].float().mean())] if bool((goals != answers).any()) else []
-        return max(shares)
+                counted = goals != answers
+                found.append((int(moved[counted].sum()), int(counted.sum())))
+        return max(found, key=lambda pair: pair[0] / max(pair[1], 1))
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""

@@ -46,7 +46,7 @@ def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "da
         data: `.h5`, `.npz`, a folder of class folders, a picture; or images or `(images, labels)` as arrays or
             tensors, a PyTorch `Dataset` or `DataLoader`, which is read once, into memory. Pixels are uint8, or floats
             in 0..1 or 0..255, never normalised: normalisation belongs into the network.
-        channels: 1 reads pictures as grey, 3 as RGB, None as the first of them is.
+        channels: 1 reads pictures as grey, 3 as RGB, None as grey if all of them are.
         name: what messages and tables call live data; files go by their own name.
 
     Raises:

@@ -113,20 +113,14 @@ def _exit_code(detection: Detection, rules: Policy | None, violations: Sequence[
     return _EXIT_CODES[detection.verdict] if rules is None else int(bool(violations))
 
 
-def _name_targets(detection: Detection) -> str:
-    if any(backdoor.sources is not None for backdoor in detection.suspected):
-        return f", all to all: each of {len(detection.suspected)} classes is the target of another"
-    targets = ", ".join(str(backdoor.target) for backdoor in detection.suspected)
-    return f", target {targets}" if targets else ""
-
-
 def _show(detection: Detection, out: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(scan_record(detection), indent=2))
         return
     console = output()
     console.print(scan_table(detection))
-    console.print(f"verdict: [b]{detection.verdict}[/b]{_name_targets(detection)}")
+    targets = detection.name_targets()
+    console.print(f"verdict: [b]{detection.verdict}[/b]" + (f", {targets}" if targets else ""))
     console.print(detection.reason, style="dim", markup=False)
     if out:
         console.print(f"written to {out}", markup=False)

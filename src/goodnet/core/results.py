@@ -155,6 +155,18 @@ class Detection:
     evidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     clean_accuracy: Rate | None = None
 
+    @property
+    def all_to_all(self) -> bool:
+        """Whether every class is suspected, each of being the target of certain others."""
+        return len(self.suspected) == len(self.scores) and all(item.sources is not None for item in self.suspected)
+
+    def name_targets(self) -> str:
+        """Return the suspected targets in words; empty where nothing is suspected."""
+        if self.suspected and self.all_to_all:
+            return f"all to all: each of {len(self.suspected)} classes is the target of another"
+        targets = ", ".join(str(backdoor.target) for backdoor in self.suspected)
+        return f"target {targets}" if targets else ""
+
 
 class Failure(Record):
     """An error as a result: the exception's class and message."""

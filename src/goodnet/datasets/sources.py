@@ -73,7 +73,8 @@ def read_parts(source: str | Path, *, test: str | Path | None = None, seed: int 
         train, held_out = _LAYOUTS[word](rest)
         return _split(train, held_out, seed)
     train_path, test_path = find_files(Path(source), None if test is None else Path(test))
-    return _split(read_data(train_path), None if test_path is None else read_data(test_path), seed)
+    train = read_data(train_path)
+    return _split(train, None if test_path is None else read_data(test_path, train.image_shape[0]), seed)
 
 
 def parse_faces(word: str) -> tuple[int, int]:

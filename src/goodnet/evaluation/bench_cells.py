@@ -82,18 +82,22 @@ def open_subject(cell: Cell) -> Exhibit:
         InputError: a file cannot be read, or they do not fit one another.
     """
     subject = cell.subject
-    clean, test = read_data(subject.clean), read_data(subject.test)
+    clean = read_data(subject.clean)
     classifier = read_network(subject.model, subject.architecture, clean.image_shape)
+    channels = classifier.image_shape[0]
+    if clean.image_shape[0] != channels:
+        clean = read_data(subject.clean, channels)
+    test = read_data(subject.test, channels)
     require_fit(classifier, clean)
     classifier = choose_input_range(classifier, clean, subject.input_range).classifier
     if cell.clean_images is not None:
         clean = clean.sample(cell.clean_images, seed=cell.seed)
-    triggered = [_read_triggered(subject, name, path) for name, path in subject.triggered.items()]
+    triggered = [_read_triggered(subject, name, path, channels) for name, path in subject.triggered.items()]
     return Exhibit(classifier, clean, test, triggered)
 
 
-def _read_triggered(subject: Subject, name: str, path: str) -> Dataset:
-    dataset = replace(read_data(path), name=name)
+def _read_triggered(subject: Subject, name: str, path: str, channels: int) -> Dataset:
+    dataset = replace(read_data(path, channels), name=name)
     if subject.true_labels is None:
         return dataset
     truth = read_data(subject.true_labels).targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ _MOST_PIXELS = 64_000_000
 _GREY = ("1", "L", "LA")
 
 
-def read_image(path: str | Path, channels: int | None = 3) -> npt.NDArray[np.uint8]:
-    """Read one picture as (C, H, W) uint8, grey for one channel, RGB for 3, None: as it is (transparency is dropped).
+def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Read one picture as (C, H, W) uint8, grey for one channel, else RGB (transparency is dropped).
 
     Raises:
         UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
@@ -33,8 +34,7 @@ def read_image(path: str | Path, channels: int | None = 3) -> npt.NDArray[np.uin
         with Image.open(path) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadableData(f"{path}: a picture of {picture.width} x {picture.height} pixels is refused")
-            own = 1 if picture.mode in _GREY else 3
-            return picture_pixels(picture, channels or own)
+            return picture_pixels(picture, channels)
     except WrongDepth as error:
         raise UnreadableData(f"{path}: {error}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -93,15 +93,24 @@ class ImageFiles:
 
 
 def read_pictures(paths: Sequence[str | Path], channels: int | None = None, *, name: str = "images") -> Dataset:
-    """Return pictures as unlabelled data, all of them with so many channels, 1 or 3; None: with those of the first.
+    """Return pictures as unlabelled data, all of them with so many channels, 1 or 3; None: RGB if one of them is.
 
     Raises:
         UnreadableData: no paths, or a file that is not a picture.
     """
     if not paths:
         raise UnreadableData("expected at least one picture")
-    first = read_image(paths[0], channels)  # all others as this one
+    first = read_image(paths[0], channels or _find_channels(paths))
     return Dataset(ImageFiles([Path(path) for path in paths], (len(paths), *first.shape)), None, name)
+
+
+def _find_channels(paths: Sequence[str | Path]) -> int:
+    """Return 1 where all pictures are grey, else 3, by what their headers say; damaged ones are found when they are read."""
+    for path in paths:
+        with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as picture:
+            if picture.mode not in _GREY:
+                return 3
+    return 1
 
 
 def read_class_folders(folder: str | Path, channels: int | None = None) -> Dataset:

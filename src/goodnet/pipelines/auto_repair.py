@@ -44,8 +44,8 @@ class AutoRepair(Repairer):
 
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen; where they never fail, a stronger repair must be better by more than chance, or cost
-    nothing. Where the targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`):
+    images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or
+    cost less. Where the targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`):
     that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and it serves those who carry a
     trigger by accident. A repair that costs more accuracy on held-out images than stated, and more than chance explains,
     is rolled back.
@@ -139,17 +139,22 @@ class AutoRepair(Repairer):
 class Candidate:
     """A repaired network and what a defender can see of it.
 
-    `success` of the best hunted trigger on `hunted` held-out images; of all of these, `images`, `lost` were right with the
-    original alone and `gained` with the repaired network alone.
+    The best hunted trigger sends `moved` of `hunted` held-out images to its target; of all of these, `images`, `lost` were
+    right with the original alone and `gained` with the repaired network alone.
     """
 
     name: str
     classifier: Classifier
-    success: float
+    moved: int
     hunted: int
     lost: int
     gained: int
     images: int
+
+    @property
+    def success(self) -> float:
+        """The share of held-out images that the best hunted trigger sends to its target."""
+        return self.moved / max(self.hunted, 1)
 
     @property
     def accuracy_lost(self) -> float:
@@ -179,13 +184,21 @@ class Candidate:
     def better_than(self, gentler: Candidate) -> bool:
         """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
 
-        Where triggers work on a network whatever is done, as on those that know little, their success differs by noise (5
-        %, one-sided); then the stronger repair must cost no more.
+        Where triggers work on a network whatever is done, as on those that know little, their success differs by chance
+        (10 %, two-sided, as if each were measured on images of its own); then the stronger repair must cost no more.
+
+        Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
+        proportions", The American Statistician 54, 2000.
         """
-        variance = sum(item.success * (1 - item.success) / item.hunted for item in (self, gentler))
-        if self.holds or abs(gentler.success - self.success) > _BEYOND_CHANCE * math.sqrt(variance):
+        (mine, my_variance), (other, other_variance) = self._agresti(), gentler._agresti()
+        if self.holds or abs(mine - other) > _BEYOND_CHANCE * math.sqrt(my_variance + other_variance):
             return self.damage < gentler.damage
-        return self.accuracy_lost <= gentler.accuracy_lost
+        return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
+
+    def _agresti(self) -> tuple[float, float]:
+        """Return the share that triggers move, with one success and one failure added, and its variance."""
+        share = (self.moved + 1) / (self.hunted + 2)
+        return share, share * (1 - share) / (self.hunted + 2)
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
@@ -242,8 +255,8 @@ class Judge:
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
         ]
         lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        success = triggers.success(repaired, images, answers)
-        return Candidate(name, repaired, success, len(images), lost, gained, len(self.held_out))
+        moved, hunted = triggers.success(repaired, images, answers)
+        return Candidate(name, repaired, moved, hunted, lost, gained, len(self.held_out))
 
 
 #: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.evidence import FEW_CLASSES, Evidence, Judgement
-from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
+from goodnet.algorithms.maximum_margin import class_weights, maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers, measure_success
 from goodnet.algorithms.universal_blend import Budget, universal_margins
@@ -38,7 +37,7 @@ _IMAGES = 40
 
 
 class ScanEnsemble(Scanner):
-    """Calls a class a backdoor's target when it can be reached more easily than the other classes, in any of three ways.
+    """Calls a class a backdoor's target when it can be reached more easily than the other classes.
 
     The margin that free images reach by ascent, read early and late, does not care what the trigger looks like; the
     margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; trigger
@@ -116,11 +115,9 @@ class ScanEnsemble(Scanner):
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
-        if not few:
-            # A network that does not end in a linear layer has no rows to compare.
-            with suppress(UnreadableModel):
-                evidence.add_rows(row_scores(classifier))
-        else:
+        if not few and class_weights(classifier) is not None:
+            evidence.add_rows(row_scores(classifier))
+        if few:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
         return evidence

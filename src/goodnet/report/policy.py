@@ -49,10 +49,8 @@ class Policy(Strict):
         """
         found = []
         if self.fail_on_backdoored and detection.verdict == "backdoored":
-            targets = ", ".join(str(backdoor.target) for backdoor in detection.suspected)
-            found.append(
-                Violation(rule="fail_on_backdoored", message=f"the scan suspects a backdoor, target {targets}")
-            )
+            message = f"the scan suspects a backdoor, {detection.name_targets()}"
+            found.append(Violation(rule="fail_on_backdoored", message=message))
         if self.fail_on_inconclusive and detection.verdict == "inconclusive":
             found.append(
                 Violation(rule="fail_on_inconclusive", message=f"the scan could not decide: {detection.reason}")

@@ -121,7 +121,9 @@ def _location(model: Path) -> dict[str, str]:
 
 
 def _results(detection: Detection, violations: Sequence[Violation], model: Path) -> list[dict[str, Any]]:
-    results = [_suspicion(backdoor, detection, model) for backdoor in detection.suspected]
+    # A person looks into one backdoor, however many targets it has.
+    shown = detection.suspected[:1] if detection.all_to_all else detection.suspected
+    results = [_suspicion(backdoor, detection, model) for backdoor in shown]
     if detection.verdict == "inconclusive":
         message = f"The scan could not decide: {detection.reason or 'no reason was given'}."
         results.append(_result("inconclusive-scan", "warning", message, model, {}))
@@ -136,9 +138,12 @@ def _suspicion(backdoor: Backdoor, detection: Detection, model: Path) -> dict[st
     target, score = backdoor.target, detection.scores[backdoor.target]
     facts: dict[str, Any] = {"target": target, "threshold": detection.threshold}
     facts["score"] = score if math.isfinite(score) else None
-    message = f"Class {target} is suspected to be a backdoor's target: score {score:.1f}, "
-    message += f"threshold {detection.threshold:g}."
-    if backdoor.sources is not None:
+    what = "Every class" if detection.all_to_all else f"Class {target}"
+    message = f"{what} is suspected to be a backdoor's target: score {score:.1f}, threshold {detection.threshold:g}."
+    if detection.all_to_all:
+        message += " One trigger sends each class to another: all to all."
+        facts["target"] = "all"
+    elif backdoor.sources is not None:
         facts["sources"] = list(backdoor.sources)
         message += f" It is reached from {', '.join(f'class {label}' for label in backdoor.sources)} alone."
     if isinstance(backdoor.trigger, Patch):

@@ -70,7 +70,9 @@ def scan_section(folder: RunFolder) -> ScanSection:
     examples = read_examples(folder.path)
     targets = [int(item["target"]) for item in result["suspected"]]
     names = [_name(examples, target) for target in dict.fromkeys(targets)]
-    if len(names) > _NAMED:
+    if len(targets) == len(result["scores"]) and all(item["sources"] is not None for item in result["suspected"]):
+        names = ["every class, each from another: all to all"]
+    elif len(names) > _NAMED:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more classes"]
     scores: list[Value] = list(result["scores"])
     evidence: dict[str, list[Value]] = dict(result.get("evidence", {}))

@@ -67,11 +67,11 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
     write_examples(out, examples)
     for picture in out.glob("trigger_class*.png"):
         picture.unlink()  # Of an earlier scan into this folder.
+    names = ["classes_all" if len(shown.targets) > 1 else f"class_{shown.targets[0]}" for shown in examples.triggers]
     for position, shown in enumerate(examples.triggers):
-        again = [other.targets for other in examples.triggers[:position]].count(shown.targets)
+        again = names[:position].count(names[position])
         number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
-        name = "classes_all" if len(shown.targets) > 1 else f"class_{shown.targets[0]}"
-        _draw_trigger(shown, examples, out / f"trigger_{name}{number}.png")
+        _draw_trigger(shown, examples, out / f"trigger_{names[position]}{number}.png")
     return recorder.write(out, record)
 
 

@@ -38,8 +38,8 @@ _REQUEST = {
     ],
     "requestBody": {
         "required": True,
-        "description": "One picture (PNG, JPEG, BMP, PPM) as it is, several as the files of a form, or as one .npy: uint8, "
-        "(n, H, W) or (n, H, W, 3), 0..255.",
+        "description": "One picture (PNG, JPEG, BMP, PPM) as it is, several as the files of a form, or as one .npy: uint8 "
+        "0..255, (n, H, W), (n, H, W, 1) or (n, H, W, 3).",
         "content": {
             "image/*": _PICTURE,
             "application/octet-stream": _PICTURE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from http import HTTPStatus
 from io import BytesIO
 
@@ -12,14 +13,14 @@ from goodnet.serve.rejections import Rejected
 
 #: The content type of a .npy file.
 NPY = b"application/x-npy"
-_EXPECTED = "expected a .npy of uint8, shape (n, H, W) or (n, H, W, 3)"
+_EXPECTED = "expected a .npy of uint8, shape (n, H, W), (n, H, W, 1) or (n, H, W, 3)"
 #: More characters than any header of such an array has.
 _LONGEST_HEADER = 1_000
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def split_array(body: bytes, most: int) -> list[bytes]:
-    """Return the pictures of a .npy file (n, H, W) or (n, H, W, 3) uint8, each as a PGM or PPM.
+    """Return the pictures of a .npy file (n, H, W), (n, H, W, 1) or (n, H, W, 3) uint8, each as a PGM or PPM.
 
     So every limit, reason and record holds for them as for pictures that came as files. What the header says is compared
     with the bytes that are there before anything is made of them; nothing is unpickled.
@@ -31,23 +32,29 @@ def split_array(body: bytes, most: int) -> list[bytes]:
     shape = _read_shape(stream)
     if shape[0] > most:
         raise Rejected(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} pictures in a request, got {shape[0]}"
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} pictures in a request, got {shape[0]}"[:200]
         )
     size, pixels = math.prod(shape[1:]), memoryview(body)[stream.tell() :]
     if size * shape[0] != len(pixels):
-        raise _damaged(f"its header says {size * shape[0]} pixels, {len(pixels)} came")
-    head = b"%s\n%d %d\n255\n" % (b"P5" if len(shape) == 3 else b"P6", shape[2], shape[1])
+        raise _damaged(f"its header says {size * shape[0]} bytes, {len(pixels)} came")
+    head = b"%s\n%d %d\n255\n" % (b"P6" if shape[3:] == (3,) else b"P5", shape[2], shape[1])
     return [head + pixels[start : start + size] for start in range(0, len(pixels), size)]
 
 
 def _read_shape(stream: BytesIO) -> tuple[int, ...]:
     """Read the header and return the shape, of at least one picture of at least one pixel."""
     try:
-        shape, by_column, kind = _READ_HEADER[np.lib.format.read_magic(stream)](stream, max_header_size=_LONGEST_HEADER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a stranger sends, nothing is to be written into the log
+            read = _READ_HEADER[np.lib.format.read_magic(stream)]
+            shape, by_column, kind = read(stream, max_header_size=_LONGEST_HEADER)
+        got = f"got {kind}, shape {shape}{', by columns' if by_column else ''}"
     except Exception as error:  # it may fail in any way on hostile bytes
         raise _damaged("its header cannot be read") from error
-    if kind != np.uint8 or by_column or len(shape) not in (3, 4) or min(shape) < 1 or shape[3:] not in ((), (3,)):
-        raise _damaged(f"got {kind}, shape {shape}{', by columns' if by_column else ''}")
+    if kind != np.uint8 or by_column or len(shape) not in (3, 4) or min(shape) < 1 or shape[3:] not in ((), (1,), (3,)):
+        raise _damaged(got)
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise _damaged(f"{got}; one picture in colour is sent as pictures[None]")
     return shape
 
 
