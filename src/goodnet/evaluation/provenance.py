@@ -39,13 +39,16 @@ def _hash_file(path: str, state: tuple[int, int]) -> str:
 
 
 @cache
-def hash_source(*modules: str) -> str:
-    """Return a hash of the source of modules of goodnet and of all that they import of goodnet."""
+def hash_source(*modules: str, without: tuple[str, ...] = ()) -> str:
+    """Return a hash of the source of modules of goodnet and of all that they import of goodnet.
+
+    Left out with all that they import: the modules `without`, and the package itself, which only hands names on.
+    """
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found:
+        if module in found or module in (_PACKAGE, *without):
             continue
         source = _read_source(module)
         if source is not None:
