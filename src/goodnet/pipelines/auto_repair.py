@@ -184,14 +184,15 @@ class Candidate:
     def better_than(self, gentler: Candidate) -> bool:
         """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
 
-        Where triggers work on a network whatever is done, as on those that know little, their success differs by chance
-        (10 %, two-sided, as if each were measured on images of its own); then the stronger repair must cost no more.
+        Where triggers work on a network whatever is done, as on those that know little, their success differs by chance:
+        by no more than one standard error, as if each were measured on images of its own. Then the stronger repair must
+        cost no more. A larger bar would leave triggers that the stronger one removes.
 
         Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
         proportions", The American Statistician 54, 2000.
         """
         (mine, my_variance), (other, other_variance) = self._agresti(), gentler._agresti()
-        if self.holds or abs(mine - other) > _BEYOND_CHANCE * math.sqrt(my_variance + other_variance):
+        if self.holds or abs(mine - other) > math.sqrt(my_variance + other_variance):
             return self.damage < gentler.damage
         return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
 
