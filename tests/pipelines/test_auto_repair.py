@@ -7,6 +7,7 @@ import torch
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_network
+from goodnet.pipelines import auto_repair
 from goodnet.pipelines.auto_repair import AutoRepair, Candidate, choose, difference, split
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
@@ -147,3 +148,20 @@ def test_only_images_whose_labels_are_known_are_held_out(clean_twin):
     assert training.known_targets.sum() == 15
     few, judged = split(replace(clean, known=np.arange(40) < 4), 0)
     assert (len(few), len(judged)) == (40, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "closed"),
+    [({"max_accuracy_drop": 0.2}, True), ({"max_accuracy_drop": 0.2, "quarantine": False}, False), ({}, False)],
+)
+def test_answers_are_closed_where_unlearning_does_not_hold_and_they_may_be_lost(planted, monkeypatch, options, closed):
+    monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # Nothing but closed answers can hold.
+    monkeypatch.setattr(auto_repair, "_RATES", (3e-4,))
+    repair = AutoRepair(**options).repair(
+        planted.classifier, planted.clean, suspected=[Backdoor(None, planted.backdoor.target)], seed=0
+    )
+    names = [item["name"] for item in repair.trace["candidates"]]
+    gentle = "anchored_unlearning at 0.0003"
+    assert names == ([gentle, f"{gentle}, then quarantine"] if closed else [gentle])
+    (success,) = metrics(repair.classifier, planted).attack_success_rate.values()
+    assert (success.value == 0) is closed

@@ -84,7 +84,7 @@ class Hunt:
                 moved = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1) == goals
                 counted = goals != answers
                 found.append((int(moved[counted].sum()), int(counted.sum())))
-        return max(found, key=lambda pair: pair[0] / max(pair[1], 1))
+        return max(found, key=lambda pair: (pair[0] / max(pair[1], 1), pair[1]))
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""

@@ -35,7 +35,7 @@ _BEYOND_CHANCE = 1.64
 _BY_SOURCE = {"push": 3.0, "pull": 3.0}
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
-#: A target's answer is closed besides where at most this share of the classes is suspected: it costs next to nothing.
+#: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing.
 _RARE = 0.005
 
 
@@ -44,11 +44,12 @@ class AutoRepair(Repairer):
 
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or
-    cost less. Where the targets are one class in 200 or rarer, their answers are closed besides (`repairers/quarantine.py`):
-    that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and it serves those who carry a
-    trigger by accident. A repair that costs more accuracy on held-out images than stated, and more than chance explains,
-    is rolled back.
+    images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
+    less. Where they never fail, and the targets are no larger a share of the classes than the accuracy that may be lost,
+    their answers are closed besides (`repairers/quarantine.py`). Where the targets are one class in 200 or rarer, they are
+    closed at once: that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and it serves
+    those who carry a trigger by accident. A repair that costs more accuracy on held-out images than stated, and more than
+    chance explains, is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
@@ -66,7 +67,9 @@ class AutoRepair(Repairer):
         description="clean accuracy that may be lost on held-out images, chance allowed for",
     )
 
-    quarantine: bool = Field(True, description="close the targets' answers where targets are rare among the classes")
+    quarantine: bool = Field(
+        True, description="close the targets' answers where targets are rare, or unlearning does not hold"
+    )
 
     @classmethod
     def name(cls) -> str:
@@ -107,8 +110,9 @@ class AutoRepair(Repairer):
         seed: int,
         progress: Progress,
     ) -> list[Candidate]:
-        """Return the repairs to choose from."""
-        rare = self.quarantine and len({b.target for b in suspected}) <= _RARE * classifier.classes
+        """Return the repairs to choose from, the gentlest first."""
+        share = len({backdoor.target for backdoor in suspected}) / classifier.classes
+        rare = self.quarantine and share <= _RARE
         weights = _BY_SOURCE if any(item.sources is not None for item in suspected) else {}
         tried: list[Candidate] = []
         for rate in _RATES[:1] if rare else _RATES:
@@ -117,10 +121,12 @@ class AutoRepair(Repairer):
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
             if tried[-1].holds:
                 break
-        if not rare:
-            return tried
-        closed = Quarantine().repair(tried[0].classifier, training, suspected=suspected, seed=seed).classifier
-        return [judge.judge(f"{tried[0].name}, then quarantine", closed)]
+        # What closing costs is known beforehand: the targets' own images.
+        if rare or (self.quarantine and not tried[-1].holds and share <= self.max_accuracy_drop):
+            best = choose(tried) or tried[-1]
+            closed = Quarantine().repair(best.classifier, training, suspected=suspected, seed=seed).classifier
+            tried = [*([] if rare else tried), judge.judge(f"{best.name}, then quarantine", closed)]
+        return tried
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:
