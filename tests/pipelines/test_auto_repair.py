@@ -152,7 +152,7 @@ def test_only_images_whose_labels_are_known_are_held_out(clean_twin):
 
 @pytest.mark.parametrize(
     ("options", "closed"),
-    [({"max_accuracy_drop": 0.2}, True), ({"max_accuracy_drop": 0.2, "quarantine": False}, False), ({}, False)],
+    [({"max_accuracy_drop": 0.6}, True), ({"max_accuracy_drop": 0.6, "quarantine": False}, False), ({}, False)],
 )
 def test_answers_are_closed_where_unlearning_does_not_hold_and_they_may_be_lost(planted, monkeypatch, options, closed):
     monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # Nothing but closed answers can hold.

@@ -37,6 +37,9 @@ _BY_SOURCE = {"push": 3.0, "pull": 3.0}
 _HUNTING = 60
 #: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing.
 _RARE = 0.005
+#: Where unlearning does not hold, the share of the accuracy that may be lost which closing may cost: hunted triggers work
+#: where the attacker's no longer does, so that it must not cost much.
+_PART = 0.2
 
 
 class AutoRepair(Repairer):
@@ -45,8 +48,8 @@ class AutoRepair(Repairer):
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
-    less. Where they never fail, and the targets are no larger a share of the classes than the accuracy that may be lost,
-    their answers are closed besides (`repairers/quarantine.py`). Where the targets are one class in 200 or rarer, they are
+    less. Where they never fail, and the targets are so few of the classes that closing their answers costs at most a fifth
+    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`). Where the targets are one class in 200 or rarer, they are
     closed at once: that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and it serves
     those who carry a trigger by accident. A repair that costs more accuracy on held-out images than stated, and more than
     chance explains, is rolled back.
@@ -122,7 +125,7 @@ class AutoRepair(Repairer):
             if tried[-1].holds:
                 break
         # What closing costs is known beforehand: the targets' own images.
-        if rare or (self.quarantine and not tried[-1].holds and share <= self.max_accuracy_drop):
+        if rare or (self.quarantine and not tried[-1].holds and share <= _PART * self.max_accuracy_drop):
             best = choose(tried) or tried[-1]
             closed = Quarantine().repair(best.classifier, training, suspected=suspected, seed=seed).classifier
             tried = [*([] if rare else tried), judge.judge(f"{best.name}, then quarantine", closed)]
