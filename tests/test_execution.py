@@ -202,9 +202,9 @@ def test_a_bench_on_a_ray_cluster_that_loses_a_node_gives_the_same_table(
     bench = subprocess.Popen([*command, "--cluster", cluster.address], env=environment, stdout=subprocess.DEVNULL)
     try:
         # Two cells under way, one on each node: one of them is lost with its node.
-        wait_until(lambda: len(list(out.glob("cells/.*"))) >= 2 and any(out.glob("cells/*/cell.json")), 90)
+        wait_until(lambda: len(list(out.glob("cells/.*"))) >= 2 and any(out.glob("cells/*/cell.json")), 240)
         cluster.kill_second_node()
-        assert bench.wait(90) == 0
+        assert bench.wait(240) == 0
     finally:
         bench.kill()
         bench.wait()

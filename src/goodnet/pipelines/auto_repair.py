@@ -49,7 +49,7 @@ class AutoRepair(Repairer):
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
     less. Where they never fail, and the targets are so few of the classes that closing their answers costs at most a fifth
-    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`). Targets of one class in 200 or
+    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`), on the cheapest unlearning. Targets of one class in 200 or
     rarer are closed at once: that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and
     it serves those who carry a trigger by accident. A repair that costs more accuracy on held-out images than stated, and
     more than chance explains, is rolled back.
@@ -126,9 +126,10 @@ class AutoRepair(Repairer):
                 break
         # What closing costs is known beforehand: the targets' own images.
         if rare or (self.quarantine and not tried[-1].holds and share <= _PART * self.max_accuracy_drop):
-            best = choose(tried) or tried[-1]
-            closed = Quarantine().repair(best.classifier, training, suspected=suspected, seed=seed).classifier
-            tried = [*([] if rare else tried), judge.judge(f"{best.name}, then quarantine", closed)]
+            # It makes sure of the triggers, so that the cheapest unlearning will do.
+            base = min(tried, key=lambda item: item.accuracy_lost)
+            closed = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed).classifier
+            tried = [*([] if rare else tried), judge.judge(f"{base.name}, then quarantine", closed)]
         return tried
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
