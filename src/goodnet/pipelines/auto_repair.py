@@ -49,10 +49,10 @@ class AutoRepair(Repairer):
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
     less. Where they never fail, and the targets are so few of the classes that closing their answers costs at most a fifth
-    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`), on the cheapest unlearning. Targets of one class in 200 or
-    rarer are closed at once: that makes sure of triggers which nobody recovered, so the gentlest unlearning will do, and
-    it serves those who carry a trigger by accident. A repair that costs more accuracy on held-out images than stated, and
-    more than chance explains, is rolled back.
+    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`), on the cheapest unlearning.
+    Targets of one class in 200 or rarer are closed at once: that makes sure of triggers which nobody recovered, so the
+    gentlest unlearning will do, and it serves those who carry a trigger by accident. A repair that costs more accuracy on
+    held-out images than stated, and more than chance explains, is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
