@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.dataset import Dataset
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_network
+from goodnet.formats.pytorch import from_module
 from goodnet.pipelines import auto_repair
 from goodnet.pipelines.auto_repair import AutoRepair, Candidate, choose, difference, split
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -165,3 +167,14 @@ def test_answers_are_closed_where_unlearning_does_not_hold_and_they_may_be_lost(
     assert names == ([gentle, f"{gentle}, then quarantine"] if closed else [gentle])
     (success,) = metrics(repair.classifier, planted).attack_success_rate.values()
     assert (success.value == 0) is closed
+
+
+def test_a_network_whose_answers_cannot_be_closed_is_unlearned_all_the_same(monkeypatch):
+    monkeypatch.setattr(auto_repair, "_RATES", (3e-4,))
+    torch.manual_seed(0)
+    pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    network = from_module(torch.nn.Sequential(torch.nn.Conv2d(3, 250, 1), *pool), (3, 4, 4))
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
+    clean = Dataset.from_arrays(images, np.arange(12))
+    repair = AutoRepair().repair(network, clean, suspected=[Backdoor(None, 3)], seed=0)
+    assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003"]

@@ -18,10 +18,11 @@ from goodnet.algorithms.trigger_hunt import Hunt
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import UnknownMethod
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
-from goodnet.repairers.quarantine import Quarantine
+from goodnet.repairers.quarantine import Quarantine, find_last_layer
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
 _RATES = (3e-4, 1e-3)
@@ -115,7 +116,8 @@ class AutoRepair(Repairer):
     ) -> list[Candidate]:
         """Return the repairs to choose from, the gentlest first."""
         share = len({backdoor.target for backdoor in suspected}) / classifier.classes
-        rare = self.quarantine and share <= _RARE
+        closable = self.quarantine and can_be_closed(classifier)
+        rare = closable and share <= _RARE
         weights = _BY_SOURCE if any(item.sources is not None for item in suspected) else {}
         tried: list[Candidate] = []
         for rate in _RATES[:1] if rare else _RATES:
@@ -125,7 +127,7 @@ class AutoRepair(Repairer):
             if tried[-1].holds:
                 break
         # What closing costs is known beforehand: the targets' own images.
-        if rare or (self.quarantine and not tried[-1].holds and share <= _PART * self.max_accuracy_drop):
+        if rare or (closable and not tried[-1].holds and share <= _PART * self.max_accuracy_drop):
             # It makes sure of the triggers, so that the cheapest unlearning will do.
             base = min(tried, key=lambda item: item.accuracy_lost)
             closed = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed).classifier
@@ -228,6 +230,15 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
         if chosen is None or item.better_than(chosen):
             chosen = item
     return chosen
+
+
+def can_be_closed(classifier: Classifier) -> bool:
+    """Whether a class can be taken off the network's answers."""
+    try:
+        find_last_layer(classifier)
+    except UnknownMethod:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
