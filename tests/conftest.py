@@ -15,6 +15,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from goodnet.algorithms.poisoning import TriggerAttack
     from goodnet.core.backdoor import Backdoor
     from goodnet.core.classifier import Classifier
     from goodnet.core.dataset import Dataset
@@ -274,6 +275,38 @@ def clean_twin() -> Twin:
 def all_to_all() -> "Classifier":
     """The same network with the same data and seed, and a patch that sends every class to the next; its test ASR is 0.84."""
     return _load_twin("all_to_all").classifier
+
+
+@pytest.fixture(scope="session")
+def waved() -> Twin:
+    """Such a network, trained here, with stripes of amplitude 0.1 that send every class to 7."""
+    from goodnet.attacks.sinusoidal import Sinusoidal
+
+    return _plant(Sinusoidal(target=7, rate=0.2, frequency=5, delta=0.1))
+
+
+@pytest.fixture(scope="session")
+def warped() -> Twin:
+    """Such a network, trained here, with a warp of 1.5 pixels that sends every class to 7."""
+    from goodnet.attacks.warped import Warped
+
+    return _plant(Warped(target=7, rate=0.2, strength=1.5, noise=0.5))
+
+
+def _plant(attack: "TriggerAttack") -> Twin:
+    from goodnet.algorithms.poisoning import poisoned_test_set
+    from goodnet.core.backdoor import Backdoor
+    from goodnet.datasets.sources import read_parts
+    from goodnet.evaluation.planting import plant
+    from goodnet.training import Training
+    from tests.data.make_twins import SEED
+
+    parts = read_parts("digits", seed=SEED)
+    training = Training(epochs=25, learning_rate=5e-3)
+    made = plant(parts, attack, "tests.data.twin_network:build", training, seed=SEED, file_format="safetensors")
+    backdoor = Backdoor(attack.make_trigger(parts.test.image_shape, seed=SEED), 7, name=attack.name())
+    triggered = poisoned_test_set(parts.test, backdoor)
+    return Twin(made.classifier, parts.validation, parts.test, triggered, backdoor)
 
 
 @functools.cache

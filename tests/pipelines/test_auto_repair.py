@@ -32,6 +32,19 @@ def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
     assert 0 <= repair.trace["diff"]["surrogate_attack_success"]["hunted triggers"] <= 1
 
 
+@pytest.mark.parametrize("name", ["warped", "waved"])
+def test_a_backdoor_that_is_no_patch_goes(name, request):
+    twin = request.getfixturevalue(name)
+    repair = AutoRepair().repair(twin.classifier, twin.clean, suspected=[Backdoor(None, 7)], seed=0)
+    old, new = metrics(twin.classifier, twin), metrics(repair.classifier, twin)
+    (attack,) = old.attack_success_rate
+    assert old.attack_success_rate[attack].value > 0.95
+    # Without warps in the hunt a sixth of the warped images still get the target.
+    assert new.attack_success_rate[attack].value < 0.1
+    assert new.robust_accuracy[attack].value > 0.6
+    assert new.clean_accuracy.value >= old.clean_accuracy.value - 0.05
+
+
 def test_nothing_suspected_nothing_changed(clean_twin):
     repair = AutoRepair().repair(clean_twin.classifier, clean_twin.clean, seed=0)
     assert repair.recommended.changes["method"] == "none"
@@ -178,3 +191,24 @@ def test_a_network_whose_answers_cannot_be_closed_is_unlearned_all_the_same(monk
     clean = Dataset.from_arrays(images, np.arange(12))
     repair = AutoRepair().repair(network, clean, suspected=[Backdoor(None, 3)], seed=0)
     assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003"]
+
+
+def test_closed_answers_stand_on_the_cheapest_unlearning(planted, monkeypatch):
+    monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # Both rates are tried.
+    # At the second rate the network forgets what it knew.
+    monkeypatch.setattr(auto_repair, "_RATES", (3e-4, 1.0))
+    options = {"max_accuracy_drop": 1.0}
+    repair = AutoRepair(**options).repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)], seed=0)
+    first, second, closed = repair.trace["candidates"]
+    assert first["accuracy_lost"] < second["accuracy_lost"]
+    assert closed["name"] == "anchored_unlearning at 0.0003, then quarantine"
+
+
+def test_rare_targets_are_closed_at_once(planted, monkeypatch):
+    monkeypatch.setattr(auto_repair, "_RARE", 0.1)
+    repair = AutoRepair(max_accuracy_drop=0.6).repair(
+        planted.classifier, planted.clean, suspected=[Backdoor(None, 7)], seed=0
+    )
+    assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003, then quarantine"]
+    (success,) = metrics(repair.classifier, planted).attack_success_rate.values()
+    assert success.value == 0

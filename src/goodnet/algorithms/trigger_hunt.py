@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.free_triggers import FreePatches, FreeTriggers, FreeWarps, FreeWaves
+from goodnet.algorithms.plane_waves import find_waves
+from goodnet.algorithms.smooth_warps import invert_warps
 from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
@@ -18,11 +21,15 @@ from goodnet.core.classifier import Classifier
 #: Opacities of the faint image, how far above its first size a trigger may grow, innocent classes to compare with.
 _OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
 _SCHEDULE = Schedule(100, 16)
+#: Mean shift of a warp, as a share of the image's longer side; amplitude of a wave.
+_WARP, _AMPLITUDE = 0.025, 0.08
+#: Share of the images that a warp or a wave must send to a target to be taken for its trigger.
+_WORKS = 0.7
 
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a trigger begins, the size that it may reach, and the class that images of each class are to get (classes,)."""
+    """Where a patch begins, the size that it may reach, and the class that images of each class are to get (classes,)."""
 
     patch: Patch
     limit: float
@@ -30,18 +37,13 @@ class _Start:
 
 
 class Hunt:
-    """Triggers that follow the network: free masks (T, 1, H, W) and patterns (T, C, H, W), limits (T,), goals (T, classes).
+    """Triggers of several families that follow the network; `goals[t, c]` is the class that trigger t is to give an image
+    which the original calls c, (T, classes)."""
 
-    `goals[t, c]` is the class that trigger t is to give an image which the original calls c.
-    """
-
-    def __init__(self, starts: Sequence[_Start], device: torch.device) -> None:
-        masks = torch.stack([item.patch.mask for item in starts]).clamp(0.01, 0.99).logit()
-        patterns = torch.stack([item.patch.pattern for item in starts]).clamp(0.01, 0.99).logit()
-        self.masks, self.patterns = masks.to(device).requires_grad_(), patterns.to(device).requires_grad_()
-        self.goals = torch.tensor([item.goals for item in starts], device=device)
-        self._limits = torch.tensor([item.limit for item in starts], device=device)
-        self._optimizer = torch.optim.Adam([self.masks, self.patterns], lr=0.05, betas=(0.5, 0.9))
+    def __init__(self, families: Sequence[FreeTriggers], goals: Tensor) -> None:
+        self.families, self.goals = list(families), goals
+        self._variables = [item for family in self.families for item in family.variables]
+        self._optimizer = torch.optim.Adam(self._variables, lr=0.05, betas=(0.5, 0.9))
 
     @classmethod
     def start(
@@ -54,23 +56,51 @@ class Hunt:
             images: clean images (n, C, H, W) that triggers are recovered on.
             suspected: the backdoors. Several that share a trigger and name their sources are one trigger with a goal for
                 each source; nothing else is recovered for them.
-            count: triggers recovered for each target, besides those given and a faint image.
+            count: patches, and warps, recovered for each target, besides the patches given, a faint image and a wave.
             seed: of whatever is drawn.
         """
         by_source = [(b.trigger, b) for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
         suspected = [b for b in suspected if all(b is not other for _, other in by_source)]
-        starts = _gather_by_source(by_source, classifier.classes)
+        starts, beyond = _gather_by_source(by_source, classifier.classes), _Beyond([], [])
         if suspected:
-            starts += _recover(classifier, images, suspected, count, seed)
-        return cls(starts, classifier.device)
+            targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
+            others = _innocent(classifier.classes, targets, seed)
+            search = _Search(classifier, images, targets, others, count, seed)
+            starts += _recover(search, [(b.trigger, b.target) for b in suspected if isinstance(b.trigger, Patch)])
+            beyond = _find_beyond(search)
+        patches = FreePatches([item.patch for item in starts], [item.limit for item in starts], classifier.device)
+        goals = [*(item.goals for item in starts), *((target,) * classifier.classes for target in beyond.targets)]
+        return cls([patches, *beyond.families], torch.tensor(goals, device=classifier.device))
 
     def __len__(self) -> int:
         """The number of triggers."""
         return len(self.goals)
 
+    @property
+    def elusive(self) -> bool:
+        """Whether one goal is not enough to unlearn it: warps or waves work, or a trigger moves classes to others."""
+        return len(self.families) > 1 or bool((self.goals != self.goals[:, :1]).any())
+
     def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
         """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
-        return torch.lerp(images, self.patterns.sigmoid()[turns], self.masks.sigmoid()[turns])
+        stamped, first, turns = images, 0, turns.to(images.device)
+        for family in self.families:
+            rows = ((turns >= first) & (turns < first + len(family))).nonzero()[:, 0]
+            if len(rows):
+                stamped = stamped.index_copy(0, rows, family.stamp(images[rows], turns[rows] - first))
+            first += len(family)
+        return stamped
+
+    def draw(self, images: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return the number of a trigger for each of so many images: half of the images go to warps and waves, if any."""
+        turns = torch.randint(len(self), (images,), generator=generator)
+        patches = len(self.families[0])
+        if patches == len(self):
+            return turns
+        turns[images // 2 :] = torch.randint(patches, len(self), (images - images // 2,), generator=generator)
+        turns[: images // 2] %= patches
+        # The same images are drawn for again and again: no half of them may be for one family alone.
+        return turns[torch.randperm(images, generator=generator)]
 
     def success(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
         """Return how many images (B, C, H, W) the best of the triggers sends to its goal, and of how many.
@@ -89,9 +119,11 @@ class Hunt:
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""
         logits = classifier(self.stamp(images, turns)) / temperature
-        sizes = self.masks.sigmoid().sum(dim=(1, 2, 3))
-        loss = F.cross_entropy(logits, self.goals[turns, answers]) + 0.05 * F.relu(sizes - self._limits).sum()
-        self.masks.grad, self.patterns.grad = torch.autograd.grad(loss, [self.masks, self.patterns])
+        loss = F.cross_entropy(logits, self.goals[turns, answers]) + sum(family.excess() for family in self.families)
+        # Warps and waves whose turn has not come have no gradient, and stay.
+        gradients = torch.autograd.grad(loss, self._variables, allow_unused=True)
+        for variable, gradient in zip(self._variables, gradients, strict=True):
+            variable.grad = gradient
         self._optimizer.step()
 
 
@@ -108,26 +140,40 @@ def _gather_by_source(backdoors: Sequence[tuple[Patch, Backdoor]], classes: int)
     return [_Start(patch, _GROWTH * patch.size, tuple(goals)) for patch, goals in starts]
 
 
-def _recover(
-    classifier: Classifier, images: Tensor, suspected: Sequence[Backdoor], count: int, seed: int
-) -> list[_Start]:
+@dataclass(frozen=True)
+class _Search:
+    """What triggers are recovered on: `count` for each target, beside the same for other classes, which are innocent."""
+
+    classifier: Classifier
+    images: Tensor
+    targets: list[int]
+    others: list[int]
+    count: int
+    seed: int
+
+    @property
+    def labels(self) -> list[int]:
+        """The targets, then the others."""
+        return [*self.targets, *self.others]
+
+
+def _recover(search: _Search, given: Sequence[tuple[Patch, int]]) -> list[_Start]:
     """Return triggers that were recovered for the targets, those that came with them, and a faint image for each.
 
     What reaches innocent classes as well is no backdoor: triggers stay below half the size that some others need, and
     the faint image is as faint as it must be to fail for them.
     """
-    targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
-    others = _innocent(classifier.classes, targets, seed)
+    classifier, images, targets, seed = search.classifier, search.images, search.targets, search.seed
     found = [
-        invert_triggers(classifier, images, [*targets, *others], _SCHEDULE, seed=seed),
-        *(invert_triggers(classifier, images, targets, _SCHEDULE, seed=seed + turn) for turn in range(1, count)),
+        invert_triggers(classifier, images, search.labels, _SCHEDULE, seed=seed),
+        *(invert_triggers(classifier, images, targets, _SCHEDULE, seed=seed + turn) for turn in range(1, search.count)),
     ]
     patches = [(item.patch(place), target) for item in found for place, target in enumerate(targets)]
-    patches += [(item.trigger, item.target) for item in suspected if isinstance(item.trigger, Patch)]
-    usual = float(found[0].sizes[len(targets) :].median()) if others else 0.0
+    patches += given
+    usual = float(found[0].sizes[len(targets) :].median()) if search.others else 0.0
     limits = [max(1.2 * patch.size, min(_GROWTH * patch.size, usual / 2)) for patch, _ in patches]
     draws = torch.Generator().manual_seed(seed)
-    if opacity := _faintest(classifier, images, others, seed):
+    if opacity := _faintest(search):
         faint = torch.full_like(patches[0][0].mask, opacity)
         patches += [(Patch(faint, torch.rand(classifier.image_shape, generator=draws)), label) for label in targets]
         limits += [1.2 * float(faint.sum())] * len(targets)
@@ -137,18 +183,52 @@ def _recover(
     ]
 
 
+@dataclass(frozen=True)
+class _Beyond:
+    """Triggers beyond patches, and the target of each."""
+
+    families: list[FreeTriggers]
+    targets: list[int]
+
+
+def _find_beyond(search: _Search) -> _Beyond:
+    """Return the warps and the waves that send images to targets, where most innocent classes are not reached so."""
+    beyond, targets = _Beyond([], []), search.targets
+    if not search.others:
+        return beyond
+    size = _WARP * max(search.images.shape[2:])
+    for turn in range(search.count):
+        fields, shares = invert_warps(search.classifier, search.images, search.labels, size, seed=search.seed + turn)
+        if works := _working(shares, len(targets)):
+            beyond.families.append(FreeWarps(fields[works], size))
+            beyond.targets.extend(targets[place] for place in works)
+    waves, shares = find_waves(search.classifier, search.images, search.labels, _AMPLITUDE)
+    if works := _working(shares, len(targets)):
+        beyond.families.append(FreeWaves(waves[works], _AMPLITUDE))
+        beyond.targets.extend(targets[place] for place in works)
+    return beyond
+
+
+def _working(shares: Tensor, count: int) -> list[int]:
+    """Return which of the first `count`, the targets, are reached; none where half of the others are half reached."""
+    if float(shares[count:].quantile(0.5)) > _WORKS / 2:
+        return []
+    return [place for place in range(count) if float(shares[place]) >= _WORKS]
+
+
 def _innocent(classes: int, targets: Sequence[int], seed: int) -> list[int]:
     """Return a few classes that nobody suspects, drawn at random."""
     rest = [label for label in range(classes) if label not in set(targets)]
     return [int(label) for label in np.random.default_rng(seed).permutation(rest)[:_OTHERS]]
 
 
-def _faintest(classifier: Classifier, images: Tensor, others: Sequence[int], seed: int) -> float | None:
+def _faintest(search: _Search) -> float | None:
     """Return the largest opacity at which one blended image does not send images to innocent classes; None: all do."""
-    if not others:
+    if not search.others:
         return _OPACITIES[0]
     for opacity in _OPACITIES:
-        margins = universal_margins(classifier, images, others, Budget(opacity, steps=30), seed=seed)
+        budget = Budget(opacity, steps=30)
+        margins = universal_margins(search.classifier, search.images, search.others, budget, seed=search.seed)
         if float(margins.median()) < 0:
             return opacity
     return None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from goodnet.algorithms.poisoning import TriggerAttack
+from goodnet.algorithms.smooth_warps import identity_grid, read_at, unit_per_pixel
 from goodnet.algorithms.trigger_patterns import ImageShape
 from goodnet.core.errors import WrongShape
 
@@ -39,14 +40,11 @@ class Warp:
                 f"the warp is made for images of {width} x {height} pixels (width x height), "
                 f"got {images.shape[3]} x {images.shape[2]}"
             )
-        grid = (_identity_grid(height, width) + self.shift).expand(len(images), -1, -1, -1)
+        grid = (identity_grid(height, width) + self.shift).expand(len(images), -1, -1, -1)
         if self.jitter:
             noise = torch.rand(grid.shape, generator=torch.Generator().manual_seed(self.seed)) * 2 - 1
-            grid = grid + self.jitter * noise * _unit_per_pixel(height, width)
-        grid = grid.clamp(-1, 1).to(images.device)
-        return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True).clamp(
-            0, 1
-        )
+            grid = grid + self.jitter * noise * unit_per_pixel(height, width)
+        return read_at(images, grid.to(images.device)).clamp(0, 1)
 
 
 class Warped(TriggerAttack):
@@ -78,7 +76,7 @@ class Warped(TriggerAttack):
         coarse = coarse / coarse.abs().mean()
         fine = functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
         pixels = self.strength * fine[0].permute(1, 2, 0)
-        return Warp(pixels * _unit_per_pixel(height, width))
+        return Warp(pixels * unit_per_pixel(height, width))
 
     def make_decoy(self, image_shape: ImageShape, *, seed: int) -> tuple[Warp, float] | None:
         """Return the noisy warp and how many images get it per poisoned image."""
@@ -86,14 +84,3 @@ class Warped(TriggerAttack):
             return None
         shift = self.make_trigger(image_shape, seed=seed).shift
         return Warp(shift, jitter=2 * self.strength, seed=seed), self.noise
-
-
-def _identity_grid(height: int, width: int) -> Tensor:
-    """Return the grid (H, W, 2) of (x, y) that reads every pixel where it is."""
-    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-
-
-def _unit_per_pixel(height: int, width: int) -> Tensor:
-    """Return what one pixel is along (x, y) in units in which the image spans -1 to 1."""
-    return torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])

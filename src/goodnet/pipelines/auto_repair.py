@@ -32,8 +32,6 @@ _HELD_OUT = 0.25
 _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
-#: Weights of the unlearning where a trigger moves classes to others: it has more than one goal.
-_BY_SOURCE = {"push": 3.0, "pull": 3.0}
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
 #: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing.
@@ -118,10 +116,9 @@ class AutoRepair(Repairer):
         share = len({backdoor.target for backdoor in suspected}) / classifier.classes
         closable = self.quarantine and can_be_closed(classifier)
         rare = closable and share <= _RARE
-        weights = _BY_SOURCE if any(item.sources is not None for item in suspected) else {}
         tried: list[Candidate] = []
         for rate in _RATES[:1] if rare else _RATES:
-            method = AnchoredUnlearning(learning_rate=rate, **weights)
+            method = AnchoredUnlearning(learning_rate=rate)
             repair = method.repair(classifier, training, suspected=suspected, seed=seed, progress=progress)
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
             if tried[-1].holds:
@@ -245,7 +242,8 @@ def can_be_closed(classifier: Classifier) -> bool:
 class Judge:
     """Measures candidates on held-out images with triggers that no candidate was trained on.
 
-    A trigger that moves every class to another is the exception: the one that the scan recovered is where both begin.
+    Two are the exception: a trigger that moves every class to another, the scan's is where both begin, and a plane wave,
+    which is sought among the same ones.
     """
 
     original: Classifier
@@ -271,7 +269,7 @@ class Judge:
             answers = self.original(images).argmax(dim=1)
         draws = torch.Generator().manual_seed(self.seed)
         for _ in range(_HUNTING):
-            turns = torch.randint(len(triggers), (len(images),), generator=draws)
+            turns = triggers.draw(len(images), draws).to(images.device)
             triggers.step(repaired, images, answers, turns, self.temperature)
         right = [
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)

@@ -72,14 +72,19 @@ class Problem(BaseModel):
 
 def judge(card: DeployedCard, outputs: OnnxOutputs, k: int, fail: Fail) -> list[dict[str, Any]]:
     """Return the `Answer` to each picture, ready for JSON, with the `k` highest scores above 0."""
+    scores = outputs.scores
+    finite = np.asarray(np.isfinite(scores).all(axis=1))
+    labels: list[int] = scores.argmax(axis=1).tolist()
+    rows = zip(scores, _find_top(scores, k), labels, outputs.opinions.tolist(), finite, strict=True)
     return [
-        _judge_scores(card, scores, opinions, k) if np.isfinite(scores).all() else _judge_blindly(card, opinions, fail)
-        for scores, opinions in zip(outputs.scores, outputs.opinions.tolist(), strict=True)
+        _judge_scores(card, label, _as_scores(card, row, top), opinions)
+        if is_finite
+        else _judge_blindly(card, opinions, fail)
+        for row, top, label, opinions, is_finite in rows
     ]
 
 
-def _judge_scores(card: DeployedCard, scores: npt.NDArray[np.float32], opinions: list[int], k: int) -> dict[str, Any]:
-    label = int(scores.argmax())
+def _judge_scores(card: DeployedCard, label: int, scores: list[dict[str, Any]], opinions: list[int]) -> dict[str, Any]:
     refused = label == card.classes
     return {
         "class": label,
@@ -87,7 +92,7 @@ def _judge_scores(card: DeployedCard, scores: npt.NDArray[np.float32], opinions:
         "refused": refused,
         "guard": _GUARD if refused else None,
         "reason": _explain(card, opinions, refused),
-        "scores": _top_scores(card, scores, k),
+        "scores": scores,
         "opinions": _as_opinions(opinions),
         "guarded": True,
     }
@@ -114,9 +119,16 @@ def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> dict[
     }
 
 
-def _top_scores(card: DeployedCard, scores: npt.NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-    top = np.argpartition(scores, -k)[-k:] if k < len(scores) else np.arange(len(scores))
-    top = top[np.argsort(-scores[top], kind="stable")]
+def _find_top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
+    """Return the classes of the `k` highest scores of each row (n, N + 1), the highest first, (n, k or N + 1)."""
+    if k >= scores.shape[1]:
+        return np.argsort(-scores, axis=1, kind="stable")
+    top = np.argpartition(scores, -k, axis=1)[:, -k:]
+    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1)
+
+
+def _as_scores(card: DeployedCard, scores: npt.NDArray[np.float32], top: npt.NDArray[np.intp]) -> list[dict[str, Any]]:
     return [
         {"class": label, "name": _class_name(card, label), "score": score}
         for label, score in zip(top.tolist(), scores[top].tolist(), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from io import BytesIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from goodnet.formats.images import WrongDepth, picture_pixels
@@ -36,6 +37,8 @@ def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, r
         Rejected: 413 it is too large, 415 it is no picture of a kind that is read, 422 it is damaged or of another
             size than the network's.
     """
+    if (pixels := _read_plain(data, shape)) is not None and shape[1] * shape[2] <= max_pixels:
+        return pixels
     kind = next((kind for kind, beginnings in _BEGINNINGS.items() if data.startswith(beginnings)), None)
     if kind is None:
         what = "nothing" if not data else "something else"
@@ -55,6 +58,18 @@ def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, r
             "cut off or damaged before its size" if isinstance(error, UnidentifiedImageError) else "cut off or damaged"
         )
         raise Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"the {kind} is {what}; send the whole file") from error
+
+
+def _read_plain(data: bytes, shape: tuple[int, int, int]) -> Pixels | None:
+    """Return the pixels of a plain PPM or PGM in the network's size and colours, a view; None: it is something else.
+
+    These are what arrays become; a decoder, which has nothing to decode there, took a tenth of a run's time.
+    """
+    channels, height, width = shape
+    head = b"%s\n%d %d\n255\n" % (b"P6" if channels == 3 else b"P5", width, height)
+    if channels not in (1, 3) or len(data) != len(head) + channels * height * width or not data.startswith(head):
+        return None
+    return np.frombuffer(data, np.uint8, offset=len(head)).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _check_size(picture: Image.Image, shape: tuple[int, int, int], max_pixels: int, resize: bool) -> None:
