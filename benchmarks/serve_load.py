@@ -1,6 +1,6 @@
 """What `goodnet serve` carries: 50 requests in flight, against onnxruntime alone with the same batches.
 
-    .venv/bin/python benchmarks/serve_load.py [--goodnet GOODNET.onnx] [--seconds 60] [--in-flight 50]
+    .venv/bin/python benchmarks/serve_load.py [--goodnet GOODNET.onnx] [--seconds 60] [--in-flight 50] [--kind KIND]
 
 Three loads: requests of one PNG each, forms of 32, and arrays of 32 (.npy), each for `--seconds`. A load goes in rounds,
 a slice of onnxruntime alone, a slice of the server, a slice of onnxruntime alone, so that what else the machine does
@@ -66,13 +66,14 @@ def main() -> None:
     arguments.add_argument("--goodnet", type=Path)
     arguments.add_argument("--seconds", type=float, default=60)
     arguments.add_argument("--in-flight", type=int, default=50)
+    arguments.add_argument("--kind", choices=KINDS, action="append", help="of requests; may be given again; default: all")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.goodnet or export_deepid(Path(folder) / "goodnet.onnx")
         network = ServedNetwork(path)
         files = make_pictures(network)
         with running_server(path) as (port, process):
-            for kind in KINDS:
+            for kind in given.kind or KINDS:
                 load = make_load(network, files, kind)
                 measure(load, network, port, process, given.seconds, given.in_flight)
 
