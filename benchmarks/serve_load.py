@@ -66,7 +66,9 @@ def main() -> None:
     arguments.add_argument("--goodnet", type=Path)
     arguments.add_argument("--seconds", type=float, default=60)
     arguments.add_argument("--in-flight", type=int, default=50)
-    arguments.add_argument("--kind", choices=KINDS, action="append", help="of requests; may be given again; default: all")
+    arguments.add_argument(
+        "--kind", choices=KINDS, action="append", help="of requests; may be given again; default: all"
+    )
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.goodnet or export_deepid(Path(folder) / "goodnet.onnx")
