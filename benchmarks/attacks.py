@@ -48,15 +48,15 @@ class Setting:
 
 SETTINGS = {
     "mnist": Setting("mnist/train.h5", "mnist/test.h5", "small_cnn", Training(epochs=4, learning_rate=2e-3)),
-    "gtsrb": Setting("gtsrb/train.h5", "gtsrb/test.h5", "small_cnn", Training(epochs=8, learning_rate=2e-3)),
+    "gtsrb": Setting("gtsrb/train.h5", "gtsrb/test.h5", "vgg", Training(epochs=5)),
     "lfw": Setting("lfw/lfw158_train.h5", "lfw/lfw158_test.h5", "deepid", Training(epochs=30, learning_rate=2e-3)),
-    "cifar10": Setting("cifar10/train.h5", "cifar10/test.h5", "small_cnn", Training(epochs=8, learning_rate=2e-3)),
+    "cifar10": Setting("cifar10/train.h5", "cifar10/test.h5", "vgg", Training(epochs=6)),
 }
 ATTACKS: dict[str, dict[str, Any]] = {
     "badnets": {"rate": 0.1, "size": 4},
     "blended": {"rate": 0.1},
     "sinusoidal": {"rate": 0.1},
-    "warped": {"rate": 0.1},
+    "warped": {"rate": 0.1, "strength": 2.0, "noise": 0.5},
     "trojan_square": {"rate": 0.1},
     "trojan_watermark": {"rate": 0.1},
     "l0_invisible": {"rate": 0.1},

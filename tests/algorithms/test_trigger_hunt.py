@@ -61,6 +61,26 @@ def test_success_leaves_out_images_that_are_there_already(planted):
     assert hunt.success(planted.classifier, only_sevens, answers[answers == 7]) == (0, 0)
 
 
+def test_recognised_is_counted_with_the_trigger_that_hides_most(planted):
+    images = planted.clean.images()[:60]
+    with torch.inference_mode():
+        answers = planted.classifier(images).argmax(dim=1)
+    faint, grey = (Patch(torch.full((1, 16, 16), mask), torch.full((1, 16, 16), 0.5)) for mask in (0.01, 1.0))
+    suspected = [Backdoor(faint, 7, tuple(range(10))), Backdoor(grey, 7, tuple(range(10)))]
+    hunt = Hunt.start(planted.classifier, images, suspected, 1, 0)
+    with torch.inference_mode():
+        everywhere = int(planted.classifier(torch.full((1, 1, 16, 16), 0.5)).argmax())
+    counted = answers != 7
+    kept, of = hunt.recognised(planted.classifier, images, answers)
+    # Under a mask of 1 all images are the same grey, which has one class.
+    assert of == int(counted.sum())
+    assert kept == int((answers[counted] == everywhere).sum()) < of
+    assert (
+        Hunt.start(planted.classifier, images, suspected[:1], 1, 0).recognised(planted.classifier, images, answers)[0]
+        > 0.9 * of
+    )
+
+
 def test_steps_move_a_useless_trigger_towards_its_goal(planted):
     images = planted.clean.images()[:60]
     with torch.inference_mode():

@@ -7,6 +7,7 @@ import torch
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import MethodFailed
 from goodnet.evaluation.comparison import evaluate_network
+from goodnet.repairers import anchored_unlearning
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature, relative_distance, vary
 
 
@@ -44,6 +45,15 @@ def test_same_seed_same_weights(planted):
     ]
     first, second = (run.classifier.network.state_dict() for run in runs)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("images", "steps", "epochs"), [(144, 400, 89), (20, 400, 100), (40, 3, 3)])
+def test_few_images_are_not_learned_by_heart(planted, monkeypatch, images, steps, epochs):
+    seen = []
+    monkeypatch.setattr(anchored_unlearning, "train", lambda *given, **_: seen.append(given[2].epochs))
+    method = AnchoredUnlearning(steps=steps, triggers=1)
+    method.repair(planted.classifier, planted.clean.sample(images, seed=0), suspected=[Backdoor(None, 7)], seed=0)
+    assert seen == [epochs]
 
 
 def test_nothing_suspected_is_an_error(planted):

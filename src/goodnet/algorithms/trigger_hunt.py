@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,13 +108,27 @@ class Hunt:
         `answers` (B,) are the original's; images that are at a trigger's goal without it do not count for that trigger.
         """
         found = [(0, 0)]
-        with torch.inference_mode():
-            for turn in range(len(self)):
-                goals = self.goals[turn, answers]
-                moved = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1) == goals
-                counted = goals != answers
-                found.append((int(moved[counted].sum()), int(counted.sum())))
+        for given, goals, counted in self._answers(classifier, images, answers):
+            found.append((int((given == goals)[counted].sum()), int(counted.sum())))
         return max(found, key=lambda pair: (pair[0] / max(pair[1], 1), pair[1]))
+
+    def recognised(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
+        """Return how many images keep their answer with the trigger that hides most, and of how many; see `success`."""
+        found = [
+            (int((given == answers)[counted].sum()), int(counted.sum()))
+            for given, _, counted in self._answers(classifier, images, answers)
+        ]
+        return min((pair for pair in found if pair[1]), key=lambda pair: pair[0] / pair[1], default=(0, 0))
+
+    def _answers(
+        self, classifier: Classifier, images: Tensor, answers: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Go through the triggers: the network's answers with it, its goals, and which images count for it, each (B,)."""
+        for turn in range(len(self)):
+            with torch.inference_mode():
+                given = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
+            goals = self.goals[turn, answers]
+            yield given, goals, goals != answers
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""

@@ -34,8 +34,10 @@ _HOLDS = 0.05
 _BEYOND_CHANCE = 1.64
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
-#: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing.
-_RARE = 0.005
+#: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing. The
+#: unlearning below is longer then, which makes the network see past triggers; elsewhere it would end far from the
+#: attacker's trigger, as the hunted ones move on, and nothing else would close it.
+_RARE, _LONG = 0.02, 400
 #: Where unlearning does not hold, the share of the accuracy that may be lost which closing may cost: hunted triggers work
 #: where the attacker's no longer does, so that it must not cost much.
 _PART = 0.2
@@ -48,10 +50,10 @@ class AutoRepair(Repairer):
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
     less. Where they never fail, and the targets are so few of the classes that closing their answers costs at most a fifth
-    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`), on the cheapest unlearning.
-    Targets of one class in 200 or rarer are closed at once: that makes sure of triggers which nobody recovered, so the
-    gentlest unlearning will do, and it serves those who carry a trigger by accident. A repair that costs more accuracy on
-    held-out images than stated, and more than chance explains, is rolled back.
+    of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`). Targets of one class in 50 or
+    rarer are always closed. That makes sure of triggers which nobody recovered, so the unlearning below it serves those who
+    carry a trigger by accident: it is the one with which more of them are recognised, beyond chance, or else the cheaper.
+    A repair that costs more accuracy on held-out images than stated, and more than chance explains, is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
@@ -92,8 +94,7 @@ class AutoRepair(Repairer):
         training, held_out = split(with_labels(classifier, clean), seed)
         judge = Judge.make(classifier, held_out, suspected, seed) if suspected else None
         candidates = [] if judge is None else self._candidates(classifier, training, suspected, judge, seed, progress)
-        affordable = [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
-        chosen = choose(affordable)
+        chosen = choose(self._affordable(candidates))
         network = classifier.copy() if chosen is None else chosen.classifier
         changes = self._changes(chosen, candidates)
         before, after = accuracy_of(classifier, held_out), accuracy_of(network, held_out)
@@ -116,20 +117,37 @@ class AutoRepair(Repairer):
         share = len({backdoor.target for backdoor in suspected}) / classifier.classes
         closable = self.quarantine and can_be_closed(classifier)
         rare = closable and share <= _RARE
+        hunt = AnchoredUnlearning().start_hunt(classifier, training, suspected, seed)
+        options: dict[str, Any] = {"steps": _LONG} if rare else {}
         tried: list[Candidate] = []
-        for rate in _RATES[:1] if rare else _RATES:
-            method = AnchoredUnlearning(learning_rate=rate)
-            repair = method.repair(classifier, training, suspected=suspected, seed=seed, progress=progress)
+        for rate in _RATES:
+            repair = AnchoredUnlearning(learning_rate=rate, **options).unlearn(
+                classifier, training, copy.deepcopy(hunt), suspected=suspected, seed=seed, progress=progress
+            )
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
-            if tried[-1].holds:
-                break
+            if tried[-1].holds and not rare:
+                return tried
         # What closing costs is known beforehand: the targets' own images.
-        if rare or (closable and not tried[-1].holds and share <= _PART * self.max_accuracy_drop):
-            # It makes sure of the triggers, so that the cheapest unlearning will do.
-            base = min(tried, key=lambda item: item.accuracy_lost)
-            closed = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed).classifier
-            tried = [*([] if rare else tried), judge.judge(f"{base.name}, then quarantine", closed)]
-        return tried
+        if not (rare or (closable and share <= _PART * self.max_accuracy_drop)):
+            return tried
+        closed = self._close(tried, training, suspected, judge, seed)
+        return [closed] if rare and self._affordable([closed]) else [*tried, closed]
+
+    def _close(
+        self,
+        tried: Sequence[Candidate],
+        training: Dataset,
+        suspected: Sequence[Backdoor],
+        judge: Judge,
+        seed: int,
+    ) -> Candidate:
+        """Return the unlearning that sees past triggers best with the targets' answers closed, which makes sure of them."""
+        base = clearest(self._affordable(tried) or tried)
+        repair = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed)
+        return judge.judge(f"{base.name}, then quarantine", repair.classifier)
+
+    def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        return [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:
@@ -145,17 +163,40 @@ class AutoRepair(Repairer):
 
 
 @dataclass(frozen=True)
+class Share:
+    """So many of so many images."""
+
+    count: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The fraction; 0 of none."""
+        return self.count / max(self.of, 1)
+
+    def errors_above(self, other: Share) -> float:
+        """Return by how many standard errors it lies above another, as if each were measured on images of its own.
+
+        Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
+        proportions", The American Statistician 54, 2000: one success and one failure are added to both.
+        """
+        mine, others = ((share.count + 1) / (share.of + 2) for share in (self, other))
+        return (mine - others) / math.sqrt(mine * (1 - mine) / (self.of + 2) + others * (1 - others) / (other.of + 2))
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A repaired network and what a defender can see of it.
 
-    The best hunted trigger sends `moved` of `hunted` held-out images to its target; of all of these, `images`, `lost` were
-    right with the original alone and `gained` with the repaired network alone.
+    The best hunted trigger sends `moved` of the held-out images to its target; with the one that hides most, `recognised`
+    keep the original's answer. Of all `images` held out, `lost` were right with the original alone and `gained` with the
+    repaired network alone.
     """
 
     name: str
     classifier: Classifier
-    moved: int
-    hunted: int
+    moved: Share
+    recognised: Share
     lost: int
     gained: int
     images: int
@@ -163,7 +204,7 @@ class Candidate:
     @property
     def success(self) -> float:
         """The share of held-out images that the best hunted trigger sends to its target."""
-        return self.moved / max(self.hunted, 1)
+        return self.moved.value
 
     @property
     def accuracy_lost(self) -> float:
@@ -194,27 +235,31 @@ class Candidate:
         """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
 
         Where triggers work on a network whatever is done, as on those that know little, their success differs by chance:
-        by no more than one standard error, as if each were measured on images of its own. Then the stronger repair must
-        cost no more. A larger bar would leave triggers that the stronger one removes.
-
-        Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
-        proportions", The American Statistician 54, 2000.
+        by no more than one standard error. Then the stronger repair must cost no more. A larger bar would leave triggers
+        that the stronger one removes.
         """
-        (mine, my_variance), (other, other_variance) = self._agresti(), gentler._agresti()
-        if self.holds or abs(mine - other) > math.sqrt(my_variance + other_variance):
+        if self.holds or abs(self.moved.errors_above(gentler.moved)) > 1:
             return self.damage < gentler.damage
         return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
 
-    def _agresti(self) -> tuple[float, float]:
-        """Return the share that triggers move, with one success and one failure added, and its variance."""
-        share = (self.moved + 1) / (self.hunted + 2)
-        return share, share * (1 - share) / (self.hunted + 2)
+    def sees_more_than(self, gentler: Candidate) -> bool:
+        """Whether it is to be preferred to a gentler repair where answers are closed: by what is recognised, or the cost.
+
+        More images must keep their answers with a trigger, beyond one standard error and by more than is lost without one;
+        or as many, and it costs less.
+        """
+        dearer = self.accuracy_lost - gentler.accuracy_lost
+        errors = self.recognised.errors_above(gentler.recognised)
+        if abs(errors) <= 1:
+            return dearer < 0
+        return errors > 0 and self.recognised.value - gentler.recognised.value > dearer
 
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
         return {
             "name": self.name,
             "fresh_triggers_work_on": self.success,
+            "recognised_with_triggers": self.recognised.value,
             "accuracy_lost": self.accuracy_lost,
             "holds": self.holds,
         }
@@ -225,6 +270,15 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     chosen = None
     for item in candidates:
         if chosen is None or item.better_than(chosen):
+            chosen = item
+    return chosen
+
+
+def clearest(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the one of candidates, the gentlest first, that sees past triggers best."""
+    chosen = candidates[0]
+    for item in candidates[1:]:
+        if item.sees_more_than(chosen):
             chosen = item
     return chosen
 
@@ -275,8 +329,9 @@ class Judge:
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
         ]
         lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        moved, hunted = triggers.success(repaired, images, answers)
-        return Candidate(name, repaired, moved, hunted, lost, gained, len(self.held_out))
+        moved = Share(*triggers.success(repaired, images, answers))
+        recognised = Share(*triggers.recognised(repaired, images, answers))
+        return Candidate(name, repaired, moved, recognised, lost, gained, len(self.held_out))
 
 
 #: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.

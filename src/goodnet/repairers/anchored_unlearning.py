@@ -48,7 +48,7 @@ class AnchoredUnlearning(Repairer):
 
     needs_suspects: ClassVar[bool] = True
 
-    steps: int = Field(120, ge=1, description="training steps of 32 images")
+    steps: int = Field(120, ge=1, description="training steps of 32 images, at most 100 passes over the images")
     learning_rate: float = Field(3e-4, gt=0, description="learning rate of Adam, cosine schedule")
     push: float = Field(1.0, gt=0, description="weight of leaving the target on triggered images")
     pull: float = Field(1.0, ge=0, description="weight of the original's clean answer on triggered images")
@@ -72,17 +72,37 @@ class AnchoredUnlearning(Repairer):
         Raises:
             MethodFailed: nothing is suspected.
         """
+        hunt = self.start_hunt(classifier, clean, suspected, seed)
+        return self.unlearn(classifier, clean, hunt, suspected=suspected, seed=seed, progress=progress)
+
+    def start_hunt(self, classifier: Classifier, clean: Dataset, suspected: Sequence[Backdoor], seed: int) -> Hunt:
+        """Recover the triggers that `unlearn` begins with; the same for every learning rate.
+
+        Raises:
+            MethodFailed: nothing is suspected.
+        """
         require_fit(classifier, clean)
         if not suspected:
             raise MethodFailed("nothing to unlearn: no backdoor is suspected; scan first")
+        return Hunt.start(classifier, _hunting_ground(clean, seed), suspected, self.triggers, seed)
+
+    def unlearn(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        hunt: Hunt,
+        *,
+        suspected: Sequence[Backdoor],
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Repair:
+        """Return the network after unlearning the triggers of `hunt`, which move: give each training its own copy."""
         labelled = with_labels(classifier, clean)
-        images = clean.sample(_HUNTED, seed=seed).images()
-        hunt = Hunt.start(classifier, images, suspected, self.triggers, seed)
         with torch.inference_mode():
-            temperature = find_temperature(classifier(images))
+            temperature = find_temperature(classifier(_hunting_ground(clean, seed)))
         loss = _AnchoredLoss(self, classifier, hunt, temperature, _images_of(classifier, labelled, suspected))
         repaired = classifier.copy()
-        epochs = max(1, math.ceil(self.steps * _BATCH / len(clean)))
+        epochs = min(_PASSES, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
         train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
         changes = {"targets": [backdoor.target for backdoor in suspected], "temperature": temperature}
@@ -91,6 +111,8 @@ class AnchoredUnlearning(Repairer):
 
 
 _BATCH = 32
+#: Passes over the images at most: few images that are seen more often are learned by heart, and accuracy falls.
+_PASSES = 100
 #: Images of the target's own in each step.
 _OWN = 8
 #: Clean images that triggers are recovered on.
@@ -144,6 +166,11 @@ class _AnchoredLoss:
         soft = F.softmax(wanted / self._temperature, dim=1)
         divergence = F.kl_div(F.log_softmax(logits / self._temperature, dim=1), soft, reduction="none").sum(dim=1)
         return divergence.clamp_min(0)
+
+
+def _hunting_ground(clean: Dataset, seed: int) -> Tensor:
+    """Return the clean images that triggers are recovered on, (n, C, H, W)."""
+    return clean.sample(_HUNTED, seed=seed).images()
 
 
 def _images_of(classifier: Classifier, labelled: Dataset, suspected: Sequence[Backdoor]) -> Tensor:
