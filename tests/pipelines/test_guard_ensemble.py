@@ -38,9 +38,28 @@ def test_deviations_are_measured_by_the_wider_of_middle_and_upper_tail():
     assert Opinion.of(None, np.ones(5)).clean.tolist() == [0] * 5
 
 
-def test_oddity_is_the_sum_of_what_is_above_0_and_all_opinions_count_on_targets_only():
+@pytest.mark.parametrize(("general", "expected"), [(3, [1.5, 5.5]), (2, [1.0, 5.5]), (5, [5.5, 5.5])])
+def test_oddity_is_the_sum_of_what_is_above_0_and_all_opinions_count_on_targets_only(general, expected):
     deviations = np.array([[1.0, 1.0], [-3.0, -3.0], [0.5, 0.5], [4.0, 4.0], [-9.0, -9.0]])
-    assert oddity(deviations, np.array([False, True])).tolist() == [1.5, 5.5]
+    assert oddity(deviations, np.array([False, True]), general).tolist() == expected
+
+
+def test_what_is_nearly_called_a_target_stands_out_with_a_repaired_network(planted):
+    suspected = [Backdoor(None, planted.backdoor.target)]
+    repaired = Unlearning().repair(planted.classifier, planted.clean, suspected=(recover(planted),), seed=0).classifier
+    clean = planted.test.images()
+    nearly = torch.lerp(clean, planted.backdoor.trigger(clean), 0.35)
+    with torch.inference_mode():
+        calls = [planted.classifier(images).argmax(dim=1) for images in (clean, nearly)]
+    nearly, clean = (
+        images[call != planted.backdoor.target] for images, call in zip((nearly, clean), calls[::-1], strict=True)
+    )
+    areas = []
+    for network in (None, repaired):
+        guard = GuardEnsemble().fit(planted.classifier, planted.clean, suspected=suspected, repaired=network, seed=0)
+        areas.append(area_under_roc(guard.scores(nearly).numpy(), guard.scores(clean).numpy()))
+    assert len(nearly) > 50
+    assert areas[1] > areas[0] + 0.02
 
 
 def test_with_suspects_triggered_images_of_the_planted_network_are_refused(planted):

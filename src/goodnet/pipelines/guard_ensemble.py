@@ -45,15 +45,16 @@ class GuardEnsemble(Guard):
     """Refuses what the network calls a suspected target and a second opinion finds odd, and what is odder than anything.
 
     An input's oddity is the sum of what three opinions find, each in deviations from its scores of clean images and
-    none below 0: one that is certain is enough, and one that sees nothing does no harm. What the network calls a
-    suspected target is judged by the match with the recovered trigger and the disagreement of the repaired network
-    too, and ranks above all clean images of other classes.
+    none below 0: one that is certain is enough, and one that sees nothing does no harm. Where targets are suspected and
+    there is a repaired network, the disagreement of the two counts as well: on what the network nearly calls a target, how
+    near that is. What it does call a suspected target is judged by the match with the recovered trigger too, and ranks
+    above all clean images of other classes.
 
     **Source** the rule is ours; opinions from `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
     `trigger_match.py` and `disagreement.py`, which name theirs.
     **Differs** see there; a deviation is measured by the upper tail of clean scores, so that an opinion that cries out
-    at some clean images counts little. The repaired network is heard on suspected targets only: it was fitted to the
-    clean images, and elsewhere would refuse what it gets wrong. `scale_up.py` added nothing in our trials.
+    at some clean images counts little. Elsewhere than near suspected targets the repaired network is not heard: it was
+    fitted to the clean images, and would refuse what it gets wrong. `scale_up.py` added nothing in our trials.
     **Needs** clean images, labels are not used; better with suspected backdoors and a repaired network.
     **Cost** about 25 passes: 16 for STRIP, 10 of the upper half for dropout.
     **Fails when** the scan suspects nothing and triggered images look ordinary to all opinions.
@@ -83,11 +84,13 @@ class GuardEnsemble(Guard):
         require_fit(classifier, clean)
         found = fit_opinions(classifier, clean, suspected, seed=seed, progress=progress)
         judged = np.flatnonzero(np.all([np.isfinite(opinion.clean_scores) for opinion in found], axis=0))
-        opinions = [Opinion.of(opinion, opinion.clean_scores[judged]) for opinion in found]
-        if repaired is not None and suspected:
-            pair = GoodNet(classifier, repaired)
-            opinions.append(Opinion.of(pair, score_all(pair, clean.subset(judged))))
         targets = tuple(sorted({backdoor.target for backdoor in suspected}))
+        opinions = [Opinion.of(opinion, opinion.clean_scores[judged]) for opinion in found[: len(_GENERAL)]]
+        if repaired is not None and suspected:
+            pair = GoodNet(classifier, repaired, targets=targets)
+            opinions.append(Opinion.of(pair, score_all(pair, clean.subset(judged))))
+        for match in found[len(_GENERAL) :]:
+            opinions.append(Opinion.of(match, match.clean_scores[judged], on_target_only=True))
         return _fuse(classifier, clean.subset(judged), opinions, targets, self.false_refusals)
 
 
@@ -113,15 +116,16 @@ class Opinion:
     median: float
     spread: float
     clean: Scores
+    on_target_only: bool
 
     @classmethod
-    def of(cls, guard: FittedGuard, scores: Scores) -> Opinion:
+    def of(cls, guard: FittedGuard, scores: Scores, *, on_target_only: bool = False) -> Opinion:
         """Take the scale from a guard's scores (n,) of clean images: the wider of their middle and their upper tail."""
         median = float(np.median(scores))
         middle = _NORMAL * float(np.median(np.abs(scores - median)))
         tail = (float(np.quantile(scores, 0.95)) - median) / _Z95
         spread = max(middle, tail, 1e-9)
-        return cls(guard, median, spread, (scores - median) / spread)
+        return cls(guard, median, spread, (scores - median) / spread, on_target_only)
 
     def judge(self, images: Tensor) -> Tensor:
         """Return (N,) deviations of images (N, C, H, W), float64."""
@@ -130,7 +134,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class FittedEnsemble:
-    """The fused guard: `opinions`, the general ones first; `targets`; `lead` is what a suspected target adds."""
+    """The fused guard: `opinions`, those on suspected targets alone last; `targets`; `lead` is what a suspected target adds."""
 
     classifier: Classifier
     opinions: tuple[Opinion, ...]
@@ -149,18 +153,25 @@ class FittedEnsemble:
             classes = self.classifier(images).argmax(dim=1).cpu()
             deviations = torch.stack([opinion.judge(images) for opinion in self.opinions])
         on_target = torch.isin(classes, torch.tensor(self.targets, dtype=torch.int64))
-        return torch.from_numpy(oddity(deviations.numpy(), on_target.numpy())) + self.lead * on_target
+        odd = oddity(deviations.numpy(), on_target.numpy(), _general(self.opinions))
+        return torch.from_numpy(odd) + self.lead * on_target
 
 
-def oddity(deviations: Scores, on_target: npt.NDArray[np.bool_]) -> Scores:
+def _general(opinions: Sequence[Opinion]) -> int:
+    """Return how many opinions, the first ones, count of all images."""
+    return sum(not opinion.on_target_only for opinion in opinions)
+
+
+def oddity(deviations: Scores, on_target: npt.NDArray[np.bool_], general: int) -> Scores:
     """Return the sum of the positive deviations, (N,).
 
     Args:
         deviations: (opinions, N), the general ones first.
         on_target: (N,) bool, of which images all opinions count.
+        general: how many opinions count of all images.
     """
     found = np.clip(deviations, 0, None)
-    total: Scores = np.where(on_target, found.sum(axis=0), found[: len(_GENERAL)].sum(axis=0))
+    total: Scores = np.where(on_target, found.sum(axis=0), found[:general].sum(axis=0))
     return total
 
 
@@ -174,7 +185,7 @@ def _fuse(
     target's class.
     """
     on_target = np.isin(predict_classes(classifier, clean), targets)
-    odd = oddity(np.stack([opinion.clean for opinion in opinions]), on_target)
+    odd = oddity(np.stack([opinion.clean for opinion in opinions]), on_target, _general(opinions))
     lead = _LEAD * float(odd[~on_target].max(initial=0.0)) if targets else 0.0
     at_least = lead + float(np.median(odd)) if targets else -np.inf
     calibration = calibrate(odd + lead * on_target, false_refusals, at_least=at_least)
