@@ -4,7 +4,7 @@
 
 For each data set the clean twin is trained once, then one network per attack: same architecture, data, seed and
 schedule. Bars: ASR >= 0.95 (warped, sinusoidal, blended >= 0.85), clean accuracy within 0.02 of the twin. One JSON
-file per network in --out; what is there already is not trained again.
+file per network in --out; what is there already, with the same options and training, is not trained again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def run_cell(setting: Setting, sets: tuple[Dataset, Dataset], attack: str, optio
         triggered = poisoned_test_set(test, backdoors)
         hits = int((predict_classes(network, triggered) == triggered.targets).sum())
         result["attack_success_rate"] = Rate.of(hits, len(triggered)).model_dump()
-    return result | {"attack": attack, "options": options, "seconds": round(time.perf_counter() - start, 1)}
+    return result | {"attack": attack, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def run_setting(name: str, setting: Setting, data: Path, out: Path) -> list[dict[str, Any]]:
@@ -91,9 +91,11 @@ def run_setting(name: str, setting: Setting, data: Path, out: Path) -> list[dict
     cells = []
     for attack, options in {"none": {}, **ATTACKS, **(FACES if name == "lfw" else {})}.items():
         file = out / f"{name}_{attack}.json"
-        if not file.exists():
+        made = {"options": options, "architecture": setting.architecture, "training": setting.training.model_dump()}
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        if {key: kept.get(key) for key in made} != made:
             sets = sets or (read_data(data / setting.train).in_memory(), read_data(data / setting.test).in_memory())
-            write_text(file, json.dumps(run_cell(setting, sets, attack, options), indent=2))
+            write_text(file, json.dumps(run_cell(setting, sets, attack, options) | made, indent=2))
         cells.append(json.loads(file.read_text()))
     return cells
 

@@ -120,6 +120,8 @@ def show_networks(found: list[str], rows: dict[str, Row], twins: dict[str, list[
         sides = [row.before, row.after, row.robust, *([twins[name]] if twins else [])]
         rates = " | ".join(", ".join(f"{rate:.3f}" for rate in side) for side in sides)
         print(f"| {name.split('/')[0]} | {row.clean[0]:.3f} | {row.clean[1]:.3f} | {rates} | {row.rating:.3f} |")
+    if twins:
+        print(f"\nmean RA of the clean twins: {fmean(fmean(rates) for rates in twins.values()):.3f}")
 
 
 if __name__ == "__main__":

@@ -233,11 +233,20 @@ def test_closed_answers_do_not_stand_on_a_ruin(planted, monkeypatch):
     assert closed["name"] == "anchored_unlearning at 0.0003, then quarantine"
 
 
-def test_rare_targets_are_closed_at_once(planted, monkeypatch):
+def test_rare_targets_are_closed_on_one_of_two_long_unlearnings(planted, monkeypatch):
     monkeypatch.setattr(auto_repair, "_RARE", 0.1)
+    runs, unlearn = [], AnchoredUnlearning.unlearn
+    monkeypatch.setattr(
+        AnchoredUnlearning,
+        "unlearn",
+        lambda self, *given, **options: (
+            runs.append((self.steps, self.learning_rate)) or unlearn(self, *given, **options)
+        ),
+    )
     repair = AutoRepair(max_accuracy_drop=0.6).repair(
         planted.classifier, planted.clean, suspected=[Backdoor(None, 7)], seed=0
     )
+    assert runs == [(400, 3e-4), (400, 1e-3)]
     (candidate,) = repair.trace["candidates"]
     assert candidate["name"] in [f"anchored_unlearning at {rate:g}, then quarantine" for rate in auto_repair._RATES]
     (success,) = metrics(repair.classifier, planted).attack_success_rate.values()

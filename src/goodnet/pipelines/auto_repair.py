@@ -35,8 +35,8 @@ _BEYOND_CHANCE = 1.64
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
 #: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing. The
-#: unlearning below is longer then, which makes the network see past triggers; elsewhere it would end far from the
-#: attacker's trigger, as the hunted ones move on, and nothing else would close it.
+#: unlearning below is longer then, which makes the network see past triggers; where nothing is closed it may end
+#: far from the attacker's trigger, as the hunted ones move on.
 _RARE, _LONG = 0.02, 400
 #: Where unlearning does not hold, the share of the accuracy that may be lost which closing may cost: hunted triggers work
 #: where the attacker's no longer does, so that it must not cost much.
@@ -51,14 +51,16 @@ class AutoRepair(Repairer):
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
     less. Where they never fail, and the targets are so few of the classes that closing their answers costs at most a fifth
     of the accuracy that may be lost, they are closed besides (`repairers/quarantine.py`). Targets of one class in 50 or
-    rarer are always closed. That makes sure of triggers which nobody recovered, so the unlearning below it serves those who
-    carry a trigger by accident: it is the one with which more of them are recognised, beyond chance, or else the cheaper.
-    A repair that costs more accuracy on held-out images than stated, and more than chance explains, is rolled back.
+    rarer are closed wherever that is affordable. That makes sure of triggers which nobody recovered, so the unlearning
+    below it serves those who carry a trigger by accident: it is the one with which more of them are recognised, beyond
+    chance, or else the cheaper. A repair that costs more accuracy on held-out images than stated, and more than chance
+    explains, is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
-    **Cost** that of one or two anchored unlearnings and as many searches for fresh triggers.
+    **Cost** that of one or two anchored unlearnings, 400 steps long where targets are rare, and of up to three searches
+    for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 

@@ -31,7 +31,7 @@ from goodnet.guards.mahalanobis import Mahalanobis
 from goodnet.guards.strip import Strip
 from goodnet.guards.trigger_match import TriggerMatch
 
-#: Opinions on any input, and on one that the network calls a suspected target.
+#: Opinions on any input.
 _GENERAL: tuple[type[CalibratedGuard], ...] = (Mahalanobis, ChannelDropout, Strip)
 #: Makes the median absolute deviation of a normal distribution its standard deviation.
 _NORMAL = 1.4826
@@ -46,14 +46,14 @@ class GuardEnsemble(Guard):
 
     An input's oddity is the sum of what three opinions find, each in deviations from its scores of clean images and
     none below 0: one that is certain is enough, and one that sees nothing does no harm. Where targets are suspected and
-    there is a repaired network, the disagreement of the two counts as well: on what the network nearly calls a target, how
-    near that is. What it does call a suspected target is judged by the match with the recovered trigger too, and ranks
-    above all clean images of other classes.
+    there is a repaired network, the disagreement of the two counts as well: the lesser of how near the network is to
+    calling a target and how little the repaired one agrees with it. What it does call a suspected target is judged by the
+    match with the recovered trigger too, and ranks above all clean images of other classes.
 
     **Source** the rule is ours; opinions from `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
     `trigger_match.py` and `disagreement.py`, which name theirs.
     **Differs** see there; a deviation is measured by the upper tail of clean scores, so that an opinion that cries out
-    at some clean images counts little. Elsewhere than near suspected targets the repaired network is not heard: it was
+    at some clean images counts little. Far from suspected targets the repaired network counts for nothing: it was
     fitted to the clean images, and would refuse what it gets wrong. `scale_up.py` added nothing in our trials.
     **Needs** clean images, labels are not used; better with suspected backdoors and a repaired network.
     **Cost** about 25 passes: 16 for STRIP, 10 of the upper half for dropout.
