@@ -38,6 +38,19 @@ def die(folder: str, times: int) -> str:
     return "survived"
 
 
+def loop(seconds: float) -> str:
+    """Work in small steps for so long, as one who takes every error for its own."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(Exception):
+            multiply(0)
+    return "done"
+
+
+def loop_in_parts(seconds: float) -> str:
+    return next(run_tasks([Task("part", loop, (seconds,))], Execution())).value
+
+
 def return_a_lambda() -> object:
     return lambda: None
 
@@ -57,6 +70,31 @@ def test_a_failure_is_a_record_and_the_others_go_on(where: Execution) -> None:
     assert {key: found[key].value for key in "ac"} == {"a": multiply(1), "c": multiply(2)}
     assert found["b"].error is not None
     assert (found["b"].error.kind, found["b"].error.message) == ("ValueError", "two lines")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(workers: int) -> None:
+    started = time.monotonic()
+    tasks = [
+        Task("long", loop, (60.0,)),
+        Task("parts", loop_in_parts, (60.0,)),
+        Task("short", loop, (0.01,)),
+        Task("a", multiply, (1,)),
+    ]
+    found = outcomes(tasks, Execution(workers, seconds=2.0))
+    for key in ("long", "parts"):
+        error = found[key].error
+        assert error is not None
+        assert (error.kind, error.message) == ("OutOfTime", "it took longer than the 2 s that it may")
+    assert (found["short"].value, found["a"].value) == ("done", multiply(1))
+    assert time.monotonic() - started < 40
+
+
+def test_a_time_limit_leaves_no_timer_behind() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    assert outcomes([Task("short", loop, (0.01,))], Execution(seconds=30.0))["short"].value == "done"
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_tasks_have_the_same_threads_everywhere() -> None:

@@ -1,14 +1,16 @@
 """Where work runs: this process, the machine's cores, or a Ray cluster; the same tasks, the same results.
 
 A task is a function at the top of a module and its arguments, all of which can be pickled. Each task runs with the
-same number of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises is
-a recorded error and the others go on; a task whose worker is lost (killed, out of memory) is tried again.
+same number of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises, or
+takes longer than it may, is a recorded error and the others go on; a task whose worker is lost (killed, out of memory)
+is tried again.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -28,6 +30,8 @@ from goodnet.core.results import Failure
 
 #: How long the head of a cluster may take to answer.
 _SECONDS_TO_ANSWER = 10.0
+#: Seconds after which a task that is out of time, and goes on, is ended again.
+_AGAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,15 @@ class Execution:
     """Where tasks run.
 
     `workers` processes on this machine (1: this process); `cluster` is "auto" or the address of a Ray cluster, which
-    then does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost.
+    then does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost;
+    `seconds` is how long a task may take (None: as long as it needs).
     """
 
     workers: int = 1
     cluster: str | None = None
     threads: int = 1
     losses: int = 3
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.threads < 1 or self.losses < 0:
@@ -67,6 +73,8 @@ class Execution:
                 f"expected at least 1 worker and 1 thread, got {self.workers} and {self.threads}; leave --workers out "
                 "to use all cores"
             )
+        if self.seconds is not None and not hasattr(signal, "setitimer"):
+            raise InvalidOption("this system has no timer that could end a task; leave the time limit out")
 
 
 def count_cores() -> int:
@@ -85,17 +93,57 @@ def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
     if where.cluster is not None:
         return _run_on_ray(tasks, where)
     if where.workers == 1:
-        return (_attempt(task, where.threads) for task in tasks)
+        return (_attempt(task, where) for task in tasks)
     return _run_in_processes(tasks, where)
 
 
-def _attempt(task: Task, threads: int) -> Outcome:
+def _attempt(task: Task, where: Execution) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
-    with _torch_threads(threads):
+    with _torch_threads(where.threads):
         try:
-            return Outcome(task.key, task.function(*task.arguments))
+            with _time_limit(where.seconds):
+                return Outcome(task.key, task.function(*task.arguments))
+        except _OutOfTime as error:
+            if where.seconds is None:  # It is the limit of a task that this one is a part of.
+                raise
+            return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
         except Exception as error:
             return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)))
+
+
+class _OutOfTime(BaseException):
+    """A task's time is up; no `except Exception` of a task shall take it for an error of its own."""
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """End the block after so many seconds, between two steps of Python: a single call into torch is not cut short.
+
+    Every engine runs tasks in the main thread of a process, where alone signals arrive.
+
+    Raises:
+        _OutOfTime: the block took longer.
+    """
+    if seconds is None:
+        yield
+        return
+    running = True
+
+    def end(*_: object) -> None:
+        if running:
+            raise _OutOfTime(f"it took longer than the {seconds:g} s that it may")
+
+    before = signal.signal(signal.SIGALRM, end)
+    # It rings again: what is raised while Python tidies up, or in a callback of a library, is lost.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        try:
+            yield
+        finally:
+            running = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
@@ -183,7 +231,7 @@ def _drain(
     """
     while waiting or running:
         while waiting and _may_start(waiting[0], running, where.workers):
-            future = pool.submit(_attempt, waiting[0].task, where.threads)
+            future = pool.submit(_attempt, waiting[0].task, where)
             running[future] = waiting.popleft()
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
@@ -220,7 +268,7 @@ def _run_on_ray(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
         _connect(ray, str(where.cluster))
     try:
         remote = ray.remote(num_cpus=where.threads, max_retries=where.losses)(_attempt)
-        running = {remote.remote(task, where.threads): task for task in tasks}
+        running = {remote.remote(task, where): task for task in tasks}
         while running:
             for reference in ray.wait(list(running))[0]:
                 yield _ray_outcome(ray, reference, running.pop(reference), where.losses)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from goodnet.algorithms.free_triggers import FreePatches, FreeWarps, FreeWaves
-from goodnet.algorithms.trigger_hunt import Hunt, _working
+from goodnet.algorithms.trigger_hunt import Effect, Hunt, _working
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.formats.pytorch import from_module
 
@@ -54,11 +54,11 @@ def test_success_leaves_out_images_that_are_there_already(planted):
     hunt = Hunt.start(planted.classifier, images, [Backdoor(corner, 7, tuple(range(10)))], 1, 0)
     expected = float(moved[answers != 7].float().mean())
     assert expected > 0.9
-    hits, counted = hunt.success(planted.classifier, images, answers)
+    hits, counted = hunt.measure(planted.classifier, images, answers).moved
     assert counted == int((answers != 7).sum()) < 60
     assert hits / counted == pytest.approx(expected, abs=0.05)
     only_sevens = images[answers == 7]
-    assert hunt.success(planted.classifier, only_sevens, answers[answers == 7]) == (0, 0)
+    assert hunt.measure(planted.classifier, only_sevens, answers[answers == 7]) == Effect((0, 0), (0, 0))
 
 
 def test_recognised_is_counted_with_the_trigger_that_hides_most(planted):
@@ -71,14 +71,12 @@ def test_recognised_is_counted_with_the_trigger_that_hides_most(planted):
     with torch.inference_mode():
         everywhere = int(planted.classifier(torch.full((1, 1, 16, 16), 0.5)).argmax())
     counted = answers != 7
-    kept, of = hunt.recognised(planted.classifier, images, answers)
+    kept, of = hunt.measure(planted.classifier, images, answers).recognised
     # Under a mask of 1 all images are the same grey, which has one class.
     assert of == int(counted.sum())
     assert kept == int((answers[counted] == everywhere).sum()) < of
-    assert (
-        Hunt.start(planted.classifier, images, suspected[:1], 1, 0).recognised(planted.classifier, images, answers)[0]
-        > 0.9 * of
-    )
+    faintly = Hunt.start(planted.classifier, images, suspected[:1], 1, 0)
+    assert faintly.measure(planted.classifier, images, answers).recognised[0] > 0.9 * of
 
 
 def test_steps_move_a_useless_trigger_towards_its_goal(planted):
@@ -87,10 +85,10 @@ def test_steps_move_a_useless_trigger_towards_its_goal(planted):
         answers = planted.classifier(images).argmax(dim=1)
     grey = Patch(torch.full((1, 16, 16), 0.3), torch.full((1, 16, 16), 0.5))
     hunt = Hunt.start(planted.classifier, images, [Backdoor(grey, 7, tuple(range(10)))], 1, 0)
-    before, _ = hunt.success(planted.classifier, images, answers)
+    before, _ = hunt.measure(planted.classifier, images, answers).moved
     for _ in range(40):
         hunt.step(planted.classifier, images, answers, torch.zeros(60, dtype=torch.long), 1.0)
-    after, counted = hunt.success(planted.classifier, images, answers)
+    after, counted = hunt.measure(planted.classifier, images, answers).moved
     assert before < counted / 2 < after
 
 

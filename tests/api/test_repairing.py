@@ -21,6 +21,7 @@ from goodnet.core.errors import (
     UnwritableOutput,
     WrongShape,
 )
+from goodnet.core.results import Detection
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
@@ -122,7 +123,8 @@ def test_unlabelled_images_are_repaired_with_and_recorded(badnet, tmp_path):
 
 
 def test_without_suspects_unlabelled_images_wait_for_a_scan(badnet, monkeypatch):
-    monkeypatch.setattr("goodnet.api.repairing.find_suspects", lambda *_, **__: (Backdoor(None, 0),))
+    found = Detection("backdoored", (), 5.0, (Backdoor(None, 0),))
+    monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: found)
     more = make_quadrants(40, 22).source.pixels
     repair = api.repair(badnet.model, badnet.validation, method="pruning", unlabelled=more)
     assert repair.trace["unlabelled"]["left_out"] > 0
@@ -155,9 +157,10 @@ def scans(monkeypatch):
 
         def find(classifier, clean, **_):
             scanned.append(classifier)
-            return tuple(Backdoor(None, target) for target in next(found))
+            suspected = tuple(Backdoor(None, target) for target in next(found))
+            return Detection("backdoored" if suspected else "clean", (), 5.0, suspected, reason="told")
 
-        monkeypatch.setattr("goodnet.api.repairing.find_suspects", find)
+        monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", find)
         return scanned
 
     return prepare
@@ -167,11 +170,12 @@ def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path
     scanned = scans([7], [2, 7], [7])
     out = tmp_path / "run"
     repair = api.repair(planted.classifier, planted.clean, out=out)
-    assert repair.trace["scans"] == [[7], [2, 7], [7]]
+    assert [scan["targets"] for scan in repair.trace["scans"]] == [[7], [2, 7], [7]]
     assert len({id(classifier) for classifier in scanned}) == 3
     result = json.loads((out / "run.json").read_text())["result"]
     assert result["targets"] == [2, 7]
-    assert result["trace"]["scans"] == [[7], [2, 7], [7]]
+    assert result["trace"]["scans"] == repair.trace["scans"]
+    assert result["trace"]["scans"][0] == {"verdict": "backdoored", "targets": [7], "reason": "told"}
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -188,13 +192,15 @@ def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted,
     result = api.repair(planted.classifier, planted.clean, out=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["result"]["targets"] == [2, 7]
     assert result.recommended.changes["method"].startswith("anchored_unlearning")
-    assert result.trace["scans"] == [[7], [2]]
+    assert [scan["targets"] for scan in result.trace["scans"]] == [[7], [2]]
     assert result.trace["found_and_left"] == [2]
 
 
 def test_where_nothing_is_suspected_or_the_user_says_what_there_is_one_scan_or_none(planted, clean_twin, scans):
     once = scans([])
-    assert api.repair(clean_twin.classifier, clean_twin.clean).trace["scans"] == [[]]
+    assert api.repair(clean_twin.classifier, clean_twin.clean).trace["scans"] == [
+        {"verdict": "clean", "targets": [], "reason": "told"}
+    ]
     assert len(once) == 1
     scanned = scans()
     repair = api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])

@@ -1,7 +1,11 @@
 import json
 
+import pytest
+
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.results import Detection
+from goodnet.formats.data import read_data
 from goodnet.formats.triggers import SUSPECTED, write_backdoors
 
 
@@ -116,3 +120,45 @@ def test_unlabelled_images_are_counted_for_the_user(badnet, goodnet, tmp_path):
     counts = json.loads((tmp_path / "out" / "run.json").read_text())["result"]["trace"]["unlabelled"]
     assert f"{counts['used']} unlabelled images took part" in done.out
     assert f"{counts['left_out']} left out: answered as a suspected target" in done.out
+
+
+def test_classes_that_the_user_suspects_stand_for_a_scan(badnet, goodnet, tmp_path):
+    done = goodnet(
+        *("repair", badnet.model, "--clean", badnet.validation, "--method", "quarantine", "--out", tmp_path),
+        *("--target", "0", "--target", "2", "--target", "0"),
+    )
+    assert (done.code, done.err) == (0, "")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["options"]["suspected_targets"] == record["result"]["targets"] == [0, 2]
+    closed = api.load_classifier(next(tmp_path.glob("*.h5")))
+    images = read_data(badnet.poisoned).images()
+    assert not set(closed(images).argmax(dim=1).tolist()) & {0, 2}
+
+
+@pytest.mark.parametrize("verb", ["repair", "guard"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "4"), "suspected class 4 is not among the 4"),
+        (("--target", "-1"), "--target"),
+        (("--target", "0", "--suspected", "scan"), "(--suspected) or classes of your own (--target), not both"),
+    ],
+)
+def test_suspects_that_cannot_be(badnet, goodnet, tmp_path, verb, options, words):
+    out = tmp_path / "out"
+    done = goodnet(verb, badnet.model, "--clean", badnet.validation, "--out", out, *options)
+    assert done.code == 2
+    assert words in done.err
+    assert done.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_doubt_is_told_and_nothing_repaired(badnet, goodnet, tmp_path, monkeypatch):
+    doubt = Detection("inconclusive", (), 5.0, reason="highest score 4.4 (class [5]), threshold 5")
+    monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: doubt)
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "scan of the original: inconclusive, highest score 4.4 (class [5]), threshold 5\n" in done.out
+    assert "for a class that you suspect yourself: --target CLASS\n" in done.out
+    (scan,) = json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["scans"]
+    assert scan == {"verdict": "inconclusive", "targets": [], "reason": doubt.reason}

@@ -51,6 +51,16 @@ def test_every_cell_is_there_with_n_and_interval(done: Path) -> None:
     assert float(row["AUROC low"]) <= float(row["AUROC"]) <= float(row["AUROC high"])
 
 
+def test_a_cell_that_takes_too_long_has_failed_and_is_run_again(micro_zoo: Path, tmp_path: Path) -> None:
+    limited = ONE_SEED.replace("clean_images = 100", "clean_images = 100\ncell_seconds = 0.02")
+    ended = api.bench(write(tmp_path / "limited.toml", limited), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    kinds = {record["family"]: record["error"]["kind"] for record in ended.records}
+    assert kinds == {"repairers": "OutOfTime", "guards": "MethodFailed"}
+    assert not list((tmp_path / "out" / "cells").glob(".*")), "what was begun is left behind"
+    again = api.bench(write(tmp_path / "spec.toml", ONE_SEED), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    assert all(record["error"] is None for record in again.records)
+
+
 def test_four_processes_give_the_same_tables(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
     api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=micro_zoo, workers=4)
     assert_same_tables(tmp_path / "out", done)
@@ -217,6 +227,7 @@ triggered = {{ patch = "{pair / "badnets_poisoned_data.h5"}" }}
         ('repaired_by = "pruning"', 'suspected_by = "training"', "suspected_by names 'training'"),
         ("seeds = [0, 1, 2]", "seeds = []", "seeds"),
         ("clean_images = 100", "clean_images = 0", "clean_images"),
+        ("clean_images = 100", "cell_seconds = 0", "cell_seconds"),
     ],
 )
 def test_a_bad_spec_is_a_clear_error_before_any_work(

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from goodnet.algorithms.class_draws import draws_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
 
 #: Images that are optimised at once, and in one part of the work.
 _BATCH, _PART = 64, 256
-#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
-_CLASS_SEEDS = 100_003
 _LEARNING_RATE = 0.1
 
 
@@ -90,7 +89,7 @@ def climb_margins(
 
 def _draw_noise(classifier: Classifier, starts: int, seed: int, label: int) -> Tensor:
     """Return the logits of the pixels that a class begins with, between -2 and 2: beyond, a sigmoid hardly moves."""
-    draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
+    draws = draws_of(seed, label)
     return 4 * torch.rand(starts, *classifier.image_shape, generator=draws) - 2
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.class_draws import draws_of
 from goodnet.core.classifier import Classifier
 
 #: Points of the coarse grid along each axis; the start values' standard deviation in pixels.
@@ -18,8 +19,6 @@ _GRID, _START = 5, 0.3
 _STEPS, _IMAGES, _LEARNING_RATE = 30, 8, 0.1
 #: Warped images in one batch.
 _BATCH = 64
-#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
-_CLASS_SEEDS = 100_003
 
 
 def identity_grid(height: int, width: int) -> Tensor:
@@ -95,7 +94,7 @@ def _invert_batch(classifier: Classifier, images: Tensor, labels: Sequence[int],
 
 
 def _draw_field(seed: int, label: int) -> Tensor:
-    draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
+    draws = draws_of(seed, label)
     return _START * torch.randn(2, _GRID, _GRID, generator=draws)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from goodnet.algorithms.plane_waves import find_waves
 from goodnet.algorithms.smooth_warps import invert_warps
 from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor, Patch, group_by_patch
 from goodnet.core.classifier import Classifier
 
 #: Opacities of the faint image, how far above its first size a trigger may grow, innocent classes to compare with.
@@ -34,6 +34,17 @@ class _Start:
     patch: Patch
     limit: float
     goals: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What triggers do to images; pairs (how many, of how many), without those at a trigger's goal already.
+
+    `moved` are sent to its goal by the best trigger, `recognised` keep their answer with the one that hides most.
+    """
+
+    moved: tuple[int, int]
+    recognised: tuple[int, int]
 
 
 class Hunt:
@@ -59,9 +70,9 @@ class Hunt:
             count: patches, and warps, recovered for each target, besides the patches given, a faint image and a wave.
             seed: of whatever is drawn.
         """
-        by_source = [(b.trigger, b) for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
-        suspected = [b for b in suspected if all(b is not other for _, other in by_source)]
-        starts, beyond = _gather_by_source(by_source, classifier.classes), _Beyond([], [])
+        by_source = [b for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
+        suspected = [b for b in suspected if all(b is not other for other in by_source)]
+        starts, beyond = _start_by_source(by_source, classifier.classes), _Beyond([], [])
         if suspected:
             targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
             others = _innocent(classifier.classes, targets, seed)
@@ -102,33 +113,20 @@ class Hunt:
         # The same images are drawn for again and again: no half of them may be for one family alone.
         return turns[torch.randperm(images, generator=generator)]
 
-    def success(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
-        """Return how many images (B, C, H, W) the best of the triggers sends to its goal, and of how many.
-
-        `answers` (B,) are the original's; images that are at a trigger's goal without it do not count for that trigger.
-        """
-        found = [(0, 0)]
-        for given, goals, counted in self._answers(classifier, images, answers):
-            found.append((int((given == goals)[counted].sum()), int(counted.sum())))
-        return max(found, key=lambda pair: (pair[0] / max(pair[1], 1), pair[1]))
-
-    def recognised(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
-        """Return how many images keep their answer with the trigger that hides most, and of how many; see `success`."""
-        found = [
-            (int((given == answers)[counted].sum()), int(counted.sum()))
-            for given, _, counted in self._answers(classifier, images, answers)
-        ]
-        return min((pair for pair in found if pair[1]), key=lambda pair: pair[0] / pair[1], default=(0, 0))
-
-    def _answers(
-        self, classifier: Classifier, images: Tensor, answers: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Go through the triggers: the network's answers with it, its goals, and which images count for it, each (B,)."""
+    def measure(self, classifier: Classifier, images: Tensor, answers: Tensor) -> Effect:
+        """Return what the triggers do to images (B, C, H, W) whose answers by the original are `answers` (B,)."""
+        moved, recognised = [(0, 0)], [(0, 0)]
         for turn in range(len(self)):
             with torch.inference_mode():
                 given = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
             goals = self.goals[turn, answers]
-            yield given, goals, goals != answers
+            counted = goals != answers
+            if of := int(counted.sum()):
+                moved.append((int((given == goals)[counted].sum()), of))
+                recognised.append((int((given == answers)[counted].sum()), of))
+        most = max(moved, key=lambda pair: (pair[0] / max(pair[1], 1), pair[1]))
+        least = min(recognised[1:], key=lambda pair: pair[0] / pair[1], default=(0, 0))
+        return Effect(most, least)
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""
@@ -141,17 +139,13 @@ class Hunt:
         self._optimizer.step()
 
 
-def _gather_by_source(backdoors: Sequence[tuple[Patch, Backdoor]], classes: int) -> list[_Start]:
+def _start_by_source(backdoors: Sequence[Backdoor], classes: int) -> list[_Start]:
     """Return one start for each distinct trigger; classes that are no source of it keep their answer."""
-    starts: list[tuple[Patch, list[int]]] = []
-    for patch, item in backdoors:
-        known = [goals for other, goals in starts if other.equals(patch)]
-        if not known:
-            starts.append((patch, list(range(classes))))
-            known = [starts[-1][1]]
-        for source in item.sources or ():
-            known[0][source] = item.target
-    return [_Start(patch, _GROWTH * patch.size, tuple(goals)) for patch, goals in starts]
+    starts = []
+    for patch, opened in group_by_patch(backdoors):
+        goals = {source: item.target for item in opened for source in item.sources or ()}
+        starts.append(_Start(patch, _GROWTH * patch.size, tuple(goals.get(label, label) for label in range(classes))))
+    return starts
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.class_draws import draws_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
@@ -22,8 +23,6 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 
 #: Stamped images in one batch, where the network is fastest; classes in one part of the work.
 _BATCH, _PART = 64, 32
-#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
-_CLASS_SEEDS = 100_003
 _UP, _DOWN = 1.3, 1.5
 _COST, _LEAST_COST, _MOST_COST = 1e-3, 1e-5, 1.0
 #: How fast the running success of a trigger forgets.
@@ -155,10 +154,7 @@ def invert_part(
 def _start(classifier: Classifier, labels: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
     """Return the free variables of masks (L, H, W, 1) and patterns (L, H, W, C); each class draws its own."""
     channels, height, width = classifier.image_shape
-    patterns = [
-        torch.randn(channels, height, width, generator=torch.Generator().manual_seed(seed * _CLASS_SEEDS + label))
-        for label in labels
-    ]
+    patterns = [torch.randn(channels, height, width, generator=draws_of(seed, label)) for label in labels]
     masks = torch.full((len(labels), height, width, 1), -1.0, device=classifier.device)
     free = (0.5 * torch.stack(patterns)).permute(0, 2, 3, 1).contiguous().to(classifier.device)
     return masks.requires_grad_(), free.requires_grad_()

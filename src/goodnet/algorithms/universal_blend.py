@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goodnet.algorithms.class_draws import draws_of
 from goodnet.algorithms.maximum_margin import margins_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
@@ -22,8 +23,6 @@ _BATCH, _PART = 64, 64
 _LEARNING_RATE = 0.2
 #: The margin is the mean over so many of the last steps: each is measured on a few images of its own.
 _READ = 6
-#: Seeds of single classes are drawn from the run's seed; the factor keeps neighbouring seeds apart.
-_CLASS_SEEDS = 100_003
 
 
 @dataclass(frozen=True)
@@ -98,5 +97,5 @@ def _blend_batch(classifier: Classifier, images: Tensor, labels: tuple[int, ...]
 
 
 def _draw(classifier: Classifier, seed: int, label: int) -> Tensor:
-    draws = torch.Generator().manual_seed(seed * _CLASS_SEEDS + label)
+    draws = draws_of(seed, label)
     return 0.5 * torch.randn(classifier.image_shape, generator=draws).permute(1, 2, 0).contiguous()

@@ -9,7 +9,7 @@ from goodnet import catalog
 from goodnet.algorithms.calibration import Calibrated, score_all
 from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
 from goodnet.api.loading import DataLike, Loaded, Shape, load_both, load_classifier, named_paths
-from goodnet.api.suspects import Suspects, find_suspects, read_suspects
+from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -78,6 +78,7 @@ def guard(
     """
     fitting = find_guard(method).from_options(**options)
     recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
+    recorded |= told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
     loaded = _load(model, clean, architecture, image_shape, input_range)
@@ -128,7 +129,7 @@ def _fit(
     classifier, clean = loaded.classifier, loaded.clean
     to_repair = fitting.needs_repaired and repaired is None
     if suspected is None and (fitting.needs_suspects or to_repair):
-        suspected = find_suspects(classifier, clean, seed=seed, progress=progress)
+        suspected = look_for_suspects(classifier, clean, seed=seed, progress=progress).suspected
     suspected = suspected or ()
     if to_repair:
         repaired = _repair(classifier, clean, suspected, seed, progress)

@@ -11,13 +11,13 @@ from goodnet import catalog
 from goodnet.algorithms.input_range import RangeOption
 from goodnet.algorithms.unlabelled_images import widen, without_labels
 from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
-from goodnet.api.suspects import Suspects, find_suspects, read_suspects
+from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pipelines.auto_repair import AutoRepair
@@ -75,7 +75,7 @@ def repair(
     """
     repairer = find_repairer(method).from_options(**options)
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    options["keep_all"] = keep_all
+    options |= {"keep_all": keep_all, **told_targets(suspected)}
     recorder = Recorder(
         "repair",
         named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
@@ -95,7 +95,7 @@ def repair(
             result, given = work.repair_and_look_again()
         else:
             scan_first = given is None and (repairer.needs_suspects or further is not None)
-            given = work.find_suspects(loaded.classifier) if scan_first else given or ()
+            given = work.scan(loaded.classifier).suspected if scan_first else given or ()
             result = work.repair(given)
     except MethodFailed as error:
         if out is not None:
@@ -136,9 +136,9 @@ class _Work:
     seed: int
     progress: Progress
 
-    def find_suspects(self, classifier: Classifier) -> tuple[Backdoor, ...]:
+    def scan(self, classifier: Classifier) -> Detection:
         """Scan a network with the clean images."""
-        return find_suspects(classifier, self.clean, seed=self.seed, progress=self.progress)
+        return look_for_suspects(classifier, self.clean, seed=self.seed, progress=self.progress)
 
     def repair(self, suspected: Sequence[Backdoor]) -> Repair:
         """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
@@ -161,14 +161,15 @@ class _Work:
         """Scan, repair, and scan again, until the scan of the repaired network finds no target that is new.
 
         Returns:
-            The repair, with the targets that each scan suspected in its trace, and all suspected backdoors.
+            The repair, with what each scan found in its trace, and all suspected backdoors.
         """
-        suspected = found = self.find_suspects(self.classifier)
-        scans, result = [_targets(found)], self.repair(suspected)
+        first = self.scan(self.classifier)
+        suspected = found = first.suspected
+        scans, result = [_describe(first)], self.repair(suspected)
         while found and _changed(result) and len(scans) <= _LOOKS:
-            again = self.find_suspects(result.classifier)
-            scans.append(_targets(again))
-            found = tuple(item for item in again if item.target not in _targets(suspected))
+            again = self.scan(result.classifier)
+            scans.append(_describe(again))
+            found = tuple(item for item in again.suspected if item.target not in _targets(suspected))
             suspected = (*suspected, *found)
             further = self._repair_further(suspected) if found else result
             if further is None:
@@ -189,6 +190,11 @@ class _Work:
 
 #: A repaired network is scanned at most so many times.
 _LOOKS = 3
+
+
+def _describe(scan: Detection) -> dict[str, Any]:
+    """Return what a scan found, ready for JSON."""
+    return {"verdict": scan.verdict, "targets": _targets(scan.suspected), "reason": scan.reason}
 
 
 def _changed(repair: Repair) -> bool:

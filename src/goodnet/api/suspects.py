@@ -12,6 +12,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import WrongShape
 from goodnet.core.method import Progress
+from goodnet.core.results import Detection
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.triggers import SUSPECTED, read_backdoors
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -46,10 +47,17 @@ def read_suspects(suspected: Suspects, classifier: Classifier) -> tuple[Backdoor
     return given
 
 
-def find_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> tuple[Backdoor, ...]:
-    """Scan `classifier` as `goodnet scan` does by default and return what is suspected."""
+def told_targets(suspected: Suspects | None) -> dict[str, list[int]]:
+    """Return what a run's record says of suspects that are no folder, which it names among its inputs."""
+    if suspected is None or isinstance(suspected, str | Path):
+        return {}
+    return {"suspected_targets": sorted({backdoor.target for backdoor in suspected})}
+
+
+def look_for_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> Detection:
+    """Scan `classifier` as `goodnet scan` does by default."""
     shards = Shards(choose_place(classifier))
-    return ScanEnsemble().scan(classifier, clean, seed=seed, run_parts=shards, progress=progress).suspected
+    return ScanEnsemble().scan(classifier, clean, seed=seed, run_parts=shards, progress=progress)
 
 
 def choose_place(classifier: Classifier) -> Execution:

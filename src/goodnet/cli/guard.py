@@ -10,7 +10,16 @@ from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
+from goodnet.cli.options import (
+    MethodCommand,
+    json_option,
+    model_options,
+    out_option,
+    seed_option,
+    suspects_options,
+    take_given,
+    take_suspects,
+)
 from goodnet.report.guards import GuardOutcome, guard_table
 
 
@@ -29,7 +38,7 @@ from goodnet.report.guards import GuardOutcome, guard_table
     type=click.Path(path_type=Path),
     help="Repaired network, or the folder of a repair; else repairs first.",
 )
-@click.option("--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else scans first.")
+@suspects_options
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
 @model_options
@@ -44,9 +53,11 @@ def command(
     GoodNet to OUT/goodnet, which predict, export and serve take, and guard.json: the threshold, the clean inputs that will
     be refused, and how many triggered ones, measured with triggers like those that the scan recovered.
     """
-    options = take_given(given, ctx.obj["options"])
+    options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"guarding by {method}") as progress:
-        outcome = api.guard(model, clean, method=method, out=out, progress=progress, **given, **options)
+        outcome = api.guard(
+            model, clean, method=method, out=out, suspected=suspected, progress=progress, **given, **options
+        )
     if as_json:
         click.echo((out / "guard.json").read_text(encoding="utf-8"), nl=False)
         return

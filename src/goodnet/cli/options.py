@@ -12,6 +12,8 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from goodnet.api.suspects import Suspects
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.method import Method
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -53,6 +55,36 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def out_option(text: str, *, required: bool = False) -> Decorator:
     """Return the option --out."""
     return click.option("--out", type=click.Path(path_type=Path), required=required, help=text)
+
+
+def suspects_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is suspected."""
+    for option in (
+        click.option(
+            "--target",
+            "targets",
+            type=click.IntRange(min=0),
+            multiple=True,
+            help="Class that you suspect yourself, instead of a scan; may be given several times.",
+        ),
+        click.option(
+            "--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else what needs one scans first."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def take_suspects(given: dict[str, Any]) -> Suspects | None:
+    """Remove what is suspected from `given` and return it: a scan's folder, or targets without triggers; None: nothing said.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    suspected, targets = given.pop("suspected"), given.pop("targets")
+    if suspected is not None and targets:
+        raise click.UsageError("give the folder of a scan (--suspected) or classes of your own (--target), not both")
+    return [Backdoor(None, target) for target in dict.fromkeys(targets)] or suspected
 
 
 seed_option = click.option(

@@ -12,7 +12,16 @@ from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, model_options, out_option, seed_option, take_given
+from goodnet.cli.options import (
+    MethodCommand,
+    json_option,
+    model_options,
+    out_option,
+    seed_option,
+    suspects_options,
+    take_given,
+    take_suspects,
+)
 from goodnet.core.results import Repair
 from goodnet.report.tables import repair_table
 
@@ -33,7 +42,7 @@ from goodnet.report.tables import repair_table
     type=click.Path(path_type=Path),
     help="Further images, labels not looked at; those answered as a suspected target are left out.",
 )
-@click.option("--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else what needs one scans first.")
+@suspects_options
 @click.option(
     "--keep-all", is_flag=True, help="Write the networks on the way too, and of Keras models the weights alone."
 )
@@ -49,9 +58,11 @@ def command(
     Writes the repaired networks in the format of the original, the GoodNet (original and repaired network in one) to
     OUT/goodnet, tables, figures and run.json. Options of other methods: goodnet repair --method NAME --help.
     """
-    options = take_given(given, ctx.obj["options"])
+    options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"repairing by {method}") as progress:
-        repair = api.repair(model, clean, method=method, out=out, progress=progress, **given, **options)
+        repair = api.repair(
+            model, clean, method=method, out=out, suspected=suspected, progress=progress, **given, **options
+        )
     if as_json:
         click.echo((out / "run.json").read_text(encoding="utf-8"), nl=False)
         return
@@ -69,11 +80,18 @@ def command(
 
 
 def _tell_of_scans(console: Console, repair: Repair) -> None:
-    """Say which targets the scan of the original suspects, and which those of the repaired networks."""
-    for number, targets in enumerate(repair.trace.get("scans", ())):
+    """Say what the scan of the original found, and those of the repaired networks."""
+    scans = repair.trace.get("scans", ())
+    for number, scan in enumerate(scans):
         whose = f"network after repair {number}" if number else "original"
-        words = f"suspects target {', '.join(map(str, targets))}" if targets else "suspects no target"
-        console.print(f"scan of the {whose}: {words}", style="dim")
+        words = f"suspects target {', '.join(map(str, scan['targets']))}" if scan["targets"] else "suspects no target"
+        if scan["verdict"] == "inconclusive":
+            words = f"inconclusive, {scan['reason']}"
+        console.print(f"scan of the {whose}: {words}", style="dim", markup=False)
+    if scans and scans[0]["verdict"] == "inconclusive":
+        console.print(
+            "nothing is repaired on a doubt; for a class that you suspect yourself: --target CLASS", style="yellow"
+        )
     if left := repair.trace.get("found_and_left"):
         console.print(
             f"target {', '.join(map(str, left))} was found in the repaired network and could not be unlearned at a bearable cost",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,3 +63,18 @@ class Backdoor:
     target: int
     sources: tuple[int, ...] | None = None
     name: str = ""
+
+
+def group_by_patch(backdoors: Iterable[Backdoor]) -> list[tuple[Patch, list[Backdoor]]]:
+    """Return each trigger that is a patch once, with the backdoors that it opens: all-to-all is one trigger with many."""
+    groups: list[tuple[Patch, list[Backdoor]]] = []
+    for backdoor in backdoors:
+        patch = backdoor.trigger
+        if not isinstance(patch, Patch):
+            continue
+        known = next((group for other, group in groups if other.equals(patch)), None)
+        if known is None:
+            groups.append((patch, [backdoor]))
+        else:
+            known.append(backdoor)
+    return groups

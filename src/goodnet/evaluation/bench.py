@@ -17,7 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,13 @@ def run_bench(
         shutil.rmtree(left)
     stages = _list_stages(spec, subjects, out)
     total, failures = sum(map(len, stages)), dict[str, Failure]()
+    where = replace(where or Execution(), seconds=spec.cell_seconds)
     done = 0
     for stage in stages:
         missing = [cell for cell in stage if read_cell(out, cell) is None]
         done += len(stage) - len(missing)
         tasks = [Task(cell.key, run_cell, (cell, out)) for cell in missing]
-        for outcome in run_tasks(tasks, where or Execution()):
+        for outcome in run_tasks(tasks, where):
             _note(outcome, failures)
             done += 1
             progress(done, total)

@@ -331,9 +331,10 @@ class Judge:
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
         ]
         lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        moved = Share(*triggers.success(repaired, images, answers))
-        recognised = Share(*triggers.recognised(repaired, images, answers))
-        return Candidate(name, repaired, moved, recognised, lost, gained, len(self.held_out))
+        effect = triggers.measure(repaired, images, answers)
+        return Candidate(
+            name, repaired, Share(*effect.moved), Share(*effect.recognised), lost, gained, len(self.held_out)
+        )
 
 
 #: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.

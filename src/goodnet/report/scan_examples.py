@@ -6,6 +6,7 @@ Written beside `scan.json` as arrays, so that a report can show them without the
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor, Patch, group_by_patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, as_unit_range
 from goodnet.core.errors import UnreadableData, WrongShape
@@ -67,24 +68,14 @@ def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backd
     order = sorted(range(len(drawn)), key=lambda k: (answers[k] in targets, answers[:k].count(answers[k])))[:_SHOWN]
     images = drawn[order]
     shown = tuple(
-        ShownTrigger(targets, patch, _answer(classifier, patch(images))) for patch, targets in _gather(suspected)
+        ShownTrigger(targets, patch, _answer(classifier, patch(images))) for patch, targets in _triggers_of(suspected)
     )
     return ScanExamples(images, tuple(answers[k] for k in order), shown, clean.class_names or ())
 
 
-def _gather(backdoors: tuple[Backdoor, ...]) -> list[tuple[Patch, tuple[int, ...]]]:
-    """Return each trigger that is a patch once, with its targets: an all-to-all backdoor is one trigger with many."""
-    gathered: list[tuple[Patch, tuple[int, ...]]] = []
-    for backdoor in backdoors:
-        patch = backdoor.trigger
-        if not isinstance(patch, Patch):
-            continue
-        known = next((place for place, (other, _) in enumerate(gathered) if other.equals(patch)), None)
-        if known is None:
-            gathered.append((patch, (backdoor.target,)))
-        else:
-            gathered[known] = (patch, (*gathered[known][1], backdoor.target))
-    return gathered
+def _triggers_of(suspected: Sequence[Backdoor]) -> list[tuple[Patch, tuple[int, ...]]]:
+    """Return each trigger that is a patch once, with its targets."""
+    return [(patch, tuple(item.target for item in opened)) for patch, opened in group_by_patch(suspected)]
 
 
 def _answer(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
@@ -114,7 +105,7 @@ def read_examples(folder: Path) -> ScanExamples | None:
     path = folder / _EXAMPLES
     if not path.exists():
         return None
-    triggers = _gather(read_backdoors(folder / SUSPECTED))
+    triggers = _triggers_of(read_backdoors(folder / SUSPECTED))
     try:
         with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             examples = ScanExamples(
