@@ -90,3 +90,14 @@ def test_help_lists_the_options_of_the_method(goodnet):
     assert "--blends" in goodnet("guard", "--method", "strip", "--help").out
     assert "--blends" not in goodnet("guard", "--help").out
     assert "Refuse backdoored inputs of a network that is in use." in goodnet("--help").out
+
+
+def test_a_class_that_the_user_suspects_stands_for_a_scan(badnet, goodnet, tmp_path):
+    done = goodnet(
+        *("guard", badnet.model, "--clean", badnet.validation, "--method", "disagreement"),
+        *("--target", "2", "--repaired", badnet.model, "--out", tmp_path),
+    )
+    assert (done.code, done.err) == (0, "")
+    assert "suspected target 2" in done.out
+    assert json.loads((tmp_path / "guard.json").read_text())["targets"] == [2]
+    assert json.loads((tmp_path / "run.json").read_text())["options"]["suspected_targets"] == [2]
