@@ -4,11 +4,12 @@
     .venv/bin/python benchmarks/repair_tables.py --bench DIR [--zoo ZOO] [--method auto]
 
 Tables: every repairer over all poisoned networks, over those all of whose targets the default scan found, with --zoo also
-over those with and without batch normalisation; their DER attack by attack; one repairer network by network. With --zoo the
-last one also says how many triggered images the clean twin recognises, which never had a backdoor: a trigger that hides what
-the image shows cannot be seen past.
+over those with and without batch normalisation; their DER and robust accuracy attack by attack; both seed by seed, where
+there are several; one repairer network by network. With --zoo the last one also says how many triggered images the clean
+twin recognises, which never had a backdoor: a trigger that hides what the image shows cannot be seen past.
 
 A network that a repairer cannot repair stays as it is and counts so, with a DER of 0.5: all means are over the same networks.
+So does one where it broke down or ran out of time, and that is said beside how many it has repaired.
 In brackets 95 % bootstrap intervals over networks; of several seeds, a network's numbers are their means. A network is
 found when the scan has found it with every seed.
 """
@@ -33,13 +34,16 @@ from goodnet.evaluation.ranking import mean_of
 
 #: DER of a network that nothing was done to.
 _UNTOUCHED = 0.5
+#: Errors by which a repairer says that it cannot repair this network, or has nothing to work on.
+_CANNOT = ("UnknownMethod", "MethodFailed")
 
 
 @dataclass(frozen=True)
 class Row:
     """One repair: clean accuracy before and after, ASR and robust accuracy of each trigger, effectiveness.
 
-    `seconds` is what it took; None where the network stayed as it is, as the repairer cannot repair it.
+    `seconds` is what it took; None where the network stayed as it is, as the repairer cannot repair it or (`broke`) broke
+    down.
     """
 
     clean: tuple[float, float]
@@ -48,21 +52,28 @@ class Row:
     robust: list[float]
     rating: float
     seconds: float | None
+    broke: bool = False
 
     @classmethod
     def of(cls, result: dict[str, Any], seconds: float) -> Row:
         """Return the row of a cell's result."""
         before, after = result["before"], result["after"]
-        clean = (before["clean_accuracy"]["value"], after["clean_accuracy"]["value"])
-        rates = [_values(side) for side in (before["attack_success_rate"], after["attack_success_rate"])]
-        return cls(clean, *rates, _values(after["robust_accuracy"]), result["defence_effectiveness"], seconds)
+        return cls(
+            clean=(before["clean_accuracy"]["value"], after["clean_accuracy"]["value"]),
+            before=_values(before["attack_success_rate"]),
+            after=_values(after["attack_success_rate"]),
+            robust=_values(after["robust_accuracy"]),
+            rating=result["defence_effectiveness"],
+            seconds=seconds,
+        )
 
     @classmethod
-    def untouched(cls, result: dict[str, Any]) -> Row:
-        """Return the row of a network that stays as it is."""
+    def untouched(cls, result: dict[str, Any], error: dict[str, str]) -> Row:
+        """Return the row of a network that stays as it is; `result` is another repairer's, for what was before."""
         before = result["before"]
         clean, success = before["clean_accuracy"]["value"], _values(before["attack_success_rate"])
-        return cls((clean, clean), success, success, _values(before["robust_accuracy"]), _UNTOUCHED, None)
+        robust, broke = _values(before["robust_accuracy"]), error["kind"] not in _CANNOT
+        return cls((clean, clean), success, success, robust, _UNTOUCHED, None, broke)
 
     @property
     def lost(self) -> float:
@@ -91,10 +102,13 @@ def main() -> None:
     given = arguments.parse_args()
     cells = json.loads((given.bench / "cells.json").read_text())["cells"]
     rows, found = read_rows(cells, given.bench / "seconds.csv"), find_found(cells)
+    if given.method not in rows:
+        arguments.error(f"--method: expected one of {', '.join(rows)}, got '{given.method}'")
     subjects = {subject.name: subject for subject in read_zoo(given.zoo)} if given.zoo else {}
     for title, names in group(rows, found, subjects).items():
         show_methods(title, names, rows)
     show_attacks(rows, {cell["network"]: cell["attack"] for cell in cells})
+    show_seeds(rows)
     show_networks(found, rows[given.method], recognise_with_twins(subjects, found))
 
 
@@ -109,7 +123,7 @@ def read_rows(cells: list[dict[str, Any]], seconds: Path) -> Rows:
         if cell["result"]:
             row = Row.of(cell["result"], float(took[cell["label"], cell["network"], str(cell["seed"])]))
         else:
-            row = Row.untouched(results[cell["network"]])
+            row = Row.untouched(results[cell["network"]], cell["error"])
         rows.setdefault(cell["label"], {}).setdefault(cell["network"], []).append(row)
     return rows
 
@@ -153,10 +167,11 @@ def show_methods(title: str, names: list[str], rows: Rows) -> None:
 def _line(method: str, networks: list[list[Row]]) -> str:
     of_all = [row for seeds in networks for row in seeds]
     done = [row for row in of_all if row.seconds is not None]
+    broke = sum(row.broke for row in of_all)
     left = _over(networks, lambda row: fmean(row.after))
     lost = _over(networks, lambda row: row.lost)
     numbers = [
-        f"{len(done)} of {len(of_all)}",
+        f"{len(done)} of {len(of_all)}" + (f", {broke} broke down" if broke else ""),
         _bracketed(_over(networks, lambda row: row.rating)),
         _bracketed(_over(networks, lambda row: row.recognised)),
         f"{fmean(left):.3f}",
@@ -181,26 +196,33 @@ def _bracketed(values: list[float]) -> str:
 
 
 def show_attacks(rows: Rows, attacks: dict[str, str]) -> None:
-    """Print mean DER and robust accuracy, attack by attack; with several seeds, seed by seed as well."""
-    for what, number in (("DER", lambda row: row.rating), ("RA", lambda row: row.recognised)):
-        kinds = sorted({attacks[name] for name in next(iter(rows.values()))})
+    """Print mean DER and mean robust accuracy of each repairer, attack by attack."""
+    kinds = sorted({attacks[name] for name in next(iter(rows.values()))})
+    for what, number in _NUMBERS.items():
         print(f"\n| {what} | {' | '.join(kinds)} |\n|{'---|' * (len(kinds) + 1)}")
         for method, repaired in rows.items():
-            of_kind = {kind: [seeds for name, seeds in repaired.items() if attacks[name] == kind] for kind in kinds}
-            means = [f"{fmean(_over(of_kind[kind], number)):.2f}" for kind in kinds]
-            print(f"| {method} | {' | '.join(means)} |")
-    seeds = min(len(item) for repaired in rows.values() for item in repaired.values())
-    for method, repaired in rows.items() if seeds > 1 else ():
-        by_seed = [
-            (
-                fmean(item[turn].rating for item in repaired.values()),
-                fmean(item[turn].recognised for item in repaired.values()),
+            of_kind = [[seeds for name, seeds in repaired.items() if attacks[name] == kind] for kind in kinds]
+            print(f"| {method} | {' | '.join(f'{fmean(_over(networks, number)):.2f}' for networks in of_kind)} |")
+
+
+def show_seeds(rows: Rows) -> None:
+    """Print the means seed by seed, where there are several."""
+    seeds = min(len(of_network) for repaired in rows.values() for of_network in repaired.values())
+    if seeds < 2:
+        return
+    print(f"\n| seed by seed | {' | '.join(_NUMBERS)} |\n|{'---|' * (len(_NUMBERS) + 1)}")
+    for method, repaired in rows.items():
+        means = [
+            ", ".join(
+                f"{fmean(number(of_network[turn]) for of_network in repaired.values()):.3f}" for turn in range(seeds)
             )
-            for turn in range(seeds)
+            for number in _NUMBERS.values()
         ]
-        print(
-            f"{method}, seed by seed: " + "; ".join(f"DER {rating:.3f}, RA {robust:.3f}" for rating, robust in by_seed)
-        )
+        print(f"| {method} | {' | '.join(means)} |")
+
+
+#: What the tables by attack and by seed show.
+_NUMBERS: dict[str, Callable[[Row], float]] = {"DER": lambda row: row.rating, "RA": lambda row: row.recognised}
 
 
 def recognise_with_twins(subjects: dict[str, Subject], names: list[str]) -> dict[str, list[float]]:
@@ -226,7 +248,7 @@ def show_networks(found: list[str], rows: dict[str, list[Row]], twins: dict[str,
     print("|---" * (7 + bool(twins)) + "|")
     for name in found:
         row = rows[name][0]
-        sides = [row.before, row.after, row.robust, *([twins[name]] if twins else [])]
+        sides = [row.before, row.after, row.robust, *([twins.get(name, [])] if twins else [])]
         rates = " | ".join(", ".join(f"{rate:.3f}" for rate in side) for side in sides)
         print(f"| {name.split('/')[0]} | {row.clean[0]:.3f} | {row.clean[1]:.3f} | {rates} | {row.rating:.3f} |")
     if twins:

@@ -83,9 +83,19 @@ def test_a_defence_cannot_see_the_truth() -> None:
     families: tuple[catalog.Family, ...] = ("scanners", "repairers", "guards")
     modules = [f"goodnet.{family}.{name}" for family in families for name in catalog.names(family)]
     assert modules
+    truth = ("goodnet.evaluation", "goodnet.attacks", "goodnet.algorithms.poisoning")
+    assert loaded_by(modules, (*truth, "goodnet.pipelines")) == []
+    pipelines = [f"goodnet.pipelines.{path.stem}" for path in (SOURCE / "pipelines").glob("[!_]*.py")]
+    assert len(pipelines) >= 3
+    assert loaded_by(pipelines, truth) == []
+    assert loaded_by(["goodnet.evaluation.planting"], truth), "the test sees nothing"
+
+
+def loaded_by(modules: list[str], prefixes: tuple[str, ...]) -> list[str]:
+    """Return the modules with such names that a fresh process holds after it has imported `modules`."""
     code = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
-        "print([m for m in sys.modules if m.startswith(('goodnet.evaluation', 'goodnet.attacks', 'goodnet.pipelines'))])"
+        f"print([m for m in sys.modules if m.startswith({prefixes!r})])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return list(ast.literal_eval(done.stdout))

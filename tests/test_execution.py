@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +151,27 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InvalidOption, match="at least 1 worker"):
         Execution(0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidOption, match="expected a time limit above 0 s"):
+        Execution(seconds=seconds)
+
+
+def test_beside_the_main_thread_one_worker_has_no_time_limit() -> None:
+    caught: list[Exception] = []
+
+    def call() -> None:
+        try:
+            list(run_tasks([Task("a", multiply, (1,))], Execution(seconds=5.0)))
+        except InvalidOption as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert "main thread" in str(caught[0])
 
 
 def wait_until(condition, seconds: float) -> None:

@@ -8,6 +8,7 @@ is tried again.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -73,6 +74,8 @@ class Execution:
                 f"expected at least 1 worker and 1 thread, got {self.workers} and {self.threads}; leave --workers out "
                 "to use all cores"
             )
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise InvalidOption(f"expected a time limit above 0 s, got {self.seconds:g}")
         if self.seconds is not None and not hasattr(signal, "setitimer"):
             raise InvalidOption("this system has no timer that could end a task; leave the time limit out")
 
@@ -86,10 +89,16 @@ def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
     """Run tasks and yield their outcomes as they come, in any order, one for each task.
 
     Raises:
-        InvalidOption: there is no Ray, or no cluster at the address.
+        InvalidOption: there is no Ray, or no cluster at the address; a time limit, one worker and a thread that no signal
+            reaches.
     """
     if not tasks:
         return iter(())
+    here = where.workers == 1 and where.cluster is None
+    if here and where.seconds is not None and threading.current_thread() is not threading.main_thread():
+        raise InvalidOption(
+            "a task in this process can only be ended in its main thread; give it two workers, or no limit"
+        )
     if where.cluster is not None:
         return _run_on_ray(tasks, where)
     if where.workers == 1:
@@ -119,7 +128,7 @@ class _OutOfTime(BaseException):
 def _time_limit(seconds: float | None) -> Iterator[None]:
     """End the block after so many seconds, between two steps of Python: a single call into torch is not cut short.
 
-    Every engine runs tasks in the main thread of a process, where alone signals arrive.
+    For the main thread of a process, where alone signals arrive; there all engines run their tasks.
 
     Raises:
         _OutOfTime: the block took longer.

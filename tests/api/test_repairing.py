@@ -90,6 +90,26 @@ def test_bad_input_is_noticed_before_anything_is_written(badnet, tmp_path):
         api.repair(badnet.model, badnet.validation, out=tmp_path / "file" / "run")
 
 
+def test_without_labels_the_network_s_own_answers_stand_for_them(badnet, tmp_path):
+    clean = read_data(badnet.validation)
+    pixels = clean.source.read(clean.positions)
+    repair = api.repair(badnet.model, pixels, method="fine_tuning", out=tmp_path)
+    assert repair.accuracy_before.value == 1.0
+    assert "own answers" in json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["labels"]
+    assert "labels" not in api.repair(badnet.model, badnet.validation, method="fine_tuning").trace
+
+
+def test_what_cannot_work_on_a_network_is_refused_before_a_scan(monkeypatch, tmp_path):
+    monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: pytest.fail("it scanned"))
+    pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), *pool)
+    data = make_quadrants(8, 0)
+    for method in ("quarantine", "ulrl"):
+        with pytest.raises(UnknownMethod, match="does not end in a linear layer"):
+            api.repair(module, data, method=method, input_range="0..1", image_shape=(3, 12, 12), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_data_on_which_neither_range_works(badnet):
     data = read_data(badnet.validation)
     shuffled = replace(data, labels=(data.targets + 1) % 4, name="wrong.h5")

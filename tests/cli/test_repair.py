@@ -4,9 +4,10 @@ import pytest
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.results import Detection
+from goodnet.core.results import Detection, Rate, Repair, RepairedNetwork
 from goodnet.formats.data import read_data
 from goodnet.formats.triggers import SUSPECTED, write_backdoors
+from goodnet.pipelines.auto_repair import AutoRepair
 
 
 def test_what_a_person_sees(badnet, goodnet, tmp_path):
@@ -139,7 +140,7 @@ def test_classes_that_the_user_suspects_stand_for_a_scan(badnet, goodnet, tmp_pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--target", "4"), "suspected class 4 is not among the 4"),
+        (("--target", "4"), "expected suspected classes from 0 to 3, got 4\n"),
         (("--target", "-1"), "--target"),
         (("--target", "0", "--suspected", "scan"), "(--suspected) or classes of your own (--target), not both"),
     ],
@@ -162,3 +163,52 @@ def test_a_doubt_is_told_and_nothing_repaired(badnet, goodnet, tmp_path, monkeyp
     assert "for a class that you suspect yourself: --target CLASS\n" in done.out
     (scan,) = json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["scans"]
     assert scan == {"verdict": "inconclusive", "targets": [], "reason": doubt.reason}
+
+
+def rolled_back(monkeypatch, why, suspected):
+    """Let `auto` leave the network as it was."""
+    verdict = "backdoored" if suspected else "clean"
+    found = Detection(verdict, (), 5.0, tuple(Backdoor(None, target) for target in suspected), reason="told")
+    monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: found)
+
+    def repair(self, classifier, clean, **_):
+        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), {"method": "none", "why": why})
+        return Repair((network,), Rate.of(1, 1), {})
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+
+
+@pytest.mark.parametrize(("suspected", "code"), [((0,), 3), ((), 0)])
+def test_a_network_that_is_as_it_was_is_not_called_repaired(badnet, goodnet, tmp_path, monkeypatch, suspected, code):
+    rolled_back(monkeypatch, "rolled back: it cost [too] much", suspected)
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path)
+    assert (done.code, done.err) == (code, "")
+    assert "as it was, and its GoodNet refuses nothing: rolled back: it cost [too] much\n" in done.out
+    assert "next: goodnet evaluate" not in done.out
+    page = tmp_path / "report.html"
+    assert goodnet("report", tmp_path, "--out", page).code == 0
+    assert "was not repaired and is as it was: rolled back: it cost [too] much." in page.read_text()
+
+
+@pytest.mark.parametrize(("lost", "chance"), [(0.0, False), (0.25, True)])
+def test_what_was_lost_on_held_out_images_is_told_and_whether_they_are_too_few(
+    badnet, goodnet, tmp_path, monkeypatch, lost, chance
+):
+    def repair(self, classifier, clean, **_):
+        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), {"method": "unlearned"})
+        return Repair((network,), Rate.of(1, 1), {"held_out_accuracy": {"lost": lost, "of": 12, "allowed": 0.05}})
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--target", "0")
+    assert (done.code, done.err) == (0, "")
+    assert f"accuracy lost on 12 held-out images: {lost:.3f}, allowed: 0.05" in done.out
+    assert ("cannot tell the difference from chance" in done.out) is chance
+
+
+def test_a_method_that_works_on_suspects_says_what_the_scan_found(badnet, goodnet, tmp_path, monkeypatch):
+    doubt = Detection("inconclusive", (), 5.0, reason="highest score 4.4 (class 2), threshold 5")
+    monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: doubt)
+    done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--method", "quarantine", "--out", tmp_path)
+    assert done.code == 3
+    assert "the scan suspects none (inconclusive: highest score 4.4 (class 2), threshold 5)" in done.err
+    assert "(--target CLASS)" in done.err

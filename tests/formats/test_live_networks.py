@@ -149,6 +149,14 @@ def test_classifiers_and_files_go_through(badnet, tiny_classifier) -> None:
     assert as_classifier(str(badnet.model)).name == "bd_net.h5"
 
 
+def test_a_module_whose_layers_are_frozen_can_be_trained_and_stays_frozen_itself() -> None:
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    module.requires_grad_(False)
+    classifier = as_classifier(module, image_shape=(3, 2, 2))
+    assert all(weight.requires_grad for weight in classifier.network.parameters())
+    assert not any(weight.requires_grad for weight in module.parameters())
+
+
 def test_modules_that_cannot_be_used_say_why() -> None:
     with pytest.raises(InvalidOption, match=r"Sequential: .* give image_shape=\(channels, height, width\)"):
         as_classifier(tiny())

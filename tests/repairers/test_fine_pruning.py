@@ -118,3 +118,12 @@ def test_layer_by_name_and_networks_without_one(tiny_classifier, tiny_data):
 def test_options_outside_their_bounds(options):
     with pytest.raises(InvalidOption, match="fine_pruning: option"):
         FinePruning.from_options(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"rounds": 2, "layer": "conv_2"}, "'layer' is for channels"), ({"sparsity": 0.5}, "'sparsity' is for rounds")],
+)
+def test_an_option_that_would_do_nothing_is_refused(options, words):
+    with pytest.raises(InvalidOption, match=words):
+        FinePruning.from_options(**options)

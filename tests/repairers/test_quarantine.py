@@ -12,7 +12,7 @@ from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, Unre
 from goodnet.evaluation.metrics import measure_attack
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
-from goodnet.repairers.quarantine import Quarantine, find_last_layer
+from goodnet.repairers.quarantine import Quarantine
 from tests.conftest import make_quadrants
 
 
@@ -112,12 +112,12 @@ def test_the_file_that_is_written_never_answers_the_target(kind, tmp_path):
     assert not (answers == target).any()
 
 
-def test_a_softmax_after_the_layer_is_no_obstacle_but_another_end_is():
-    assert find_last_layer(linear(after=nn.Softmax(dim=1))).name == "1"
+def test_a_network_that_ends_otherwise_is_refused():
     ends = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    for classifier in (linear(after=nn.ReLU()), from_module(ends, (1, 2, 2))):
-        with pytest.raises(UnknownMethod, match="does not end in a linear layer of its 3 classes"):
-            quarantine(classifier, four_pixels(), 0)
+    classifier = from_module(ends, (1, 2, 2))
+    for refuse in (Quarantine().refuse, lambda network: quarantine(network, four_pixels(), 0)):
+        with pytest.raises(UnknownMethod, match="does not end in a linear layer"):
+            refuse(classifier)
 
 
 def test_images_without_labels(planted):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnknownMethod
 from goodnet.formats.pytorch import from_module
-from goodnet.repairers.ulrl import Ulrl, last_linear
+from goodnet.repairers.ulrl import Ulrl
 from tests.weights import equal, weights
 
 
@@ -89,5 +89,12 @@ def test_a_network_that_does_not_end_in_a_linear_layer_is_refused(tiny_data):
         Ulrl().repair(from_module(module, (3, 12, 12)), tiny_data, seed=0)
 
 
-def test_the_last_linear_layer(tiny_classifier):
-    assert last_linear(tiny_classifier) is tiny_classifier.layer("output").module
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_a_network_for_0_to_255_forgets_as_the_same_one_for_0_to_1(tiny_classifier, tiny_data, epochs):
+    bytes_ = tiny_classifier.with_input_range("0..255").copy()
+    with torch.no_grad():
+        bytes_.layer("conv_1").module.weight.div_(255)
+    method = Ulrl(forgetting_epochs=epochs, forgetting_rate=0.05)
+    expected, found = (method.forget(classifier, tiny_data, seed=0) for classifier in (tiny_classifier, bytes_))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+    assert expected.min() > 0

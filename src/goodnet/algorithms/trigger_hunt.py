@@ -115,7 +115,7 @@ class Hunt:
 
     def measure(self, classifier: Classifier, images: Tensor, answers: Tensor) -> Effect:
         """Return what the triggers do to images (B, C, H, W) whose answers by the original are `answers` (B,)."""
-        moved, recognised = [(0, 0)], [(0, 0)]
+        moved, recognised = list[tuple[int, int]](), list[tuple[int, int]]()
         for turn in range(len(self)):
             with torch.inference_mode():
                 given = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
@@ -124,8 +124,8 @@ class Hunt:
             if of := int(counted.sum()):
                 moved.append((int((given == goals)[counted].sum()), of))
                 recognised.append((int((given == answers)[counted].sum()), of))
-        most = max(moved, key=lambda pair: (pair[0] / max(pair[1], 1), pair[1]))
-        least = min(recognised[1:], key=lambda pair: pair[0] / pair[1], default=(0, 0))
+        most = max(moved, key=lambda pair: (pair[0] / pair[1], pair[1]), default=(0, 0))
+        least = min(recognised, key=lambda pair: pair[0] / pair[1], default=(0, 0))
         return Effect(most, least)
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from goodnet import catalog
 from goodnet.algorithms.calibration import Calibrated, score_all
-from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
-from goodnet.api.loading import DataLike, Loaded, Shape, load_both, load_classifier, named_paths
+from goodnet.algorithms.input_range import RangeOption
+from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -81,7 +81,7 @@ def guard(
     recorded |= told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
-    loaded = _load(model, clean, architecture, image_shape, input_range)
+    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
@@ -95,16 +95,6 @@ def guard(
     if folder is not None:
         write_guard(folder, outcome, recorder)
     return outcome
-
-
-def _load(
-    model: ModelLike, clean: DataLike, architecture: str | None, image_shape: Shape | None, input_range: RangeOption
-) -> Loaded:
-    """Return network and images; no guard needs labels, they only help to find the input range."""
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
-    choose = choose_unlabelled_range if data.labels is None else choose_input_range
-    choice = choose(classifier, data, input_range)
-    return Loaded(choice.classifier, data, choice.reason)
 
 
 def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from goodnet.algorithms.input_range import RangeOption, choose_input_range
+from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.formats.data import read_data
@@ -136,11 +136,14 @@ def load(
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
+    Without labels the range is the one in which it is the surer of its answers.
+
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
     classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
-    choice = choose_input_range(classifier, data, input_range)
+    choose = choose_unlabelled_range if data.labels is None else choose_input_range
+    choice = choose(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)
 
 

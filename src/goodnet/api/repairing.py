@@ -53,7 +53,8 @@ def repair(
 
     Args:
         model: the network, a file or a live object, see `load_classifier`; it stays as it is.
-        clean: clean images with labels, a file, a folder or a live object, see `load_dataset`.
+        clean: clean images, a file, a folder or a live object, see `load_dataset`; without labels the network's own answers
+            stand for them, except for methods that go by labels alone.
         method: the repairer's name, or "auto", which scans and unlearns what is found; its `options` are its fields.
         suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first, and "auto" scans the
             repaired network too: what hid behind the first targets is unlearned with them, from the original on.
@@ -86,17 +87,13 @@ def repair(
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
+    repairer.refuse(loaded.classifier)
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
     work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
     try:
-        if given is None and isinstance(repairer, AutoRepair):
-            result, given = work.repair_and_look_again()
-        else:
-            scan_first = given is None and (repairer.needs_suspects or further is not None)
-            given = work.scan(loaded.classifier).suspected if scan_first else given or ()
-            result = work.repair(given)
+        result, backdoors = work.run(given)
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
@@ -108,7 +105,7 @@ def repair(
             loaded.classifier,
             result,
             recorder,
-            targets=sorted({backdoor.target for backdoor in given}),
+            targets=_targets(backdoors),
             keep_all=keep_all,
             input_range_reason=loaded.reason,
         )
@@ -136,6 +133,27 @@ class _Work:
     seed: int
     progress: Progress
 
+    def run(self, suspected: Sequence[Backdoor] | None) -> tuple[Repair, tuple[Backdoor, ...]]:
+        """Repair from what is suspected; None: scan first where that is needed. Return the suspected backdoors too.
+
+        Raises:
+            MethodFailed: the method reached no result, or works on suspects and the scan found none.
+        """
+        if suspected is not None:
+            return self.repair(suspected), tuple(suspected)
+        if isinstance(self.repairer, AutoRepair):
+            return self.repair_and_look_again()
+        if not self.repairer.needs_suspects and self.unlabelled is None:
+            return self.repair(()), ()
+        scan = self.scan(self.classifier)
+        if self.repairer.needs_suspects and not scan.suspected:
+            raise MethodFailed(
+                f"{self.repairer.name()} works on suspected targets and the scan suspects none ({scan.verdict}: {scan.reason}); "
+                "to repair for a class that you suspect yourself, give it (--target CLASS)"
+            )
+        result = self.repair(scan.suspected)
+        return replace(result, trace={**result.trace, "scans": [_describe(scan)]}), scan.suspected
+
     def scan(self, classifier: Classifier) -> Detection:
         """Scan a network with the clean images."""
         return look_for_suspects(classifier, self.clean, seed=self.seed, progress=self.progress)
@@ -147,11 +165,13 @@ class _Work:
             MethodFailed: the method reached no result.
             UnreadableData: no unlabelled image can be used.
         """
-        clean, trace = self.clean, {}
+        clean, trace = self.clean, dict[str, Any]()
+        if self.clean.labels is None:
+            trace["labels"] = "none: the network's own answers stand for them"
         if self.unlabelled is not None:
             targets = {backdoor.target for backdoor in suspected}
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)
-            clean, trace = widened.dataset, {"unlabelled": {"used": widened.used, "left_out": widened.left_out}}
+            clean, trace["unlabelled"] = widened.dataset, {"used": widened.used, "left_out": widened.left_out}
         result = self.repairer.repair(
             self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress
         )

@@ -35,9 +35,9 @@ def read_suspects(suspected: Suspects, classifier: Classifier) -> tuple[Backdoor
     for item in given:
         for label in (item.target, *(item.sources or ())):
             if not 0 <= label < classifier.classes:
+                doubt = "; is it the scan of another network?" if isinstance(suspected, str | Path) else ""
                 raise WrongShape(
-                    f"suspected class {label} is not among the {classifier.classes} of {classifier.name}; is it the scan of "
-                    "another network?"
+                    f"{classifier.name}: expected suspected classes from 0 to {classifier.classes - 1}, got {label}{doubt}"
                 )
         if isinstance(item.trigger, Patch) and item.trigger.pattern.shape != classifier.image_shape:
             raise WrongShape(

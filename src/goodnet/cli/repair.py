@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ from goodnet.report.tables import repair_table
     short_help="Repair a network with clean images alone.",
 )
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images with labels.")
+@click.option(
+    "--clean", type=click.Path(path_type=Path), required=True, help="Clean images; most methods can do without labels."
+)
 @click.option("--method", default="auto", show_default=True, help="Repairer; each has options of its own.")
 @out_option("Folder for repaired networks, the GoodNet, tables, figures and run.json.", required=True)
 @click.option(
@@ -57,6 +60,8 @@ def command(
 
     Writes the repaired networks in the format of the original, the GoodNet (original and repaired network in one) to
     OUT/goodnet, tables, figures and run.json. Options of other methods: goodnet repair --method NAME --help.
+
+    Exit code 0: done, or nothing suspected; 2: bad input; 3: the method failed, or was rolled back as it cost too much.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"repairing by {method}") as progress:
@@ -73,7 +78,11 @@ def command(
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
     _tell_of_scans(console, repair)
     _tell_of_unlabelled(console, repair)
+    _tell_of_held_out(console, repair)
     _warn_of_few(console, repair)
+    if why := repair.unchanged_because:
+        console.print(f"the network is as it was, and its GoodNet refuses nothing: {why}", style="yellow", markup=False)
+        sys.exit(3 if result["targets"] else 0)
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
@@ -100,11 +109,26 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
 
 
 def _tell_of_unlabelled(console: Console, repair: Repair) -> None:
-    """Say how many of the unlabelled images took part, and why the others did not."""
+    """Say what stood for labels, how many of the unlabelled images took part, and why the others did not."""
+    if "labels" in repair.trace:
+        console.print(f"labels: {repair.trace['labels']}", style="dim")
     counts = repair.trace.get("unlabelled")
     if counts:
         left = f", {counts['left_out']} left out: answered as a suspected target" if counts["left_out"] else ""
         console.print(f"{counts['used']} unlabelled images took part{left}", style="dim")
+
+
+def _tell_of_held_out(console: Console, repair: Repair) -> None:
+    """Say what the repair cost on images that it was not trained on, and that the budget allows for chance."""
+    if not (held_out := repair.trace.get("held_out_accuracy")):
+        return
+    words = (
+        f"accuracy lost on {held_out['of']} held-out images: {held_out['lost']:.3f}, allowed: {held_out['allowed']:g}"
+    )
+    if held_out["lost"] > held_out["allowed"]:
+        console.print(f"{words}; so few images cannot tell the difference from chance", style="yellow")
+    else:
+        console.print(words, style="dim")
 
 
 def _warn_of_few(console: Console, repair: Repair) -> None:

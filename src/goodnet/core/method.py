@@ -128,6 +128,10 @@ class Repairer(Method):
     ) -> Repair:
         """Return repaired networks; `classifier` itself stays as it is."""
 
+    def refuse(self, classifier: Classifier) -> None:
+        """Raise `UnknownMethod` where the method cannot work on `classifier`; the verbs ask before they scan."""
+        return
+
     def refuse_unwritable(self, classifier: Classifier) -> None:
         """Raise `UnwritableOutput` where what this makes of `classifier` cannot be written in its format.
 

@@ -134,6 +134,12 @@ class Repair:
         """The recommended network."""
         return self.recommended.classifier
 
+    @property
+    def unchanged_because(self) -> str | None:
+        """Why the method left the network as it was; None where it did not."""
+        changes = self.recommended.changes
+        return str(changes["why"]) if changes.get("method") == "none" else None
+
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 

@@ -103,7 +103,9 @@ class BenchSpec(Strict):
     name: str = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     clean_images: int | None = Field(None, ge=1, description="at most so many clean images for the defender")
-    cell_seconds: float | None = Field(None, gt=0, description="a cell that takes longer is ended, and has failed")
+    cell_seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="a cell that takes longer is ended, and has failed"
+    )
     scanners: tuple[MethodSpec, ...] = ()
     repairers: tuple[MethodSpec, ...] = ()
     guards: tuple[MethodSpec, ...] = ()

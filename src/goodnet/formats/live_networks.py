@@ -93,4 +93,7 @@ def _copy_module(module: nn.Module, image_shape: tuple[int, int, int] | None) ->
         raise UnreadableModel(
             f"{name}: the module cannot be copied ({' '.join(str(error).split())}); give one that copy.deepcopy takes"
         ) from error
+    # Whoever froze layers did it for a training of their own.
+    for parameter in own.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     return from_module(own, image_shape, name=name)

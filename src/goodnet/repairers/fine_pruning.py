@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from goodnet.algorithms.channels import (
     HeadOutputs,
@@ -64,6 +64,14 @@ class FinePruning(Repairer):
     epochs: int = Field(10, ge=1, description="passes over the clean images after each pruning")
     learning_rate: float = Field(1e-5, gt=0, description="learning rate of Adam")
     batch_size: int = Field(64, ge=1, description="images per step")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rounds and self.layer is not None:
+            raise ValueError("rounds prune the weights of all layers, and 'layer' is for channels (rounds 0)")
+        if not self.rounds and "sparsity" in self.model_fields_set:
+            raise ValueError("'sparsity' is for rounds, and without any (rounds 0) the allowed drop says how much goes")
+        return self
 
     def repair(
         self,

@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.last_layer import find_last_layer
 from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod
+from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
-
-#: Operations after the last layer that leave the order of the logits as it is.
-_KEEP_ORDER = frozenset({"softmax", "logsoftmax", "identity", "dropout"})
 
 
 class Quarantine(Repairer):
@@ -73,6 +70,10 @@ class Quarantine(Repairer):
         network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
         return Repair((network,), measure_accuracy(classifier, labelled))
 
+    def refuse(self, classifier: Classifier) -> None:
+        """Raise `UnknownMethod` where the network does not end in a linear layer."""
+        find_last_layer(classifier)
+
     def _silence(self, layer: Layer, targets: Sequence[int]) -> None:
         bias = getattr(layer.module, "bias", None)
         others = torch.ones(layer.channels, dtype=torch.bool, device=layer.weight.device)
@@ -86,25 +87,3 @@ class Quarantine(Repairer):
         layer.weight[list(targets)] = layer.weight[others].double().mean(dim=0).to(layer.weight.dtype)
         if bias is not None:
             bias.data[list(targets)] = bias.data[others].double().mean().to(bias.dtype) - 1
-
-
-def find_last_layer(classifier: Classifier) -> Layer:
-    """Return the linear layer that makes the logits.
-
-    Raises:
-        UnknownMethod: the network ends otherwise.
-    """
-    layers = classifier.layers()
-    last = next((layer for layer in reversed(layers) if layer.kind.lower().replace("_", "") not in _KEEP_ORDER), None)
-    if last is None or not _is_head(last, classifier) or sum(layer.module is last.module for layer in layers) > 1:
-        raise UnknownMethod(
-            f"{classifier.name} does not end in a linear layer of its {classifier.classes} classes, and only in such a layer "
-            "can a class be taken off the answers; choose another repairer"
-        )
-    return last
-
-
-def _is_head(layer: Layer, classifier: Classifier) -> bool:
-    module = layer.module
-    is_linear = isinstance(module, nn.Linear) and getattr(module, "activation", None) is None
-    return is_linear and layer.output_shape == (classifier.classes,)

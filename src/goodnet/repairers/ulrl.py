@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goodnet.algorithms.defender_labels import with_labels
+from goodnet.algorithms.last_layer import find_last_layer
 from goodnet.algorithms.outliers import robust_z
 from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
-from goodnet.core.errors import UnknownMethod
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
 from goodnet.training import Training, Update, descend, train
@@ -78,7 +79,7 @@ class Ulrl(Repairer):
             UnknownMethod: the network does not end in a linear layer.
             MethodFailed: training diverges.
         """
-        last_linear(classifier)
+        find_last_layer(classifier)
         labelled = with_labels(classifier, clean)
         total = self.forgetting_epochs + self.epochs
         moved = self.forget(classifier, labelled, seed=seed, progress=lambda done, _: progress(done, total))
@@ -95,12 +96,16 @@ class Ulrl(Repairer):
         network = RepairedNetwork(self.name(), repaired, accuracy, changes)
         return Repair((network,), before, {"row_changes": moved.tolist()})
 
+    def refuse(self, classifier: Classifier) -> None:
+        """Raise `UnknownMethod` where the network does not end in a linear layer."""
+        find_last_layer(classifier)
+
     def forget(
         self, classifier: Classifier, labelled: Dataset, *, seed: int, progress: Progress = no_progress
     ) -> Tensor:
         """Return how far each class's row moves, (classes,) sums of absolute changes; `classifier` stays as it is."""
         forgetful = classifier.copy()
-        training = Training(epochs=1, batch_size=self.batch_size)
+        training = Training(epochs=1, optimizer="sgd", batch_size=self.batch_size)
         update = steps_of_length(self.forgetting_rate)
         # With few classes guessing is right more often than that.
         forgotten = max(self.forgotten, 1.5 / classifier.classes)
@@ -110,7 +115,7 @@ class Ulrl(Repairer):
             turn = seed * self.forgetting_epochs + epoch
             train(forgetful, labelled, training, seed=turn, loss=_ascent, update=update)
             progress(epoch + 1, self.forgetting_epochs)
-        before, after = last_linear(classifier).weight, last_linear(forgetful).weight
+        before, after = _last_linear(classifier).weight, _last_linear(forgetful).weight
         return (after - before).detach().abs().sum(dim=1).cpu()
 
     def choose_rows(self, moved: Tensor, labels: Labels) -> list[int]:
@@ -127,7 +132,7 @@ class Ulrl(Repairer):
 
     def _learn_again(self, classifier: Classifier, labelled: Dataset, rows: list[int], seed: int) -> None:
         """Draw the rows anew and train them, in place; all other weights stay as they are."""
-        layer = last_linear(classifier)
+        layer = _last_linear(classifier)
         before = layer.weight.detach().clone()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -153,6 +158,10 @@ class Ulrl(Repairer):
         classifier.network.requires_grad_()
 
 
+def _last_linear(classifier: Classifier) -> nn.Linear:
+    return cast(nn.Linear, find_last_layer(classifier).module)
+
+
 def _ascent(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Return minus the cross-entropy: small where the network is wrong."""
     classifier.network.eval()
@@ -162,35 +171,27 @@ def _ascent(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 def steps_of_length(share: float) -> Update:
     """Return a training step along the gradient whose length is a share of that of all weights, whatever the loss.
 
-    A network that is sure of all its answers has next to no gradient, and would never forget at a given rate.
+    A network that is sure of all its answers has next to no gradient, and would never forget at a given rate. Weights that
+    pixels in 0..255 meet first have a learning rate r = 1 / 255^2 of the others': w / sqrt(r) and g * sqrt(r) are what
+    weight and gradient would be in the same network for pixels in 0..1, which takes the same steps.
     """
 
     def update(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Tensor:
         value = loss()
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
-        length = torch.stack([weight.detach().norm() for weight in weights]).norm()
-        slope = torch.stack([weight.grad.norm() for weight in weights]).norm()
+        usual = max(group["lr"] for group in optimizer.param_groups)
+        rated = [
+            (weight, group["lr"] / usual)
+            for group in optimizer.param_groups
+            for weight in group["params"]
+            if weight.grad is not None
+        ]
+        length = torch.stack([weight.detach().norm() / rate**0.5 for weight, rate in rated]).norm()
+        slope = torch.stack([weight.grad.norm() * rate**0.5 for weight, rate in rated]).norm()
         with torch.no_grad():
-            for weight in weights:
-                weight.sub_(share * length / slope.clamp_min(1e-30) * weight.grad)
+            for weight, rate in rated:
+                weight.sub_(share * length / slope.clamp_min(1e-30) * rate * weight.grad)
         return value.detach()
 
     return update
-
-
-def last_linear(classifier: Classifier) -> nn.Linear:
-    """Return the linear layer that makes the logits.
-
-    Raises:
-        UnknownMethod: the network ends otherwise.
-    """
-    layers = [layer for layer in classifier.layers() if layer.parameters]
-    module = layers[-1].module if layers else None
-    if not isinstance(module, nn.Linear) or module.out_features != classifier.classes:
-        raise UnknownMethod(
-            f"{classifier.name} does not end in a linear layer with one row for each of its {classifier.classes} classes, "
-            "and this method needs one; choose another"
-        )
-    return module

@@ -80,15 +80,20 @@ def repair_section(folder: RunFolder) -> RepairSection:
         folder=folder.name,
         model=folder.model,
         method=method,
-        sentence=(
-            f"{folder.model} was repaired by {method.replace('_', ' ')}: accuracy on the clean data given "
-            f"{before.value:.4f} before, {chosen.accuracy.value:.4f} after."
-        ),
+        sentence=_sentence(folder.model, method, result, before, chosen.accuracy),
         rows=(RepairedRow("original", before), *rows),
         charts=(*_pruning_charts(trace), *_class_charts(changed)),
         classes=_most_changed(changed),
         checks=_checks(diff),
     )
+
+
+def _sentence(model: str, method: str, result: Mapping[str, Any], before: Rate, after: Rate) -> str:
+    changes = result["networks"][-1]["changes"]
+    if changes.get("method") == "none":
+        return f"{model} was not repaired and is as it was: {changes['why']}."
+    words = f"{model} was repaired by {method.replace('_', ' ')}: accuracy on the clean data given"
+    return f"{words} {before.value:.4f} before, {after.value:.4f} after."
 
 
 def _checks(diff: Mapping[str, Any]) -> tuple[Fact, ...]:
