@@ -160,7 +160,7 @@ def test_a_doubt_is_told_and_nothing_repaired(badnet, goodnet, tmp_path, monkeyp
     done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path)
     assert (done.code, done.err) == (0, "")
     assert "scan of the original: inconclusive, highest score 4.4 (class [5]), threshold 5\n" in done.out
-    assert "for a class that you suspect yourself: --target CLASS\n" in done.out
+    assert "a class that you suspect yourself: --target CLASS; without one" in done.out
     (scan,) = json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["scans"]
     assert scan == {"verdict": "inconclusive", "targets": [], "reason": doubt.reason}
 

@@ -99,7 +99,9 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
         console.print(f"scan of the {whose}: {words}", style="dim", markup=False)
     if scans and scans[0]["verdict"] == "inconclusive":
         console.print(
-            "nothing is repaired on a doubt; for a class that you suspect yourself: --target CLASS", style="yellow"
+            "nothing is repaired on a doubt; a class that you suspect yourself: --target CLASS; without one, as a precaution: "
+            "--method activation_bounds",
+            style="yellow",
         )
     if left := repair.trace.get("found_and_left"):
         console.print(
