@@ -11,6 +11,7 @@ from goodnet.algorithms.calibration import score_all
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
 from goodnet.core.results import Rate
+from goodnet.formats.data import read_data
 from goodnet.guards.disagreement import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -132,6 +133,13 @@ def test_labels_are_not_needed(badnet):
     outcome = api.guard(badnet.model, images, method="mahalanobis", input_range="0..1")
     labelled = api.guard(badnet.model, badnet.validation, method="mahalanobis", input_range="0..1")
     assert outcome.guard.threshold == labelled.guard.threshold
+
+
+def test_without_labels_and_suspects_a_network_pruned_by_its_own_answers_is_the_second_opinion(badnet, calls):
+    clean = read_data(badnet.validation)
+    outcome = api.guard(badnet.model, clean.source.read(clean.positions), method="disagreement", suspected=[])
+    assert calls == ["Pruning"]
+    assert isinstance(outcome.guard, GoodNet)
 
 
 def test_bad_input_is_an_error_before_anything_is_written(badnet, tmp_path):

@@ -115,7 +115,10 @@ def test_the_file_that_is_written_never_answers_the_target(kind, tmp_path):
 def test_a_network_that_ends_otherwise_is_refused():
     ends = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier = from_module(ends, (1, 2, 2))
-    for refuse in (Quarantine().refuse, lambda network: quarantine(network, four_pixels(), 0)):
+    for refuse in (
+        lambda network: Quarantine().refuse(network, four_pixels()),
+        lambda network: quarantine(network, four_pixels(), 0),
+    ):
         with pytest.raises(UnknownMethod, match="does not end in a linear layer"):
             refuse(classifier)
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from goodnet import catalog
 from goodnet.algorithms.calibration import Calibrated, score_all
+from goodnet.algorithms.defender_labels import with_labels
 from goodnet.algorithms.input_range import RangeOption
 from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
@@ -130,7 +131,8 @@ def _fit(
 def _repair(
     classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...], seed: int, progress: Progress
 ) -> Classifier:
-    # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion.
+    # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion, and goes by labels.
+    clean = clean if clean.labels is not None else with_labels(classifier, clean)
     repairer = AutoRepair() if suspected else cast(Repairer, catalog.find("repairers", "pruning").from_options())
     return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
 

@@ -87,7 +87,7 @@ def repair(
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
-    repairer.refuse(loaded.classifier)
+    repairer.refuse(loaded.classifier, loaded.clean)
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)

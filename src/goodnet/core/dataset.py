@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,18 @@ class Dataset:
         """Positions in the source of the images of this set, (len(self),)."""
         return np.arange(self.source.shape[0]) if self.indices is None else self.indices
 
+    def require_labels(self) -> None:
+        """Check that the images have labels.
+
+        Raises:
+            UnreadableData: they have none.
+        """
+        if self.labels is None:
+            raise UnreadableData(
+                f"{self.name} has no labels, and this needs them; give a 'label' array beside the images, class folders, "
+                "or (images, labels)"
+            )
+
     @property
     def targets(self) -> Labels:
         """The labels of this set's images, (len(self),).
@@ -124,12 +136,8 @@ class Dataset:
         Raises:
             UnreadableData: the data has no labels.
         """
-        if self.labels is None:
-            raise UnreadableData(
-                f"{self.name} has no labels, and this needs them; give a 'label' array beside the images, class folders, "
-                "or (images, labels)"
-            )
-        return self.labels[self.positions]
+        self.require_labels()
+        return cast(Labels, self.labels)[self.positions]
 
     @property
     def true_targets(self) -> Labels | None:

@@ -128,8 +128,8 @@ class Repairer(Method):
     ) -> Repair:
         """Return repaired networks; `classifier` itself stays as it is."""
 
-    def refuse(self, classifier: Classifier) -> None:
-        """Raise `UnknownMethod` where the method cannot work on `classifier`; the verbs ask before they scan."""
+    def refuse(self, classifier: Classifier, clean: Dataset) -> None:
+        """Raise an `InputError` where the method cannot work on this network or data; the verbs ask before they scan."""
         return
 
     def refuse_unwritable(self, classifier: Classifier) -> None:

@@ -58,6 +58,11 @@ class Pruning(Repairer):
             raise ValueError("thresholds are fractions, above 0 and at most 1 (2 % is 0.02)")
         return tuple(sorted(set(values)))
 
+    def refuse(self, classifier: Classifier, clean: Dataset) -> None:
+        """Refuse images without labels, and networks in which there is nothing to prune, before a scan."""
+        clean.require_labels()
+        find_prunable_layer(classifier, self.layer)
+
     def repair(
         self,
         classifier: Classifier,

@@ -70,7 +70,7 @@ class Quarantine(Repairer):
         network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
         return Repair((network,), measure_accuracy(classifier, labelled))
 
-    def refuse(self, classifier: Classifier) -> None:
+    def refuse(self, classifier: Classifier, clean: Dataset) -> None:
         """Raise `UnknownMethod` where the network does not end in a linear layer."""
         find_last_layer(classifier)
 

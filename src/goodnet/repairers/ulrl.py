@@ -96,7 +96,7 @@ class Ulrl(Repairer):
         network = RepairedNetwork(self.name(), repaired, accuracy, changes)
         return Repair((network,), before, {"row_changes": moved.tolist()})
 
-    def refuse(self, classifier: Classifier) -> None:
+    def refuse(self, classifier: Classifier, clean: Dataset) -> None:
         """Raise `UnknownMethod` where the network does not end in a linear layer."""
         find_last_layer(classifier)
 
