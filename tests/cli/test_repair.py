@@ -185,6 +185,8 @@ def test_a_network_that_is_as_it_was_is_not_called_repaired(badnet, goodnet, tmp
     assert (done.code, done.err) == (code, "")
     assert "as it was, and its GoodNet refuses nothing: rolled back: it cost [too] much\n" in done.out
     assert "next: goodnet evaluate" not in done.out
+    as_json = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--json")
+    assert (as_json.code, as_json.err, as_json.out) == (code, "", (tmp_path / "run.json").read_text())
     page = tmp_path / "report.html"
     assert goodnet("report", tmp_path, "--out", page).code == 0
     assert "was not repaired and is as it was: rolled back: it cost [too] much." in page.read_text()

@@ -68,11 +68,18 @@ def command(
         repair = api.repair(
             model, clean, method=method, out=out, suspected=suspected, progress=progress, **given, **options
         )
+    record = (out / "run.json").read_text(encoding="utf-8")
+    result = json.loads(record)["result"]
     if as_json:
-        click.echo((out / "run.json").read_text(encoding="utf-8"), nl=False)
-        return
-    console = output()
-    result = json.loads((out / "run.json").read_text(encoding="utf-8"))["result"]
+        click.echo(record, nl=False)
+    else:
+        _tell(output(), repair, result, out)
+    if repair.unchanged_because and result["targets"]:
+        sys.exit(3)
+
+
+def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -> None:
+    """Print what the repair made, what it rests on, and what to do next."""
     files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
     console.print(repair_table(repair, files))
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
@@ -82,7 +89,7 @@ def command(
     _warn_of_few(console, repair)
     if why := repair.unchanged_because:
         console.print(f"the network is as it was, and its GoodNet refuses nothing: {why}", style="yellow", markup=False)
-        sys.exit(3 if result["targets"] else 0)
+        return
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
