@@ -46,6 +46,25 @@ def test_backdoors_that_share_a_trigger_and_name_their_sources_are_one_trigger(p
     assert hunt.goals.tolist() == [[0, 3, 3, 3, 5, 5, 6, 7, 8, 9]]
 
 
+def test_of_a_trigger_that_moves_all_classes_by_one_number_more_are_recovered(all_to_all, planted):
+    images = planted.clean.sample(40, seed=0).images()
+    # What the scan recovered may be a patch elsewhere, as here: it moves nothing.
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 8, 8] = 1
+    useless = Patch(mask, torch.zeros(1, 16, 16))
+    suspected = [Backdoor(useless, (label + 1) % 10, (label,)) for label in range(10)]
+    hunt = Hunt.start(all_to_all, images, suspected, 2, 0)
+    assert hunt.goals.tolist() == [[*range(1, 10), 0]] * 3
+    with torch.inference_mode():
+        answers = all_to_all(images).argmax(dim=1)
+        stamped = [hunt.stamp(images, torch.full((40,), turn)) for turn in range(3)]
+        moved = [float((all_to_all(each).argmax(dim=1) == (answers + 1) % 10).float().mean()) for each in stamped]
+    assert moved[0] < 0.1
+    assert min(moved[1:]) > 0.4
+    by_two = [Backdoor(useless, (label + 2) % 10, (label,)) for label in range(9)]
+    assert len(Hunt.start(all_to_all, images, by_two, 2, 0)) == 1, "the last class stays: that is no shift"
+
+
 def test_success_leaves_out_images_that_are_there_already(planted):
     corner, images = planted.backdoor.trigger, planted.clean.images()[:60]
     with torch.inference_mode():
