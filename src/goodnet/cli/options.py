@@ -12,7 +12,6 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from goodnet.api.suspects import Suspects
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.method import Method
 
@@ -75,7 +74,7 @@ def suspects_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def take_suspects(given: dict[str, Any]) -> Suspects | None:
+def take_suspects(given: dict[str, Any]) -> list[Backdoor] | Path | None:
     """Remove what is suspected from `given` and return it: a scan's folder, or targets without triggers; None: nothing said.
 
     Raises:

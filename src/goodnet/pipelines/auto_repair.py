@@ -304,8 +304,8 @@ def can_be_closed(classifier: Classifier) -> bool:
 class Judge:
     """Measures candidates on held-out images with triggers that no candidate was trained on.
 
-    Three are the exception: what the scan recovered is where training and judge both begin, of a trigger that moves every
-    class to another it is all that they have, and a plane wave is sought among the same ones. All move on from there.
+    Two are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
+    and a plane wave is sought among the same ones.
     """
 
     original: Classifier

@@ -41,8 +41,8 @@ class AnchoredUnlearning(Repairer):
     Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015 (the anchor and its temperature).
     **Differs** from all: triggers have a size limit and a target; the original's logits, not labels, are learned.
     **Needs** clean images (labels are not used) and suspected targets, with or without triggers; gradients.
-    **Cost** steps * 5 * 32 passes forward and backward, 5,500 for each suspected target's triggers, and forward alone 7,000
-    and 320 for each target to look for stripes.
+    **Cost** steps * 5 * 32 passes forward and backward, 5,500 for each suspected target's triggers (7,200 in all
+    where one trigger moves every class), and forward alone 7,000 and 320 for each target to look for stripes.
     **Fails when** the suspected target is not the backdoor's; a trigger is none of patch, blend, smooth warp and stripes.
     """
 
