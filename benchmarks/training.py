@@ -74,7 +74,7 @@ def measure_network(name: str, classes: int, shape: tuple[int, int, int]) -> Non
 
 def measure_entry(gtsrb: Path) -> None:
     from goodnet import api
-    from goodnet.report.bench_tables import zoo_table
+    from goodnet.reports.bench_tables import zoo_table
 
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "one.toml")

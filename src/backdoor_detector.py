@@ -90,9 +90,9 @@ def _measure(classifier: Classifier, repair: Repair, clean: str | Path, poisoned
 def _write_performance(folder: Path, levels: PruningLevels, repair: Repair) -> None:
     """Write `performance.csv`, in percent as the course project has it, and `plot.png`."""
     from goodnet.formats.files import write_text
-    from goodnet.report.figures import draw_pruning_curves
-    from goodnet.report.runs import pruning_columns, pruning_curve
-    from goodnet.report.tables import pruning_csv
+    from goodnet.reports.figures import draw_pruning_curves
+    from goodnet.reports.runs import pruning_columns, pruning_curve
+    from goodnet.reports.tables import pruning_csv
 
     percent = {name: [round(100 * value, 4) for value in values] for name, values in pruning_columns(levels).items()}
     write_text(folder / "performance.csv", pruning_csv(percent))

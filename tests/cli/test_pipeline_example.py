@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from goodnet.cli import goodnet as program
-from goodnet.report.policy import Policy
+from goodnet.reports.policy import Policy
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from goodnet import api
 from goodnet.core.errors import MethodFailed
-from tests.report.conftest import make_detection
+from tests.reports.conftest import make_detection
 
 
 def test_a_report_on_a_repair(goodnet, repaired_badnet, tmp_path):

@@ -18,8 +18,8 @@ from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
 from goodnet.evaluation.toml_specs import describe_invalid
 from goodnet.formats.files import output_folder
-from goodnet.report.contact_sheets import draw_difference
-from goodnet.report.runs import Recorder
+from goodnet.reports.contact_sheets import draw_difference
+from goodnet.reports.runs import Recorder
 from goodnet.training import Training, choose_device
 
 #: The name of no attack: a network trained on clean data.

@@ -13,7 +13,7 @@ from goodnet.evaluation.toml_specs import read_spec
 from goodnet.evaluation.zoo import build_zoo as build
 from goodnet.evaluation.zoo_spec import ZooSpec
 from goodnet.execution import Execution, count_cores
-from goodnet.report.bench_tables import write_bench
+from goodnet.reports.bench_tables import write_bench
 
 
 def build_zoo(

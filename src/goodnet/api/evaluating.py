@@ -30,7 +30,7 @@ from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
-from goodnet.report.runs import Recorder, RepairRun, read_repair, write_evaluation
+from goodnet.reports.runs import Recorder, RepairRun, read_repair, write_evaluation
 
 
 def evaluate(

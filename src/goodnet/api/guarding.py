@@ -23,8 +23,8 @@ from goodnet.guards.disagreement import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.guard_ensemble import GuardEnsemble
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
-from goodnet.report.guards import GuardOutcome, remove_previous_guard, write_guard
-from goodnet.report.runs import Recorder, read_repair
+from goodnet.reports.guards import GuardOutcome, remove_previous_guard, write_guard
+from goodnet.reports.runs import Recorder, read_repair
 
 #: Clean images that the refusals are counted on, at most.
 _MEASURED = 1000

@@ -21,7 +21,7 @@ from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pipelines.auto_repair import AutoRepair
-from goodnet.report.runs import Recorder, remove_previous, write_repair
+from goodnet.reports.runs import Recorder, remove_previous, write_repair
 
 
 def find_repairer(method: str) -> type[Repairer]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from goodnet.formats.files import write_text
-from goodnet.report.html import html_report
-from goodnet.report.run_folders import find_runs
+from goodnet.reports.html import html_report
+from goodnet.reports.run_folders import find_runs
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path) -> Path:

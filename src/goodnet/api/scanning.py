@@ -22,8 +22,8 @@ from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
-from goodnet.report.runs import Recorder
-from goodnet.report.scans import write_scan
+from goodnet.reports.runs import Recorder
+from goodnet.reports.scans import write_scan
 from goodnet.shards import Shards
 from goodnet.training import choose_device
 

@@ -13,7 +13,7 @@ from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, json_option, out_option, seed_option, take_given
 from goodnet.evaluation.badnet_files import TRUTH
 from goodnet.evaluation.planting import Planted
-from goodnet.report.tables import show_rate
+from goodnet.reports.tables import show_rate
 from goodnet.training import Training
 
 

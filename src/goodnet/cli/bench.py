@@ -10,7 +10,7 @@ import click
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import execution_options, json_option, out_option
-from goodnet.report.bench_tables import bench_tables
+from goodnet.reports.bench_tables import bench_tables
 
 
 @click.command("bench", short_help="Try every defence on every network of a zoo; one table.")

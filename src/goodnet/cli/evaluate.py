@@ -11,8 +11,8 @@ from rich.markup import escape
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import json_option, model_options, out_option
-from goodnet.report.json_output import evaluation_json
-from goodnet.report.tables import evaluation_tables
+from goodnet.reports.json_output import evaluation_json
+from goodnet.reports.tables import evaluation_tables
 
 _PATH = click.Path(path_type=Path)
 

@@ -20,7 +20,7 @@ from goodnet.cli.options import (
     take_given,
     take_suspects,
 )
-from goodnet.report.guards import GuardOutcome, guard_table
+from goodnet.reports.guards import GuardOutcome, guard_table
 
 
 @click.command(

@@ -12,10 +12,10 @@ from goodnet.cli.console import output
 from goodnet.cli.options import ImageShape, out_option
 from goodnet.core.classifier import Classifier
 from goodnet.formats.files import output_folder
-from goodnet.report.architecture import draw_architecture
-from goodnet.report.contact_sheets import draw_contact_sheet
-from goodnet.report.figures import draw_class_distribution
-from goodnet.report.tables import data_table, layer_table
+from goodnet.reports.architecture import draw_architecture
+from goodnet.reports.contact_sheets import draw_contact_sheet
+from goodnet.reports.figures import draw_class_distribution
+from goodnet.reports.tables import data_table, layer_table
 
 
 @click.command("inspect", short_help="Show what a network or a data set is.")

@@ -24,7 +24,7 @@ from goodnet.cli.options import (
     take_suspects,
 )
 from goodnet.core.results import Repair
-from goodnet.report.tables import repair_table
+from goodnet.reports.tables import repair_table
 
 
 @click.command(

@@ -18,10 +18,10 @@ from goodnet.core.errors import GoodnetError, InputError
 from goodnet.core.results import Detection
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
-from goodnet.report.policy import Policy, Violation
-from goodnet.report.runs import Recorder
-from goodnet.report.sarif import scan_sarif
-from goodnet.report.scans import scan_record, scan_table
+from goodnet.reports.policy import Policy, Violation
+from goodnet.reports.runs import Recorder
+from goodnet.reports.sarif import scan_sarif
+from goodnet.reports.scans import scan_record, scan_table
 
 
 class _Duration(click.ParamType[float]):

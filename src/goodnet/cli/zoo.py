@@ -11,7 +11,7 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import execution_options, json_option, out_option
 from goodnet.core.errors import MethodFailed
-from goodnet.report.bench_tables import zoo_table
+from goodnet.reports.bench_tables import zoo_table
 
 
 @click.group("zoo", short_help="Build pairs of twins: BadNets and clean networks of the same make.")

@@ -1,0 +1,129 @@
+"""An evaluation's part of a report: every rate of every network with its interval, and pruning curves with the ASR."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goodnet.core.results import Evaluation, Rate, Row
+from goodnet.reports.charts import Chart, pruning_chart
+from goodnet.reports.figures import PruningCurve
+from goodnet.reports.run_folders import RunFolder
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One kind of rate: what is better, and the rate of each network that has it, the original first."""
+
+    name: str
+    better: str
+    rows: tuple[tuple[str, Rate], ...]
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What the page shows of one evaluation; `figures` are the numbers that a reader looks for first: (what, value)."""
+
+    folder: str
+    model: str
+    sentence: str
+    figures: tuple[tuple[str, str], ...] = ()
+    measures: tuple[Measure, ...] = ()
+    charts: tuple[Chart, ...] = ()
+
+
+def evaluation_section(folder: RunFolder) -> EvaluationSection:
+    """Return what to show of an evaluation.
+
+    Raises:
+        KeyError, TypeError, ValueError: the record is no evaluation's.
+    """
+    run = folder.run
+    if run is None or run.result is None:
+        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
+        return EvaluationSection(folder.name, folder.model, f"The evaluation of {folder.model} failed: {error}")
+    evaluation = Evaluation.model_validate(run.result)
+    curves = [curve for path in sorted(folder.path.glob("pruning_*.csv")) for curve in _read_curve(path, evaluation)]
+    return EvaluationSection(
+        folder=folder.name,
+        model=folder.model,
+        sentence=_describe_subject(evaluation, folder.model),
+        figures=tuple(_figures(evaluation)),
+        measures=tuple(measure for measure in _measures(evaluation.rows) if measure.rows),
+        charts=tuple(pruning_chart(curve) for curve in curves),
+    )
+
+
+def _describe_subject(evaluation: Evaluation, model: str) -> str:
+    first, last = evaluation.rows[0], evaluation.subject
+    return f"Measured: {model}" if last is first else f"Measured: {last.name}, and before it {model}"
+
+
+def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield what the last network does and, before an arrow, what the original did."""
+    first, last = evaluation.rows[0].metrics, evaluation.subject.metrics
+    yield from _figure("clean accuracy", first.clean_accuracy, last.clean_accuracy)
+    several = len(last.attack_success_rate) > 1
+    for name, rate in last.attack_success_rate.items():
+        what = f"attack success, {name}" if several else "attack success"
+        yield from _figure(what, first.attack_success_rate.get(name), rate)
+    yield from _figure("clean images refused", None, last.refused_clean)
+    for name, rate in last.refused_poisoned.items():
+        yield from _figure(f"triggered refused, {name}" if several else "triggered refused", None, rate)
+
+
+def _figure(what: str, before: Rate | None, after: Rate | None) -> Iterator[tuple[str, str]]:
+    if after is not None:
+        earlier = "" if before is None or before is after else f"{before.value:.3f} → "
+        yield what, f"{earlier}{after.value:.3f}"
+
+
+def _measures(rows: Sequence[Row]) -> Iterator[Measure]:
+    """Yield the kinds of rates in the order in which they are shown."""
+    named = [(row.name, row.metrics) for row in rows]
+    sets = list(dict.fromkeys(name for _, m in named for name in (*m.attack_success_rate, *m.refused_poisoned)))
+    yield Measure("clean accuracy", "higher is better", _present((n, m.clean_accuracy) for n, m in named))
+    for data in sets:
+        asr = ((n, m.attack_success_rate.get(data)) for n, m in named)
+        yield Measure(f"attack success rate on {data}", "lower is better", _present(asr))
+    for data in sets:
+        robust = ((n, m.robust_accuracy.get(data)) for n, m in named)
+        yield Measure(
+            f"robust accuracy on {data}", "true class despite the trigger, higher is better", _present(robust)
+        )
+    yield Measure("clean images refused", "lower is better", _present((n, m.refused_clean) for n, m in named))
+    for data in sets:
+        refused = ((n, m.refused_poisoned.get(data)) for n, m in named)
+        yield Measure(f"triggered images refused, {data}", "higher is better", _present(refused))
+    for data in sets:
+        told = ((n, m.detection_accuracy.get(data)) for n, m in named)
+        yield Measure(f"clean and triggered told apart, {data}", "higher is better", _present(told))
+
+
+def _present(rates: Iterator[tuple[str, Rate | None]]) -> tuple[tuple[str, Rate], ...]:
+    return tuple((name, rate) for name, rate in rates if rate is not None)
+
+
+def _read_curve(path: Path, evaluation: Evaluation) -> list[PruningCurve]:
+    """Return the curve in a table that `evaluate` wrote for a pruning repair; none where accuracy was not measured."""
+    with path.open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    if not table or "Accuracy" not in table[0]:
+        return []
+    run = path.stem.removeprefix("pruning_")
+    rows = [row for row in evaluation.rows if row.name.startswith(f"{run}/") and row.channels]
+    pruned = {row.threshold: row.channels_pruned for row in rows}
+    asr = [name for name in table[0] if name.startswith("ASR")]
+    return [
+        PruningCurve(
+            title=f"{run}: on the evaluation's data",
+            channels=max([len(table) - 1, *(row.channels or 0 for row in rows)]),
+            accuracy=[float(line["Accuracy"]) for line in table],
+            attack_success_rates={
+                name.removeprefix("ASR").strip(): [float(line[name]) for line in table] for name in asr
+            },
+            thresholds={drop: k for drop, k in pruned.items() if drop is not None and k is not None and k < len(table)},
+        )
+    ]

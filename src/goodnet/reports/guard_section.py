@@ -1,0 +1,73 @@
+"""A guard's part of a report: what it is expected to refuse, of clean inputs and of triggered ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from goodnet.core.results import Rate
+from goodnet.reports.evaluation_section import Measure
+from goodnet.reports.facts import show_number
+from goodnet.reports.run_folders import RunFolder
+
+
+@dataclass(frozen=True)
+class GuardSection:
+    """What the page shows of one guard; `figures` are the numbers that a reader looks for first: (what, value)."""
+
+    folder: str
+    model: str
+    sentence: str
+    figures: tuple[tuple[str, str], ...] = ()
+    measures: tuple[Measure, ...] = ()
+
+
+def guard_section(folder: RunFolder) -> GuardSection:
+    """Return what to show of a guard.
+
+    Raises:
+        KeyError, TypeError, ValueError: the record is no guard's.
+    """
+    run = folder.run
+    if run is None or run.result is None:
+        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
+        return GuardSection(folder.name, folder.model, f"The guard of {folder.model} failed: {error}")
+    result, goodnet = run.result, run.result["goodnet"]
+    method = str(result["method"]).replace("_", " ")
+    targets = ", ".join(map(str, result["targets"]))
+    named = f"suspected target {targets}" if targets else "no target is suspected"
+    kinds = {method: result} | ({} if goodnet is None else {"GoodNet": goodnet})
+    return GuardSection(
+        folder=folder.name,
+        model=folder.model,
+        sentence=f"{folder.model} is guarded by {method}; {named}.",
+        figures=tuple(_figures(result)),
+        measures=(_refused_clean(kinds), *_refused_triggered(kinds)),
+    )
+
+
+def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    figures = [("threshold", show_number(float(result["threshold"])))]
+    expected = result["false_refusals"]
+    if expected is not None:
+        figures.append(("clean inputs refused, expected", f"{expected['expected']:.3f}"))
+        figures.append((f"at most, with 95 % confidence, n = {expected['n']:,}", f"{expected['bound']:.3f}"))
+    return figures
+
+
+def _refused_clean(kinds: Mapping[str, Mapping[str, Any]]) -> Measure:
+    rows = tuple((name, Rate.model_validate(item["refused_clean"])) for name, item in kinds.items())
+    return Measure("clean images refused", "of those given, lower is better", rows)
+
+
+def _refused_triggered(kinds: Mapping[str, Mapping[str, Any]]) -> Sequence[Measure]:
+    """Return a measure for each trigger like the recovered ones: what each guard refuses of the images that carry it."""
+    found: dict[str, list[tuple[str, Rate]]] = {}
+    for name, item in kinds.items():
+        for surrogate in item["surrogates"]:
+            works = Rate.model_validate(surrogate["success"]).value
+            what = f"a trigger of class {surrogate['target']} refused: {surrogate['surrogate']} (works on {works:.2f})"
+            if surrogate["refused"] is not None:
+                found.setdefault(what, []).append((name, Rate.model_validate(surrogate["refused"])))
+    return [Measure(what, "higher is better", tuple(rows)) for what, rows in found.items()]

@@ -1,0 +1,111 @@
+"""What `guard` leaves behind: `guard.json`, the GoodNet, and the table of what is to be expected."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goodnet.algorithms.calibration import Calibration
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.method import FittedGuard
+from goodnet.core.results import Rate
+from goodnet.formats.files import write_text
+from goodnet.guards.disagreement import GoodNet
+from goodnet.pipelines.surrogate_triggers import SurrogateRate
+from goodnet.reports.runs import Recorder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class GuardOutcome:
+    """What `guard` returns.
+
+    `guard` gives scores; `false_refusals` is what its threshold costs, None where the guard has no calibration;
+    `refused_clean` is the share of the clean images given that it refuses; `surrogates` what it does to triggers like
+    the recovered ones. `goodnet` is the pair that can be saved and served, None without a repaired network, and
+    `goodnet_refused` and `goodnet_surrogates` the same for it.
+    """
+
+    method: str
+    guard: FittedGuard
+    suspected: tuple[Backdoor, ...]
+    false_refusals: Calibration | None
+    refused_clean: Rate
+    surrogates: tuple[SurrogateRate, ...]
+    goodnet: GoodNet | None
+    goodnet_refused: Rate | None
+    goodnet_surrogates: tuple[SurrogateRate, ...]
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The suspected targets, each once."""
+        return tuple(sorted({backdoor.target for backdoor in self.suspected}))
+
+
+def guard_record(outcome: GuardOutcome) -> dict[str, Any]:
+    """Return an outcome ready for JSON: method and threshold first."""
+    calibration = outcome.false_refusals
+    return {
+        "method": outcome.method,
+        "threshold": outcome.guard.threshold,
+        "targets": list(outcome.targets),
+        "false_refusals": None if calibration is None else calibration.model_dump(exclude={"threshold"}),
+        "refused_clean": outcome.refused_clean.model_dump(),
+        "surrogates": [item.model_dump() for item in outcome.surrogates],
+        "goodnet": None
+        if outcome.goodnet is None or outcome.goodnet_refused is None
+        else {
+            "folder": "goodnet",
+            "targets": outcome.goodnet.targets,
+            "refused_clean": outcome.goodnet_refused.model_dump(),
+            "surrogates": [item.model_dump() for item in outcome.goodnet_surrogates],
+        },
+    }
+
+
+def write_guard(out: Path, outcome: GuardOutcome, recorder: Recorder) -> Path:
+    """Write the GoodNet, `guard.json` and `run.json`, and return the last one's path."""
+    remove_previous_guard(out)
+    if outcome.goodnet is not None:
+        outcome.goodnet.save(out / "goodnet")
+    record = guard_record(outcome)
+    write_text(out / "guard.json", json.dumps(record, indent=2) + "\n")
+    return recorder.write(out, record)
+
+
+def remove_previous_guard(out: Path) -> None:
+    """Remove what an earlier `guard` wrote, so that none of it lies beside another run's record."""
+    if (out / "guard.json").exists():
+        (out / "guard.json").unlink()
+        shutil.rmtree(out / "goodnet", ignore_errors=True)
+
+
+def guard_table(outcome: GuardOutcome) -> Table:
+    """Return what is to be expected of the guard, and of the GoodNet, for the terminal."""
+    from rich.table import Table
+
+    table = Table(title="share of inputs refused", title_style="dim", title_justify="left")
+    table.add_column("inputs")
+    table.add_column(outcome.method, justify="right")
+    if outcome.goodnet is not None:
+        table.add_column("GoodNet", justify="right")
+    table.add_row("the clean images given", *map(_show, _both(outcome, outcome.refused_clean, outcome.goodnet_refused)))
+    pairs = zip(outcome.surrogates, outcome.goodnet_surrogates or outcome.surrogates, strict=True)
+    for own, other in pairs:
+        name = f"trigger of class {own.target}, {own.surrogate} (works on {own.success.value:.2f})"
+        table.add_row(name, *map(_show, _both(outcome, own.refused, other.refused)))
+    return table
+
+
+def _both(outcome: GuardOutcome, own: Rate | None, other: Rate | None) -> Sequence[Rate | None]:
+    return [own] if outcome.goodnet is None else [own, other]
+
+
+def _show(rate: Rate | None) -> str:
+    return "-" if rate is None else f"{rate.value:.3f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"

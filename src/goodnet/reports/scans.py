@@ -1,0 +1,106 @@
+"""What a scan leaves behind: `scan.json`, the scores of all classes, and the triggers as pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.results import Detection
+from goodnet.formats.files import write_text
+from goodnet.formats.triggers import SUSPECTED, write_backdoors
+from goodnet.reports.contact_sheets import draw_pairs
+from goodnet.reports.runs import Recorder
+from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, make_examples, write_examples
+from goodnet.reports.scan_figures import draw_scores
+from goodnet.reports.tables import to_csv
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def scan_record(detection: Detection) -> dict[str, Any]:
+    """Return a detection ready for JSON: `verdict` and `suspected` first."""
+    accuracy = detection.clean_accuracy
+    return {
+        "verdict": detection.verdict,
+        "suspected": [_describe(backdoor, detection) for backdoor in detection.suspected],
+        "reason": detection.reason,
+        "threshold": detection.threshold,
+        "unscanned": list(detection.unscanned),
+        "scores": _finite(detection.scores),
+        "evidence": {kind: _finite(values) for kind, values in detection.evidence.items()},
+        "clean_accuracy": None if accuracy is None else accuracy.model_dump(),
+    }
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values]
+
+
+def _describe(backdoor: Backdoor, detection: Detection) -> dict[str, Any]:
+    size = backdoor.trigger.size if isinstance(backdoor.trigger, Patch) else None
+    sources = None if backdoor.sources is None else list(backdoor.sources)
+    score = detection.scores[backdoor.target]
+    return {"target": backdoor.target, "sources": sources, "score": score, "trigger_size": size}
+
+
+def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Classifier, recorder: Recorder) -> Path:
+    """Write all that a person or a report wants to see of a scan and return the path of `run.json`.
+
+    `scan.json`; `scores.csv` and `scores.png`, every class; `suspected.npz`, the suspected backdoors; `examples.npz`
+    and `trigger_class_N.png` (`trigger_classes_all.png`: one trigger for several), clean images without and with each
+    recovered trigger; `run.json`.
+    """
+    record = scan_record(detection)
+    write_text(out / "scan.json", json.dumps(record, indent=2) + "\n")
+    write_text(out / "scores.csv", _scores_csv(detection))
+    draw_scores(detection, out / "scores.png")
+    write_backdoors(out / SUSPECTED, detection.suspected)
+    examples = make_examples(classifier, clean, detection.suspected)
+    write_examples(out, examples)
+    for picture in out.glob("trigger_class*.png"):
+        picture.unlink()  # Of an earlier scan into this folder.
+    names = ["classes_all" if len(shown.targets) > 1 else f"class_{shown.targets[0]}" for shown in examples.triggers]
+    for position, shown in enumerate(examples.triggers):
+        again = names[:position].count(names[position])
+        number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
+        _draw_trigger(shown, examples, out / f"trigger_{names[position]}{number}.png")
+    return recorder.write(out, record)
+
+
+def _scores_csv(detection: Detection) -> str:
+    columns = zip(detection.scores, *detection.evidence.values(), strict=True)
+    return to_csv(["class", "score", *detection.evidence], ([label, *row] for label, row in enumerate(columns)))
+
+
+def _draw_trigger(shown: ShownTrigger, examples: ScanExamples, path: Path) -> None:
+    patch, images = shown.patch, examples.images
+    columns = {
+        "clean": images,
+        "mask": patch.mask.expand(len(images), *images.shape[1:]),
+        "trigger": (patch.mask * patch.pattern).expand_as(images),
+        "stamped": patch(images),
+    }
+    draw_pairs(columns, path, title=f"trigger recovered for {examples.name_targets(shown)}")
+
+
+def scan_table(detection: Detection, most: int = 5) -> Table:
+    """Return the highest scores for the terminal."""
+    from rich.table import Table
+
+    suspected = {backdoor.target for backdoor in detection.suspected}
+    table = Table(title="highest scores", title_style="dim", title_justify="left")
+    for column in ("class", "score", ""):
+        table.add_column(column, justify="right")
+    for label in np.argsort(-np.asarray(detection.scores))[: max(most, len(suspected) + 2)]:
+        score = detection.scores[int(label)]
+        mark = "[bold red]suspected[/]" if int(label) in suspected else ""
+        table.add_row(str(label), f"{score:.1f}", mark)
+    return table
