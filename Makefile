@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
+LOWEST_INSTALLED := $(LOWEST)/.installed
 
-.PHONY: demo test lint types imports unit format clean
+.PHONY: demo test lint types imports unit lowest format clean
 
 demo: $(INSTALLED)
 	$(BIN)/goodnet demo --out demo
@@ -25,6 +27,12 @@ imports: $(INSTALLED)
 unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
+# Quick tests on the oldest versions that pyproject.toml allows. What these warn of one another is not ours.
+lowest: $(LOWEST_INSTALLED)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest --numprocesses auto --dist worksteal -W ignore::DeprecationWarning \
+	  -W ignore::PendingDeprecationWarning --ignore tests/cli/test_scan.py --ignore tests/formats/test_real_files.py \
+	  tests/test_dependencies.py tests/core tests/formats tests/serve tests/cli
+
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -37,5 +45,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Torch first: it is the build of constraints.txt here too, which machines without a network hold.
+$(LOWEST_INSTALLED): pyproject.toml constraints.txt .ci/lowest_versions.py $(INSTALLED)
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python .ci/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt torch
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt \
+	  --editable '.[onnx,serve]' packaging pytest pytest-timeout pytest-xdist jsonschema pyyaml
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo .mypy_cache .ruff_cache .import_linter_cache

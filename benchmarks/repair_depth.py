@@ -145,7 +145,9 @@ def search(network: Classifier, subject: Subject) -> dict[str, float]:
     found = invert_triggers(network, images, [target, *others], SEARCH, seed=0)
     test = subject.test.subset(np.flatnonzero(subject.test.targets != target)).images()
     size = float(found.sizes[0] / found.sizes[1:].median())
-    return {"success": measure_success(network, test, found.patch(0), target), "size": size}
+    success = measure_success(network, test, found.patch(0), target)
+    # Where the network calls all of them the target anyway, every trigger works.
+    return {"success": 1.0 if success is None else success.value, "size": size}
 
 
 def attack_success(network: Classifier, triggered: Dataset) -> float:

@@ -15,8 +15,8 @@ answers N + 1 where B and B' differ. The test sets are measured, never used to c
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from goodnet.core.results import Repair
     from goodnet.evaluation.pruning_curve import PruningLevels
     from goodnet.guards.disagreement import GoodNet
+
+#: Written to the working folder, as the course project writes them beside its scripts.
+_PERFORMANCE, _PLOT = Path("performance.csv"), Path("plot.png")
 
 
 def backdoor_detector(
@@ -45,20 +48,24 @@ def backdoor_detector(
 
     Returns:
         Callables: `predictions = G(x)` gives scores (n, N + 1), `np.argmax(predictions, axis=1)` the classes, N for
-        backdoored. Written beside the model: `<model>_prime_<X>_percent_threshold.h5` for each X, `performance.csv`
-        (Neurons Pruned, Accuracy, ASR: the whole sweep on the test sets) and `plot.png`.
+        backdoored. Written beside the model: `<model>_prime_<X>_percent_threshold.h5` for each X. Written to the working
+        folder: `performance.csv` (Neurons Pruned, Accuracy, ASR: the whole sweep on the test sets) and `plot.png`.
 
     Raises:
-        goodnet.GoodnetError: a file cannot be used, or a threshold is never reached.
+        goodnet.GoodnetError: a file cannot be used, a threshold is never reached, or a folder cannot be written to;
+            nothing has been written then.
     """
     from goodnet import api
     from goodnet.core.errors import InvalidOption, MethodFailed
+    from goodnet.formats.files import output_folder
     from goodnet.guards.disagreement import GoodNet
     from goodnet.repairers.pruning import Pruning
 
     if not thresholds or not all(0 < threshold <= 100 for threshold in thresholds):
         raise InvalidOption(f"thresholds are percentage points, above 0 and at most 100, got {list(thresholds)}")
     loaded = api.load(B_path, Dvalid)
+    for folder in (Path(B_path).parent, Path.cwd()):
+        output_folder(folder)  # Better refused now than after the sweep.
     repair = Pruning.from_options(thresholds=tuple(x / 100 for x in thresholds)).repair(
         loaded.classifier, loaded.clean, seed=0
     )
@@ -67,9 +74,9 @@ def backdoor_detector(
     if missing:
         raise MethodFailed(f"validation accuracy never falls by {missing[0]:g} points, even with all channels pruned")
     levels = _measure(loaded.classifier, repair, Dtest, Btest)
+    _write_performance(levels, repair)
     for x in thresholds:
         found[x / 100].save(prime_path(B_path, x))
-    _write_performance(Path(B_path).parent, levels, repair)
     return [GoodNet(loaded.classifier, found[x / 100]) for x in thresholds]
 
 
@@ -87,32 +94,35 @@ def _measure(classifier: Classifier, repair: Repair, clean: str | Path, poisoned
     return measure_pruning(classifier, repair.trace["layer"], repair.trace["channels"], *sets)
 
 
-def _write_performance(folder: Path, levels: PruningLevels, repair: Repair) -> None:
-    """Write `performance.csv`, in percent as the course project has it, and `plot.png`."""
+def _write_performance(levels: PruningLevels, repair: Repair) -> None:
+    """Write `performance.csv`, in percent, and `plot.png` to the working folder, as the course project has them."""
     from goodnet.formats.files import write_text
     from goodnet.reports.figures import draw_pruning_curves
     from goodnet.reports.runs import pruning_columns, pruning_curve
     from goodnet.reports.tables import pruning_csv
 
     percent = {name: [round(100 * value, 4) for value in values] for name, values in pruning_columns(levels).items()}
-    write_text(folder / "performance.csv", pruning_csv(percent))
-    draw_pruning_curves([pruning_curve(repair.trace, levels)], folder / "plot.png")
+    write_text(_PERFORMANCE, pruning_csv(percent))
+    draw_pruning_curves([pruning_curve(repair.trace, levels)], _PLOT)
 
 
 def main() -> None:
-    """Run the command; bad input is one line and exit code 2."""
-    options = _parse_arguments()
-    from goodnet.core.errors import GoodnetError, InputError
+    """Run the command; an error is one line, with exit code 2 for bad input, 3 where it failed, 70 for a fault of ours."""
+    from goodnet.cli.last_resort import finish
 
-    try:
-        goodnets = backdoor_detector(options.model, options.Dvalid, options.Dtest, options.Btest, options.thresholds)
-    except GoodnetError as error:
-        print(f"backdoor_detector: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 3)
+    options = _parse_arguments()
+    finish("backdoor_detector", partial(_run, options), debug=options.debug)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from goodnet.formats.shown_paths import show_path
+
+    goodnets = backdoor_detector(options.model, options.Dvalid, options.Dtest, options.Btest, options.thresholds)
     for threshold, goodnet in zip(options.thresholds, goodnets, strict=True):
-        print(f"{threshold:g} %: {prime_path(options.model, threshold)} (G answers 0 to {goodnet.classes})")
-    folder = Path(options.model).parent
-    print(f"test accuracy and ASR at every level: {folder / 'performance.csv'}, {folder / 'plot.png'}")
+        path = show_path(prime_path(options.model, threshold))
+        print(f"{threshold:g} %: {path} (G answers 0 to {goodnet.classes})")
+    print(f"test accuracy and ASR at every level, in the working folder: {_PERFORMANCE}, {_PLOT}")
+    return 0
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -125,6 +135,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--Dtest", "-t", type=Path, default=Path("data/test.h5"), help="clean test data")
     add("--Btest", "-b", type=Path, default=Path("data/bd_test.h5"), help="backdoored test data, labels are the target")
     add("--thresholds", "-th", type=float, nargs="+", default=[2, 4, 10], help="accuracy drops in percentage points")
+    add("--debug", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_args()
 
 

@@ -39,6 +39,11 @@ def csaw() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    return _shared_data("cases")
+
+
+@pytest.fixture(scope="session")
 def ibau() -> Path:
     return _shared_data("ibau")
 

@@ -1,5 +1,6 @@
 """The documented interface of the course project's pruning defence, to the letter, against plain Keras."""
 
+import contextlib
 import csv
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backdoor_detector import backdoor_detector, prime_path
-from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData
+from backdoor_detector import backdoor_detector, main, prime_path
+from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData, UnwritableOutput
+from goodnet.formats import files
 
 NAMES = {
     "model/bd_net.h5": "bd_net.h5",
@@ -24,7 +26,8 @@ PRIMES = [f"bd_net_prime_{x}_percent_threshold.h5" for x in (2, 4, 10)]
 
 
 @pytest.fixture
-def lab(csaw, tmp_path):
+def lab(csaw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return make_lab(csaw, tmp_path)
 
 
@@ -37,15 +40,17 @@ def make_lab(csaw, folder):
 
 @pytest.fixture(scope="module")
 def done(csaw, tmp_path_factory):
-    """The folder of the lab after one call, and what it returned."""
+    """The folder of the lab after one call from the folder `scripts` in it, and what it returned."""
     folder = make_lab(csaw, tmp_path_factory.mktemp("lab"))
-    goodnets = backdoor_detector(
-        B_path=str(folder / "model/bd_net.h5"),
-        Dvalid=str(folder / "data/valid.h5"),
-        Dtest=str(folder / "data/test.h5"),
-        Btest=str(folder / "data/bd_test.h5"),
-        thresholds=[2, 4, 10],
-    )
+    (folder / "scripts").mkdir()
+    with contextlib.chdir(folder / "scripts"):
+        goodnets = backdoor_detector(
+            B_path="../model/bd_net.h5",
+            Dvalid=str(folder / "data/valid.h5"),
+            Dtest=str(folder / "data/test.h5"),
+            Btest=str(folder / "data/bd_test.h5"),
+            thresholds=[2, 4, 10],
+        )
     return folder, goodnets
 
 
@@ -76,13 +81,9 @@ def reference(csaw):
 
 def test_it_writes_what_the_project_writes(done):
     folder, _ = done
-    assert {path.name for path in (folder / "model").iterdir()} == {
-        "bd_net.h5",
-        *PRIMES,
-        "performance.csv",
-        "plot.png",
-    }
-    with Image.open(folder / "model" / "plot.png") as picture:
+    assert {path.name for path in (folder / "model").iterdir()} == {"bd_net.h5", *PRIMES}
+    assert {path.name for path in (folder / "scripts").iterdir()} == {"performance.csv", "plot.png"}
+    with Image.open(folder / "scripts" / "plot.png") as picture:
         assert picture.format == "PNG"
         picture.verify()
     assert [prime_path("model/bd_net.h5", x).as_posix() for x in (2, 4, 10, 2.5)] == [
@@ -92,7 +93,7 @@ def test_it_writes_what_the_project_writes(done):
 
 
 def test_performance_csv_is_that_of_the_procedure_written_plainly(done, reference):
-    with (done[0] / "model" / "performance.csv").open() as file:
+    with (done[0] / "scripts" / "performance.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["Neurons Pruned", "Accuracy", "ASR"]
     table = np.array(rows, dtype=float)
@@ -153,10 +154,11 @@ def test_the_command_with_its_defaults(lab, done, repository):
     run = command(cwd=lab, repository=repository)
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
-    for name in (*PRIMES, "performance.csv", "plot.png"):
-        assert (lab / "model" / name).exists()
+    for name in (*(f"model/{name}" for name in PRIMES), "performance.csv", "plot.png"):
+        assert (lab / name).exists()
         assert name in run.stdout
-    assert (lab / "model/performance.csv").read_text() == (done[0] / "model/performance.csv").read_text()
+    assert "in the working folder: performance.csv, plot.png\n" in run.stdout
+    assert (lab / "performance.csv").read_text() == (done[0] / "scripts/performance.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -172,8 +174,8 @@ def test_the_command_s_flags(flags, lab, repository, tmp_path_factory):
     run = command(*arguments, flags[4], 2, 10, cwd=elsewhere, repository=repository)
     assert run.returncode == 0, run.stderr
     written = {path.name for path in (lab / "model").iterdir()}
-    assert written == {"bd_net.h5", PRIMES[0], PRIMES[2], "performance.csv", "plot.png"}
-    assert list(elsewhere.iterdir()) == []
+    assert written == {"bd_net.h5", PRIMES[0], PRIMES[2]}
+    assert {path.name for path in elsewhere.iterdir()} == {"performance.csv", "plot.png"}
 
 
 def test_the_command_s_help_and_bad_input(tmp_path, repository):
@@ -216,3 +218,80 @@ def test_bad_test_data_leave_nothing_behind(lab):
     with pytest.raises(UnreadableData, match=r"bd_test\.h5"):
         backdoor_detector(*paths)
     assert [path.name for path in (lab / "model").iterdir()] == ["bd_net.h5"]
+    assert {path.name for path in lab.iterdir()} == {"model", "data"}
+
+
+@pytest.fixture
+def made_lab(badnet, tmp_path, monkeypatch):
+    """The arguments for a BadNet that the tests made, in a folder of its own; the working folder is another."""
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "scripts").mkdir()
+    monkeypatch.chdir(tmp_path / "scripts")
+    model = shutil.copyfile(badnet.model, tmp_path / "nets" / "bad.h5")
+    return model, badnet.validation, badnet.test, badnet.poisoned
+
+
+def test_the_table_goes_to_the_working_folder_and_the_networks_beside_the_model(made_lab, tmp_path):
+    backdoor_detector(*made_lab, thresholds=[2.5])
+    assert {path.name for path in (tmp_path / "nets").iterdir()} == {"bad.h5", "bad_prime_2.5_percent_threshold.h5"}
+    assert {path.name for path in (tmp_path / "scripts").iterdir()} == {"performance.csv", "plot.png"}
+    assert (tmp_path / "scripts" / "performance.csv").read_text().startswith("Neurons Pruned,Accuracy,ASR\n0,")
+
+
+@pytest.mark.parametrize("missing", ["nets", "scripts"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(missing, made_lab, tmp_path, monkeypatch):
+    def refuse(path):
+        if path == tmp_path / missing:
+            raise UnwritableOutput(f"{path}: cannot write here")
+        return path
+
+    monkeypatch.setattr(files, "output_folder", refuse)
+    with pytest.raises(UnwritableOutput, match=missing):
+        backdoor_detector(*made_lab, thresholds=[2.5])
+    assert [path.name for path in (tmp_path / "nets").iterdir()] == ["bad.h5"]
+    assert list((tmp_path / "scripts").iterdir()) == []
+
+
+ADVICE = (
+    "; this is a fault of goodnet: please report it to the project, with what `backdoor_detector --debug ...` prints\n"
+)
+
+
+@pytest.fixture
+def failing(monkeypatch, capsys):
+    """Run the command in this process with an error inside; returns its exit code and what it printed."""
+
+    def run(error, *arguments):
+        def raise_error(*_):
+            raise error
+
+        monkeypatch.setattr("backdoor_detector.backdoor_detector", raise_error)
+        monkeypatch.setattr(sys, "argv", ["backdoor_detector.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("error", [KeyError("pool_3"), MemoryError("no"), EOFError("early"), OSError("odd")], ids=repr)
+def test_an_unexpected_error_is_one_line_and_never_exit_code_1(error, failing):
+    assert failing(error) == (70, "", f"backdoor_detector: unexpected error: {type(error).__name__}: {error}{ADVICE}")
+
+
+def test_the_codes_of_the_errors_that_are_expected(failing):
+    assert failing(UnreadableData("valid.h5: damaged")) == (2, "", "backdoor_detector: valid.h5: damaged\n")
+    assert failing(MethodFailed("it never falls")) == (3, "", "backdoor_detector: it never falls\n")
+
+
+def test_debug_shows_where_an_unexpected_error_came_from(failing):
+    code, out, err = failing(ZeroDivisionError("by zero"), "--debug")
+    assert (code, out) == (70, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+
+
+def test_a_package_that_is_missing_in_a_process_of_its_own(tmp_path):
+    code = "import sys; sys.modules['pydantic'] = None; import backdoor_detector as b; sys.argv = ['b']; b.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (70, "", 1)
+    assert "unexpected error: ModuleNotFoundError: import of pydantic halted" in done.stderr

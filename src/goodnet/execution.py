@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from goodnet.core.errors import InvalidOption
+from goodnet.core.one_line import describe_error
 from goodnet.core.results import Failure
 
 #: How long the head of a cluster may take to answer.
@@ -117,7 +118,7 @@ def _attempt(task: Task, where: Execution) -> Outcome:
                 raise
             return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
         except Exception as error:
-            return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)))
+            return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))
 
 
 class _OutOfTime(BaseException):
@@ -163,10 +164,6 @@ def _torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _lost(task: Task, times: int) -> Outcome:
@@ -262,7 +259,7 @@ def _outcome(future: Future[Outcome], task: Task) -> Outcome:
     except BrokenProcessPool:
         raise
     except Exception as error:
-        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)))
+        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))
 
 
 def _run_on_ray(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
@@ -302,7 +299,7 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise InvalidOption(
-            f"no Ray cluster at '{address}': {_one_line(error)[:200]}; start one with: ray start --head"
+            f"no Ray cluster at '{address}': {describe_error(error)}; start one with: ray start --head"
         ) from error
 
 
@@ -315,7 +312,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
     except (OSError, OverflowError) as error:
         raise InvalidOption(
-            f"no Ray cluster at '{address}': {_one_line(error)}; start one with: ray start --head"
+            f"no Ray cluster at '{address}': {describe_error(error)}; start one with: ray start --head"
         ) from error
 
 
@@ -326,4 +323,4 @@ def _ray_outcome(ray: Any, reference: Any, task: Task, losses: int) -> Outcome:
     except ray.exceptions.WorkerCrashedError:
         return _lost(task, losses + 1)
     except ray.exceptions.RayError as error:
-        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=_one_line(error)[:500]))
+        return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))

@@ -2,6 +2,7 @@ import torch
 
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers, measure_success
 from goodnet.core.backdoor import Patch
+from goodnet.core.results import Rate
 
 
 def test_triggers_that_worked_do_work_and_sizes_are_those_of_the_masks(tiny_classifier, tiny_data):
@@ -14,7 +15,7 @@ def test_triggers_that_worked_do_work_and_sizes_are_those_of_the_masks(tiny_clas
     assert float(found.masks.min()) >= 0
     assert float(found.patterns.max()) <= 1
     for label in range(4):
-        assert measure_success(tiny_classifier, tiny_data.images()[60:], found.patch(label), label) >= 0.7
+        assert measure_success(tiny_classifier, tiny_data.images()[60:], found.patch(label), label).value >= 0.7
 
 
 def test_a_class_gets_the_same_trigger_whatever_else_is_asked_for(tiny_classifier, tiny_data):
@@ -32,10 +33,22 @@ def test_a_trigger_that_never_worked_is_said_to_be_the_whole_image(tiny_classifi
     assert float(found.sizes[0]) == 144
 
 
-def test_measure_success_counts_the_target(tiny_classifier, tiny_data):
+def test_images_of_the_class_itself_never_count(tiny_classifier, tiny_data):
     nothing = Patch(torch.zeros(1, 12, 12), torch.zeros(3, 12, 12))
-    expected = (tiny_classifier(tiny_data.images()).argmax(dim=1) == 1).float().mean().item()
-    assert abs(measure_success(tiny_classifier, tiny_data.images(), nothing, 1) - expected) < 1e-6
+    images = tiny_data.images()
+    answers = tiny_classifier(images).argmax(dim=1)
+    assert measure_success(tiny_classifier, images, nothing, 1) == Rate.of(0, int((answers != 1).sum()))
+    everything = Patch(torch.ones(1, 12, 12), images[answers == 1][0])
+    assert measure_success(tiny_classifier, images, everything, 1).value == 1.0
+    assert measure_success(tiny_classifier, images[answers == 1], everything, 1) is None
+
+
+def test_a_class_that_all_images_have_already_gets_no_trigger(tiny_classifier, tiny_data):
+    images = tiny_data.images()
+    images = images[tiny_classifier(images).argmax(dim=1) == 1]
+    found = invert_triggers(tiny_classifier, images, range(4), Schedule(steps=60, images=16), seed=0)
+    assert found.worked.tolist() == [True, False, True, True]
+    assert float(found.sizes[1]) == 144
 
 
 def test_the_shift_that_was_planted_needs_the_smallest_trigger(all_to_all, clean_twin):

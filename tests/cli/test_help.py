@@ -7,9 +7,10 @@ import time
 import pytest
 
 from goodnet import __version__
+from goodnet.cli import goodnet as program
 from goodnet.repairers.pruning import Pruning
 
-VERBS = ("inspect", "repair", "evaluate", "predict", "serve", "demo")
+VERBS = program.list_commands(None)
 
 
 def run(*arguments):
@@ -23,6 +24,7 @@ def test_help_lists_the_verbs(goodnet):
     for verb in VERBS:
         assert f"\n  {verb} " in done.out
     assert goodnet("-h").out == done.out
+    assert {"inspect", "scan", "report", "zoo", "demo"} < set(VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)

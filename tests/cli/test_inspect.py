@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+
+import pytest
 from PIL import Image
 
 
@@ -35,6 +40,50 @@ def test_a_data_set(badnet, goodnet, tmp_path):
         with Image.open(path) as picture:
             assert picture.format == "PNG"
         assert f"written: {path}\n" in done.out
+
+
+def rows(text):
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    return [row for row in cells if len(row) == 3]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["1", "10", "11", "2"], [["1", "1", "1"], ["2", "2", "1"], ["10", "10", "1"], ["11", "11", "1"]]),
+        (["[b]cat", "dog"], [["0", "[b]cat", "1"], ["1", "dog", "1"]]),
+    ],
+)
+def test_class_folders_say_which_is_which_and_what_was_left_out(names, shown, goodnet, tmp_path):
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (5, 4)).save(tmp_path / name / "a.png")
+    (tmp_path / names[0] / "._a.png").touch()
+    (tmp_path / names[0] / "notes [draft].txt").touch()
+    done = goodnet("inspect", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert rows(done.out) == shown
+    assert f"left out, hidden or the system's: 1 ({names[0]}/._a.png)\n" in done.out
+    assert f"left out, no pictures of a class: 1 ({names[0]}/notes [draft].txt)\n" in done.out
+
+
+def test_a_folder_whose_names_are_no_text(tmp_path):
+    """In a process of its own, whose output is UTF-8 and nothing else."""
+    folder = os.fsencode(tmp_path) + b"/\xfe"
+    os.makedirs(folder + b"/\xff")
+    Image.new("RGB", (5, 4)).save(os.fsdecode(folder + b"/\xff/\xfd.png"))
+    open(folder + b"/\xff/\xfc.txt", "wb").close()
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [sys.executable, "-m", "goodnet", "inspect", folder],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rows(done.stdout) == [["0", r"\xff", "1"]]
+    assert r"left out, no pictures of a class: 1 (\xff/\xfc.txt)" in done.stdout
 
 
 def test_a_picture_has_no_labels_to_plot(badnet, goodnet, tmp_path):

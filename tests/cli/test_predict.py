@@ -70,7 +70,7 @@ def test_a_data_set_where_pictures_go(folder, badnet, goodnet):
     for path in (badnet.test, badnet.folder):
         done = goodnet("predict", folder, badnet.clean_picture, path)
         assert (done.code, done.out) == (2, "")
-        assert f"{path}: expected pictures (PNG, JPEG)" in done.err.replace("\n", "")
+        assert f"{path}: expected pictures, one path for each" in done.err.replace("\n", "")
         assert "goodnet evaluate" in done.err
 
 

@@ -47,14 +47,17 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     assert "threshold 5" in result.out
 
 
-def test_labels_that_the_network_does_not_know_are_left_out(goodnet, twin_files, planted):
+def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_files, planted):
     from dataclasses import replace
 
     (model,) = twin_files.glob("planted.*")
     foreign = replace(planted.clean, labels=(planted.clean.labels + 3) % 10)
     write_hdf5(twin_files / "foreign.h5", foreign)
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "foreign.h5"), "--json")
-    assert (result.code, json.loads(result.out)["suspected"][0]["target"]) == (1, 7)
+    content = json.loads(result.out)
+    assert (result.code, content["verdict"], content["suspected"]) == (3, "inconclusive", [])
+    assert content["reason"].startswith("it does not do its task (accuracy 0.0")
+    assert content["scores"] == [None] * 10
 
 
 def test_unknown_scanner(goodnet, twin_files):

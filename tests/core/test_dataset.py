@@ -104,3 +104,47 @@ def test_labels_that_came_with_the_data_are_told_from_answers_in_every_subset() 
     assert numbered(3).known_targets.tolist() == [True, True, True]
     with pytest.raises(UnreadableData, match="at least one image"):
         data.subset([1, 4]).with_known_labels()
+
+
+def test_the_canonical_order_hangs_on_the_images_alone():
+    draws = np.random.default_rng(0)
+    pixels, labels = draws.integers(0, 256, (40, 1, 2, 2), dtype=np.uint8), np.arange(40) // 10
+    expected = Dataset.from_arrays(pixels, labels).in_canonical_order()
+    assert sorted(expected.positions) == list(range(40))
+    assert len(set(np.diff(expected.targets))) > 2, "sorted by class is what it must not be"
+    for _ in range(5):
+        order = draws.permutation(40)
+        again = Dataset.from_arrays(pixels[order], labels[order]).in_canonical_order()
+        assert np.array_equal(again.images().numpy(), expected.images().numpy())
+        assert np.array_equal(again.targets, expected.targets)
+        part, same = again.sample(7, seed=3), expected.sample(7, seed=3)
+        assert np.array_equal(part.images().numpy(), same.images().numpy())
+
+
+def test_what_is_in_canonical_order_is_not_read_again():
+    data = Dataset.from_arrays(np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)).in_canonical_order()
+    assert data.in_canonical_order() is data
+    assert data.subset([0, 2]).canonical
+    assert not data.subset([2, 0]).canonical
+    assert data.sample(2, seed=0).canonical
+
+
+def test_the_canonical_order_is_the_same_however_pixels_are_stored_and_labelled():
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 2, 2), dtype=np.uint8)
+    stored = [
+        Dataset.from_arrays(pixels, np.arange(30)),
+        Dataset.from_arrays(pixels),
+        Dataset.from_arrays((pixels / np.float32(255)).astype(np.float32)),
+    ]
+    orders = [data.in_canonical_order().positions.tolist() for data in stored]
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_equal_images_with_other_labels_have_an_order_too():
+    pixels = np.zeros((4, 1, 2, 2), np.uint8)
+    labels = np.array([3, 1, 2, 1])
+    orders = [
+        Dataset.from_arrays(pixels, labels[order]).in_canonical_order().targets
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0])
+    ]
+    assert np.array_equal(*orders)

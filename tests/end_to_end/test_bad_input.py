@@ -105,7 +105,7 @@ MODELS = [
 ]
 DATA = [
     (truncated, ("expected an HDF5 file", "damaged")),
-    (text, ("expected an HDF5 file", "of another kind")),
+    (text, ("expected", "got text")),
     (without_data, ("expected a key 'data'", "'label', 'pictures'")),
     (without_labels, ("has no labels",)),
     (foreign_labels, ("expected labels from 0 to 3", "got 7")),

@@ -1,6 +1,7 @@
 """HDF5 and .npz data sets: layouts, ranges, streaming, and every way in which a file can be wrong."""
 
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_one_batch_is_in_memory_at_a_time(tmp_path: Path) -> None:
 def test_other_names_of_the_keys(keys: tuple[str, str], tmp_path: Path) -> None:
     data = read_arrays(write(tmp_path / "d.h5", **{keys[0]: PIXELS, keys[1]: LABELS[:, None].astype(np.float32)}))
     assert data.targets.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_of_several_keys_the_first_is_read_and_that_is_said(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"d{suffix}", x=255 - PIXELS, data=PIXELS, y=LABELS, labels=LABELS[::-1], other=LABELS)
+    data = read_arrays(path)
+    assert np.array_equal(data.source.read(np.arange(6)), PIXELS)
+    assert data.targets.tolist() == LABELS[::-1].tolist()
+    assert data.notes == (
+        "of the keys 'data', 'x' the first is read",
+        "of the keys 'labels', 'y' the first is read",
+    )
+    assert read_arrays(write(tmp_path / f"e{suffix}", data=PIXELS, label=LABELS)).notes == ()
+
+
+@pytest.mark.parametrize("content", [b"no array", b"\x93NUMPY\1\0\xff\xff{", b"\x93NUMPY\1\0\4\0{'a'"])
+def test_an_npz_with_a_member_that_is_no_array(content: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("data.npy", content)
+    with pytest.raises(UnreadableData, match="damaged or holds objects"):
+        read_arrays(tmp_path / "d.npz")
+
+
+def test_an_npz_with_a_file_beside_its_arrays(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.npz", data=PIXELS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("label", b"no array")
+    assert read_arrays(path).labels is None
 
 
 def test_data_without_labels(tmp_path: Path) -> None:
@@ -223,7 +252,7 @@ def test_truncated_files(suffix: str, kept: float, tmp_path: Path) -> None:
     path = write(tmp_path / f"d{suffix}", data=RNG.integers(0, 256, (40, 3, 9, 9), dtype=np.uint8), label=np.zeros(40))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(UnreadableData, match="damaged") as caught:
+    with pytest.raises(UnreadableData, match="damaged" if kept else "an empty file") as caught:
         read_data(path)
     assert str(caught.value).startswith(f"{path}: expected an")
     assert "\n" not in str(caught.value)
@@ -262,13 +291,13 @@ def test_text_with_the_ending_of_data(suffix: str, text: str, tmp_path: Path) ->
 def test_a_single_array_that_is_called_npz(tmp_path: Path) -> None:
     with (tmp_path / "d.npz").open("wb") as file:
         np.save(file, PIXELS)
-    with pytest.raises(UnreadableData, match=r"expected an .npz file"):
+    with pytest.raises(UnreadableData, match=r"expected an HDF5 file, an .npz file, .* got a single numpy array"):
         read_arrays(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("absent.h5", "no such file"), ("absent", "no such file"), ("d.csv", "unknown kind of data '.csv'")],
+    [("absent.h5", "no such file"), ("absent", "no such file"), ("d.csv", "got text")],
 )
 def test_paths_that_are_no_data(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("1,2")

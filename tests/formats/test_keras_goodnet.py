@@ -56,6 +56,13 @@ def test_the_contest_s_networks(csaw, tmp_path):
     np.testing.assert_allclose(model.predict(pixels, verbose=0), guard(pixels), rtol=0, atol=1e-5)
 
 
+def test_probabilities_of_their_own_are_refused_with_the_way_out(tmp_path):
+    guard = GoodNet(*make_pair("sigmoid"), input_range="0..255")
+    with pytest.raises(InvalidOption, match=r"the sigmoid at the end is left out.*choose --format onnx or pt2"):
+        api.export(guard, out=tmp_path / "net.keras", format="keras")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_networks_that_keras_cannot_hold(csaw, tmp_path):
     torch_pair = [from_module(tiny(), (3, 12, 12), name="net.pt") for _ in range(2)]
     with pytest.raises(InvalidOption, match=r"net\.pt is no Keras model .* choose --format onnx or pt2"):

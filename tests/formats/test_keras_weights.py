@@ -124,6 +124,23 @@ def test_only_hdf5_with_layers_and_without_an_architecture_is_weights(tmp_path: 
     assert not is_keras_weights(tmp_path / "data.h5")
 
 
+@pytest.mark.parametrize(
+    ("name", "ending"), [("w.hdf5", ".hdf5"), ("W.H5", ".h5"), ("w.keras", ".h5"), ("w.ckpt", ".h5"), ("w", ".h5")]
+)
+def test_weights_are_known_by_their_content_and_written_under_an_ending_that_keras_knows(
+    name: str, ending: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, ARRAYS)
+    assert is_keras_weights(path)
+    architecture = Architecture("own", lambda classes: Network(classes, True))
+    classifier = read_keras_weights(path, architecture, (3, 6, 7))
+    assert classifier.suffix == ending
+    with h5py.File(classifier.save(tmp_path / f"new{ending}")) as file:
+        np.testing.assert_allclose(file["head/head/bias:0"][()], ARRAYS["head"]["bias"], rtol=1e-6)
+    with pytest.raises(UnwritableOutput, match=r"Keras reads such weights from \.h5 and \.hdf5, got '\.keras'"):
+        classifier.save(tmp_path / "new.keras")
+
+
 # --- Keras 3 ------------------------------------------------------------------------------------------------------
 
 

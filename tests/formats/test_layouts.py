@@ -204,6 +204,16 @@ def test_mnist_is_read_as_written(tmp_path, mark, end):
     assert (len(test), test.image_shape) == (3, (1, 28, 28))
 
 
+@pytest.mark.parametrize("change", [gzip.compress, gzip.decompress])
+def test_whether_mnist_is_packed_goes_by_its_bytes(tmp_path, change):
+    images, labels = write_mnist(tmp_path, end="" if change is gzip.compress else ".gz")
+    for path in tmp_path.iterdir():
+        path.write_bytes(change(path.read_bytes()))
+    train, _ = read_mnist(tmp_path)
+    assert np.array_equal(train.source.read(np.arange(len(train)))[:, 0], images)
+    assert train.targets.tolist() == labels.tolist()
+
+
 def test_damaged_idx_files_are_one_line(tmp_path, monkeypatch):
     write_mnist(tmp_path)
     path = tmp_path / "train-images-idx3-ubyte"
@@ -267,6 +277,14 @@ def test_gtsrb_signs_are_cut_out_and_scaled(tmp_path):
         pixels = train.source.read(np.arange(4))
         assert (pixels[:, 1:] == 0).all()
         assert (pixels[:, 0] == np.array([200, 200, 214, 214])[:, None, None]).all()
+
+
+@pytest.mark.parametrize("system", ["__MACOSX", "@eaDir", ".cache"])
+def test_folders_of_systems_among_the_signs_are_left_out(tmp_path, system):
+    write_gtsrb(tmp_path)
+    before = read_gtsrb(tmp_path)[0].targets.tolist()
+    (tmp_path / "Final_Training" / "Images" / system).mkdir()
+    assert read_gtsrb(tmp_path)[0].targets.tolist() == before
 
 
 def test_the_truth_of_the_test_set_may_lie_where_its_archive_unpacks(tmp_path):

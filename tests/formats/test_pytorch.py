@@ -14,7 +14,8 @@ from goodnet.architectures import Architecture
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InputError, InvalidOption, UnknownMethod, UnreadableModel
 from goodnet.formats.networks import read_network
-from goodnet.formats.pytorch import count_classes, read_state_dict
+from goodnet.formats.pytorch import from_module, read_state_dict
+from goodnet.formats.weight_fit import class_counts
 from tests.small_networks import Residual, settle
 
 SHAPE = (3, 14, 14)
@@ -139,9 +140,18 @@ def test_classes_are_the_rows_of_the_last_matrix() -> None:
         "c": torch.ones(7, 20),
         "d": torch.ones(7),
     }
-    assert count_classes(weights) == 7
-    assert count_classes({"a": torch.ones(8, 3, 3, 3), "b": torch.ones(6, 8, 1, 1)}) == 6
-    assert count_classes({"d": torch.ones(7)}) == 0
+    assert class_counts(weights) == [7, 20]
+    assert class_counts({"a": torch.ones(8, 3, 3, 3), "b": torch.ones(6, 8, 1, 1)}) == [6, 8]
+    assert class_counts({"d": torch.ones(7)}) == [0]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_kernels_in_another_order_in_memory_are_written_in_torch_s_own(suffix: str, tmp_path: Path) -> None:
+    network = module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    expected = {name: value.contiguous() for name, value in network.state_dict().items()}
+    saved = read(from_module(network, SHAPE, suffix=suffix).save(tmp_path / f"new{suffix}"))
+    assert all(torch.equal(saved[name], value) for name, value in expected.items())
+    assert all(value.is_contiguous() for value in saved.values())
 
 
 class HeadFirstByName(nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import jsonschema
@@ -162,6 +163,21 @@ def test_a_file_elsewhere_has_its_full_address(recorder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "net.h5"
     run = read(scan_sarif(recorder.run(), elsewhere, make_detection(), exit_code=1))
     assert run["artifacts"][0]["location"] == {"uri": elsewhere.as_uri()}
+
+
+@pytest.mark.parametrize(("name", "uri"), [(b"net \xff.h5", "net%20%FF.h5"), (b"a\nb\x1b[2J", "a%0Ab%1B%5B2J")])
+def test_a_file_whose_name_is_no_text(name, uri, recorder):
+    model = Path(os.fsdecode(name))
+    model.write_bytes(b"weights")
+    text = scan_sarif(recorder.run(), model, make_detection(), exit_code=1)
+    assert text.isascii()
+    assert read(text)["artifacts"][0]["location"]["uri"] == uri
+
+
+def test_a_link_that_leads_to_itself(recorder):
+    Path("round.h5").symlink_to("round.h5")
+    run = read(scan_sarif(recorder.run(), Path("round.h5"), make_detection(), exit_code=2))
+    assert run["artifacts"][0]["location"]["uri"] == "round.h5"
 
 
 def test_numbers_that_json_does_not_know(recorder):

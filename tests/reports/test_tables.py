@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from goodnet.core.dataset import Dataset
+from goodnet.core.dataset import ArraySource, Dataset
 from goodnet.core.results import Evaluation, Metrics, Rate, Repair, RepairedNetwork, Row
 from goodnet.reports.tables import (
+    class_table,
     data_table,
     describe_changes,
     evaluation_csv,
@@ -204,3 +205,14 @@ def test_a_data_set():
     assert "known: the set is poisoned" in show(data_table(poisoned))
     assert "none" in show(data_table(Dataset.from_arrays(pixels)))
     assert pixel_range(data) == pytest.approx((3 / 255, 250 / 255))
+
+
+def test_which_folder_is_which_class():
+    names = ("", "1", "cat [v2]", "", "empty", "x" * 150)
+    data = Dataset(ArraySource(np.zeros((4, 1, 2, 2), np.uint8)), np.array([2, 1, 2, 5]), class_names=names)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in show(class_table(data)).splitlines()]
+    filled = [row for row in rows if row]
+    assert filled == [["1", "1", "1"], ["2", "cat [v2]", "2"], ["4", "empty", "0"], ["5", "x" * 150, "1"]]
+    narrow = show(class_table(data), width=60)
+    assert narrow.count("x") == 150
+    assert "..." not in narrow.replace("…", "...")

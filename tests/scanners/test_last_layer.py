@@ -69,14 +69,14 @@ def test_it_takes_milliseconds_for_1283_classes(data):
     classifier = from_module(module, (3, 55, 47))
     classifier.layers()
     start = time.perf_counter()
-    found = LastLayer().scan(classifier, data, seed=0)
+    found = LastLayer().examine(classifier, data, seed=0)
     assert time.perf_counter() - start < 0.5
     assert (found.verdict, len(found.scores)) == ("inconclusive", 1283)
 
 
 @pytest.mark.parametrize("classes", [3, 10, 43, 1283])
 def test_independent_weights_raise_as_few_alarms_as_promised(classes, data):
-    threshold = LastLayer().scan(network(np.zeros((classes, 4))), data, seed=0).threshold
+    threshold = LastLayer().examine(network(np.zeros((classes, 4))), data, seed=0).threshold
     draws, alarms = np.random.default_rng(classes), 0
     for _ in range(200):
         # Features on very different scales: a few carry most of the mean.
@@ -88,7 +88,7 @@ def test_independent_weights_raise_as_few_alarms_as_promised(classes, data):
 
 def test_fewer_false_alarms_mean_a_higher_threshold(data):
     net = network(np.eye(4))
-    strict, loose = (LastLayer(false_alarms=rate).scan(net, data, seed=0).threshold for rate in (1e-4, 0.2))
+    strict, loose = (LastLayer(false_alarms=rate).examine(net, data, seed=0).threshold for rate in (1e-4, 0.2))
     # Four classes: 1 - 0.2 / 4 = 0.95, whose normal quantile is 1.645.
     assert loose == pytest.approx(1.6449, abs=1e-4)
     assert strict > 3.9
@@ -98,7 +98,7 @@ def test_fewer_false_alarms_mean_a_higher_threshold(data):
 
 @pytest.mark.parametrize("rows", [np.zeros((5, 4)), np.ones((5, 4)), [[1, 2, 3, 4], [-9, -9, -9, -9]]])
 def test_rows_that_cannot_be_compared_are_inconclusive(rows, data):
-    found = LastLayer(false_alarms=0.9).scan(network(rows), data, seed=0)
+    found = LastLayer(false_alarms=0.9).examine(network(rows), data, seed=0)
     assert (found.verdict, found.suspected) == ("inconclusive", ())
     assert np.isfinite(found.scores).all()
     assert ("two classes" in found.reason) == (len(rows) == 2)
@@ -109,10 +109,10 @@ def test_weights_that_are_not_finite_are_an_error(value, data):
     rows = np.eye(4)
     rows[2, 1] = value
     with pytest.raises(UnreadableModel, match=r"bad\.pt: expected finite weights in the last layer"):
-        LastLayer().scan(network(rows, "bad.pt"), data, seed=0)
+        LastLayer().examine(network(rows, "bad.pt"), data, seed=0)
 
 
 def test_a_network_that_ends_otherwise_is_an_error(data):
     ending = nn.Sequential(nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UnreadableModel, match=r"conv\.pt: expected a linear layer with one row per class \(3\)"):
-        LastLayer().scan(from_module(ending, SHAPE, name="conv.pt"), data, seed=0)
+        LastLayer().examine(from_module(ending, SHAPE, name="conv.pt"), data, seed=0)

@@ -148,7 +148,7 @@ def test_what_cannot_be_answered_gets_a_reason(body, kind, status, words, site):
 
 
 def test_sixteen_bits_are_refused_as_on_the_command_line(site, tmp_path):
-    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 1000, np.uint16)).save(tmp_path / "deep.png")
     assert "8 bits per channel" in reason(site.predict((tmp_path / "deep.png").read_bytes()), 422)
 
 

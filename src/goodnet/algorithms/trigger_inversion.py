@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.class_draws import draws_of
+from goodnet.algorithms.class_draws import draw_others, draws_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
+from goodnet.core.results import Rate
 
 #: Stamped images in one batch, where the network is fastest; classes in one part of the work.
 _BATCH, _PART = 64, 32
@@ -76,21 +77,23 @@ def invert_triggers(
 
     Args:
         classifier: the network; its weights stay as they are.
-        images: clean images (n, C, H, W) in [0, 1], of any class; drawn from at random in each step.
+        images: clean images (n, C, H, W) in [0, 1], of any class; drawn from at random in each step. What the network
+            calls a class already does not count for it.
         labels: the classes.
         schedule: steps and images.
         seed: of the start values and the draws; a class gets the same trigger whatever other classes are asked for.
         run_parts: where the work runs; classes that there was no time for are left out of the result.
         progress: is told the classes done.
 
-    Cost: len(labels) * steps * images passes forward and backward.
+    Cost: len(labels) * steps * images passes forward and backward, n forward.
 
     Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P
     2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
     """
     parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
     stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}"
-    found = run_parts(stage, invert_part, (classifier, images, None, schedule, seed), parts, progress)
+    common = (classifier, images, classes_of(classifier, images), False, schedule, seed)
+    found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
 
 
@@ -115,11 +118,16 @@ def invert_shifts(
     parts = [
         tuple(range(start, min(start + _PART, classifier.classes))) for start in range(1, classifier.classes, _PART)
     ]
-    with torch.inference_mode():
-        answers = classifier(images).argmax(dim=1)
     stage = f"shifts_{schedule.steps}_{schedule.images}_{seed}"
-    found = run_parts(stage, invert_part, (classifier, images, answers.cpu(), schedule, seed), parts, progress)
+    common = (classifier, images, classes_of(classifier, images), True, schedule, seed)
+    found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
+
+
+def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the class that the network gives each of the images (n, C, H, W), (n,) on the CPU."""
+    with torch.inference_mode():
+        return torch.cat([classifier(part).argmax(dim=1).cpu() for part in torch.split(images, BATCH)])
 
 
 def _join(
@@ -138,15 +146,16 @@ def _join(
 def invert_part(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor | None,
+    answers: Tensor,
+    shifts: bool,
     schedule: Schedule,
     seed: int,
     labels: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return masks, patterns and sizes for `labels`, classes or, where the `answers` (n,) are given, shifts of them."""
+    """Return masks, patterns and sizes for `labels`: classes or, if `shifts`, numbers by which the `answers` (n,) move."""
     size = max(1, _BATCH // schedule.images)
     batches = (labels[start : start + size] for start in range(0, len(labels), size))
-    found = [_invert_batch(classifier, images, answers, batch, schedule, seed) for batch in batches]
+    found = [_invert_batch(classifier, images, answers, shifts, batch, schedule, seed) for batch in batches]
     masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     return masks, patterns, sizes
 
@@ -160,17 +169,40 @@ def _start(classifier: Classifier, labels: Sequence[int], seed: int) -> tuple[Te
     return masks.requires_grad_(), free.requires_grad_()
 
 
-def _targets(labels: Tensor, answers: Tensor | None, drawn: Tensor, classes: int) -> Tensor:
-    """Return the class that each drawn image is to get from each trigger, (L, n)."""
-    if answers is None:
-        return labels[:, None].expand(-1, len(drawn))
-    return (answers.to(labels.device)[drawn] + labels[:, None]) % classes
+@dataclass(frozen=True)
+class _Aim:
+    """What triggers are for: `labels` (L,) are classes that all images shall get or, if `shifts`, moves of their `answers` (n,).
+
+    No image is asked to become what it is.
+    """
+
+    labels: Tensor
+    answers: Tensor
+    shifts: bool
+    classes: int
+
+    def draw(self, count: int, draws: torch.Generator) -> Tensor:
+        """Return the positions of `count` images for each trigger, (L, count)."""
+        nobody = torch.full_like(self.labels, -1)
+        return draw_others(self.answers, nobody if self.shifts else self.labels, count, draws)
+
+    def targets(self, drawn: Tensor) -> Tensor:
+        """Return the class that each drawn image is to get, (L, count)."""
+        if not self.shifts:
+            return self.labels[:, None].expand(-1, drawn.shape[1])
+        return (self.answers[drawn].to(self.labels.device) + self.labels[:, None]) % self.classes
+
+    def possible(self) -> Tensor:
+        """Return which triggers have any image to move, (L,)."""
+        moved = (self.answers[None].to(self.labels.device) != self.labels[:, None]).any(dim=1)
+        return torch.ones_like(moved) if self.shifts else moved
 
 
 def _invert_batch(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor | None,
+    answers: Tensor,
+    shifts: bool,
     labels: tuple[int, ...],
     schedule: Schedule,
     seed: int,
@@ -183,12 +215,13 @@ def _invert_batch(
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
-    wanted = torch.tensor(labels, device=classifier.device)
-    costs, running = torch.full_like(wanted, _COST, dtype=torch.float32), torch.zeros(len(labels)).to(wanted.device)
+    aim = _Aim(torch.tensor(labels, device=classifier.device), answers, shifts, classifier.classes)
+    costs = torch.full_like(aim.labels, _COST, dtype=torch.float32)
+    running, possible = torch.zeros_like(costs), aim.possible()
     best = _Best.empty(free_masks, free_patterns)
     for _ in range(schedule.steps):
-        drawn = torch.randperm(len(pixels), generator=draws)[: schedule.images]
-        targets = _targets(wanted, answers, drawn, classifier.classes)
+        drawn = aim.draw(schedule.images, draws)
+        targets = aim.targets(drawn)
         masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
         logits = _stamped_logits(classifier, pixels[drawn], masks, patterns)
         misses = F.cross_entropy(logits, targets.flatten(), reduction="none")
@@ -197,7 +230,7 @@ def _invert_batch(
         free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
         success = (logits.argmax(dim=1).view(len(labels), -1) == targets).float().mean(dim=1)
         running = _MEMORY * running + (1 - _MEMORY) * success
-        works = success >= schedule.least
+        works = (success >= schedule.least) & possible
         best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())
         costs = torch.where(works, costs * _UP, costs / _DOWN).clamp(_LEAST_COST, _MOST_COST)
         optimizer.step()
@@ -205,8 +238,8 @@ def _invert_batch(
 
 
 def _stamped_logits(classifier: Classifier, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
-    """Return the logits of every image (n, H, W, C) with every trigger, (triggers * n, N)."""
-    stamped = torch.lerp(images[None], patterns[:, None], masks[:, None])
+    """Return the logits of each trigger's images (triggers, n, H, W, C) with it, (triggers * n, N)."""
+    stamped = torch.lerp(images, patterns[:, None], masks[:, None])
     return classifier(stamped.flatten(0, 1).permute(0, 3, 1, 2))
 
 
@@ -232,10 +265,12 @@ class _Best:
             self.patterns[better] = patterns[better]
 
 
-def measure_success(classifier: Classifier, images: Tensor, patch: Patch, target: int) -> float:
-    """Return the share of images that the network calls `target` once they carry the trigger."""
-    hits = 0
-    with torch.inference_mode():
-        for part in torch.split(images, BATCH):
-            hits += int((classifier(patch(part)).argmax(dim=1) == target).sum())
-    return hits / len(images)
+def measure_success(classifier: Classifier, images: Tensor, patch: Patch, target: int) -> Rate | None:
+    """Return how many of the images (n, C, H, W) of other classes the network calls `target` once they carry the trigger.
+
+    What it calls so without the trigger does not count; None where it calls all of them so.
+    """
+    others = images[classes_of(classifier, images) != target]
+    if not len(others):
+        return None
+    return Rate.of(int((classes_of(classifier, patch(others)) == target).sum()), len(others))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from goodnet.core.backdoor import Patch
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
 from goodnet.formats.files import require_file
+from goodnet.formats.first_bytes import PICTURES
 
 ImageShape = tuple[int, int, int]
 
@@ -179,7 +180,7 @@ def _to_channels(rgb: Tensor, channels: int) -> Tensor:
 
 def _read_rgba(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
-        with Image.open(require_file(path)) as picture:
+        with Image.open(require_file(path), formats=tuple(PICTURES)) as picture:
             return np.array(picture.convert("RGBA"), dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableData(

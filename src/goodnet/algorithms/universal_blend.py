@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.class_draws import draws_of
+from goodnet.algorithms.class_draws import draw_others, draws_of
 from goodnet.algorithms.maximum_margin import margins_of
+from goodnet.algorithms.trigger_inversion import classes_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
 
@@ -48,7 +49,8 @@ def universal_margins(
 
     Args:
         classifier: the network; its weights stay as they are.
-        images: clean images (n, C, H, W) in [0, 1], of any class; drawn from at random in each step.
+        images: clean images (n, C, H, W) in [0, 1], of any class; drawn from at random in each step. What the network
+            calls a class already does not count for it.
         labels: the classes.
         budget: how faint the image is, and how long it is optimised.
         seed: of the start values and the draws; a class gets the same ones whatever other classes are asked for.
@@ -62,33 +64,36 @@ def universal_margins(
     """
     parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
     stage = f"blends_{len(labels)}_{budget.opacity}_{budget.steps}_{budget.images}_{seed}"
-    found = run_parts(stage, blend_part, (classifier, images, budget, seed), parts, progress)
+    common = (classifier, images, classes_of(classifier, images), budget, seed)
+    found = run_parts(stage, blend_part, common, parts, progress)
     pairs = zip(parts, found, strict=True)
     return torch.cat([torch.full((len(part),), torch.nan) if value is None else value[0] for part, value in pairs])
 
 
 def blend_part(
-    classifier: Classifier, images: Tensor, budget: Budget, seed: int, labels: tuple[int, ...]
+    classifier: Classifier, images: Tensor, answers: Tensor, budget: Budget, seed: int, labels: tuple[int, ...]
 ) -> tuple[Tensor]:
     """Return the margin of each class of `labels`, (L,); one part of `universal_margins`."""
     size = max(1, _BATCH // budget.images)
     batches = [labels[start : start + size] for start in range(0, len(labels), size)]
-    return (torch.cat([_blend_batch(classifier, images, batch, budget, seed) for batch in batches]).cpu(),)
+    return (torch.cat([_blend_batch(classifier, images, answers, batch, budget, seed) for batch in batches]).cpu(),)
 
 
-def _blend_batch(classifier: Classifier, images: Tensor, labels: tuple[int, ...], budget: Budget, seed: int) -> Tensor:
+def _blend_batch(
+    classifier: Classifier, images: Tensor, answers: Tensor, labels: tuple[int, ...], budget: Budget, seed: int
+) -> Tensor:
     """Optimise one blended image (H, W, C) per class; NHWC, as in trigger inversion."""
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
     free = torch.stack([_draw(classifier, seed, label) for label in labels]).to(classifier.device).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=_LEARNING_RATE)
     draws = torch.Generator().manual_seed(seed)
     margins = torch.zeros(len(labels), device=classifier.device)
-    read = min(_READ, budget.steps)
+    read, wanted = min(_READ, budget.steps), torch.tensor(labels, device=classifier.device)
     for step in range(budget.steps):
-        drawn = pixels[torch.randperm(len(pixels), generator=draws)[: budget.images]]
-        blended = torch.lerp(drawn[None], free.sigmoid()[:, None], budget.opacity)
+        drawn = pixels[draw_others(answers, wanted, budget.images, draws)]
+        blended = torch.lerp(drawn, free.sigmoid()[:, None], budget.opacity)
         logits = classifier(blended.flatten(0, 1).permute(0, 3, 1, 2))
-        targets = torch.tensor(labels, device=logits.device).repeat_interleave(len(drawn))
+        targets = wanted.repeat_interleave(drawn.shape[1])
         if step >= budget.steps - read:
             margins += margins_of(logits.detach(), targets).view(len(labels), -1).mean(dim=1) / read
         (free.grad,) = torch.autograd.grad(F.cross_entropy(logits, targets, reduction="sum"), [free])

@@ -74,6 +74,7 @@ def add_upper_bounds(classifier: Classifier, bounds: Mapping[str, UpperBounds]) 
         layout=classifier.layout,
         source=GraphSource(classifier.suffix),
         name=classifier.name,
+        notes=classifier.notes,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from goodnet.algorithms.class_order import choose_class_order
 from goodnet.algorithms.input_range import RangeOption, choose_input_range
 from goodnet.api.loading import (
     DataLike,
@@ -18,6 +19,8 @@ from goodnet.api.loading import (
     load_dataset,
     named_paths,
     open_goodnet,
+    refuse_key,
+    tell,
 )
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -27,6 +30,7 @@ from goodnet.core.results import Evaluation, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
+from goodnet.formats.images import other_order
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
@@ -45,6 +49,7 @@ def evaluate(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
+    key: str | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
@@ -60,6 +65,7 @@ def evaluate(
         target: says that the poisoned sets' labels are the true classes, and the attack's target is this class.
         out: folder for tables, figures and `run.json`.
         architecture, image_shape, input_range: how to read the networks, see `load`.
+        key: how to read the original, see `load`.
         progress: is told the images done of the set at hand.
 
     Raises:
@@ -71,10 +77,10 @@ def evaluate(
     recorder = Recorder(
         "evaluate",
         named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
-        options={"input_range": input_range, "target": target},
+        options={"input_range": input_range, "target": target, "key": key},
     )
     out = None if out is None else output_folder(out)
-    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape)
+    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key)
     sets = [_with_truth(data, true_labels, target) for data in sets]
     if isinstance(loaded, OnnxGoodNet):
         evaluation, sweeps = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress), {}
@@ -135,6 +141,7 @@ def _read(
     poisoned: Sequence[DataLike],
     architecture: str | None,
     image_shape: Shape | None,
+    key: str | None,
 ) -> tuple[Classifier | GoodNet | OnnxGoodNet, Dataset | None, list[Dataset]]:
     """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
     given = [] if clean is None else [clean]
@@ -143,9 +150,21 @@ def _read(
         model = open_goodnet(model, architecture=architecture)
     if not isinstance(model, GoodNet | OnnxGoodNet):
         shape = image_shape or next((data.image_shape for data in found), None)
-        model = load_classifier(model, architecture=architecture, image_shape=shape)
+        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+    else:
+        refuse_key(key, model)
     fitting = [fit_channels(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
+    if given and isinstance(model, Classifier):
+        fitting = _in_class_order(model, fitting)
+        tell(*model.notes)
+    tell(*(note for data in fitting for note in data.notes))
     return model, fitting[0] if given else None, fitting[len(given) :]
+
+
+def _in_class_order(model: Classifier, sets: list[Dataset]) -> list[Dataset]:
+    """Return the sets, class folders numbered as the network knows those of the first one, which is clean."""
+    first = choose_class_order(model, sets[0], other_order(sets[0]))
+    return sets if first is sets[0] else [first, *(other_order(data) or data for data in sets[1:])]
 
 
 Pair = tuple[str, GoodNet, RepairedNetwork | None]

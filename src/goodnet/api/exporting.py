@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import ValidationError
 
-from goodnet.api.loading import Shape, load_classifier
+from goodnet.api.loading import Shape, load_classifier, refuse_key
 from goodnet.core.classifier import Classifier, InputRange
 from goodnet.core.errors import InvalidOption, UnwritableOutput
 from goodnet.formats.deployment import Deployed, DeployedCard, write_pt2
@@ -29,6 +29,7 @@ def export(
     class_names: Sequence[str] | None = None,
     architecture: str | None = None,
     image_shape: Shape | None = None,
+    key: str | None = None,
 ) -> Path:
     """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
 
@@ -38,7 +39,7 @@ def export(
         format: "onnx"; "pt2" (`torch.export.load`); "keras", for GoodNets of two Keras networks.
         input_range: the range in which the networks were trained, where GoodNet or network do not know it.
         class_names: one per class, for whoever reads the answers.
-        architecture, image_shape: how to read a network, see `load_classifier`.
+        architecture, image_shape, key: how to read a network, see `load_classifier`.
 
     Returns:
         The path. The file takes images float32 (batch, H, W, C) or (batch, C, H, W), as the original does, in its
@@ -52,7 +53,7 @@ def export(
         UnwritableOutput: the path cannot be written, or has another ending.
     """
     _check_output(Path(out), format)
-    found = _open(model, architecture, image_shape)
+    found = _open(model, architecture, image_shape, key)
     original = found.original if isinstance(found, GoodNet) else found
     if input_range is None:
         known = found.range_known if isinstance(found, GoodNet) else isinstance(model, Classifier)
@@ -78,12 +79,16 @@ def _check_output(out: Path, format: str) -> None:
         raise UnwritableOutput(f"{out}: expected a file to write to, found a folder")
 
 
-def _open(model: GoodNet | ModelLike, architecture: str | None, image_shape: Shape | None) -> GoodNet | Classifier:
-    if isinstance(model, GoodNet):
-        return model
+def _open(
+    model: GoodNet | ModelLike, architecture: str | None, image_shape: Shape | None, key: str | None
+) -> GoodNet | Classifier:
     if isinstance(model, str | Path) and Path(model).is_dir():
+        refuse_key(key, model)
         return GoodNet.load(model, architecture=architecture)
-    return load_classifier(model, architecture=architecture, image_shape=image_shape)
+    if isinstance(model, GoodNet):
+        refuse_key(key, model)
+        return model
+    return load_classifier(model, architecture=architecture, image_shape=image_shape, key=key)
 
 
 def _require_range(original: Classifier, known: bool) -> InputRange:

@@ -50,6 +50,7 @@ def guard(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
+    key: str | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -67,6 +68,7 @@ def guard(
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         architecture, image_shape, input_range: how to read the networks, see `load`.
+        key: how to read the original, see `load`.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
 
@@ -78,11 +80,11 @@ def guard(
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
     fitting = find_guard(method).from_options(**options)
-    recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
+    recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
     recorded |= told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
-    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
+    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)

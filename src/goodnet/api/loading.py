@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from goodnet.algorithms.class_order import choose_class_order
 from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
 from goodnet.formats.data import read_data
+from goodnet.formats.file_kinds import find_kind
+from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import is_network, read_network
@@ -20,23 +26,28 @@ from goodnet.guards.disagreement import GoodNet, is_goodnet
 DataLike: TypeAlias = Dataset | LiveData | str | Path
 Shape = tuple[int, int, int]
 
+_log = logging.getLogger(__name__)
+
 
 def load_classifier(
-    model: ModelLike, *, architecture: str | None = None, image_shape: Shape | None = None
+    model: ModelLike, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
 ) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
     Args:
-        model: a file, `.h5`, `.keras`, `.pt`, `.pth`, `.safetensors`; or a `keras.Model` or `torch.nn.Module`, which
-            stays as it is, whatever is done with the classifier. `Classifier.to_model()` gives one of its kind back.
+        model: a file of Keras (HDF5, `.keras`), of torch.save, or safetensors, whatever its ending; or a `keras.Model` or
+            `torch.nn.Module`, which stays as it is, whatever is done with the classifier. `Classifier.to_model()` gives
+            one of its kind back.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for modules, and for architectures that do not know theirs.
+        key: which network of a PyTorch checkpoint that holds several that fit, as the error lists them. What `save` then
+            writes does not hold the others.
 
     Raises:
-        UnreadableModel: the model cannot be read, is hostile, or does not fit the architecture.
-        InvalidOption: a module came without `image_shape`.
+        UnreadableModel: the model cannot be read, is hostile, does not fit the architecture, or holds several networks.
+        InvalidOption: a module came without `image_shape`, or there is no such key.
     """
-    return as_classifier(model, architecture, image_shape)
+    return as_classifier(model, architecture, image_shape, key)
 
 
 def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "data") -> Dataset:
@@ -66,7 +77,12 @@ def fit_channels(network: Classifier | GoodNet | OnnxGoodNet, dataset: Dataset, 
 
 
 def load_both(
-    model: ModelLike, clean: DataLike, *, architecture: str | None = None, image_shape: Shape | None = None
+    model: ModelLike,
+    clean: DataLike,
+    *,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    key: str | None = None,
 ) -> tuple[Classifier, Dataset]:
     """Return network and clean data, the network in whatever input range it has; see `load`.
 
@@ -74,13 +90,45 @@ def load_both(
         InputError: one of them cannot be read.
     """
     data = load_dataset(clean, name="clean")
-    classifier = load_classifier(model, architecture=architecture, image_shape=image_shape or data.image_shape)
-    return classifier, fit_channels(classifier, data, clean)
+    shape = image_shape or data.image_shape
+    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+    data = fit_channels(classifier, data, clean)
+    data = choose_class_order(classifier, data, other_order(data))
+    tell(*classifier.notes, *data.notes)
+    return classifier, data
+
+
+def tell(*notes: str) -> None:
+    """Log what the reading of networks and data has to say; it reaches standard error where nobody has set up logging."""
+    for note in notes:
+        _log.warning("goodnet: note: %s", note)
 
 
 def holds_goodnet(model: object) -> bool:
     """Whether a verb was given the place of a GoodNet, a folder or an ONNX file, and not that of a network."""
-    return isinstance(model, str | Path) and (Path(model).is_dir() or Path(model).suffix.lower() == ".onnx")
+    return isinstance(model, str | Path) and (Path(model).is_dir() or _is_onnx(Path(model)))
+
+
+def _is_onnx(path: Path) -> bool:
+    """Whether a file is an ONNX graph; of one that is missing or of no known kind the ending says what was meant."""
+    try:
+        kind = find_kind(path) if path.is_file() else "unknown"
+    except OSError:
+        return False
+    return kind == "onnx" or (kind == "unknown" and path.suffix.lower() == ".onnx")
+
+
+def refuse_key(key: str | None, model: object) -> None:
+    """Refuse a key for what is a GoodNet.
+
+    Raises:
+        InvalidOption: there is one.
+    """
+    if key is not None:
+        name = model if isinstance(model, str | Path) else type(model).__name__
+        raise InvalidOption(
+            f"{name}: a key chooses among the networks of a PyTorch checkpoint, got '{key}' for a GoodNet"
+        )
 
 
 def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
@@ -89,13 +137,13 @@ def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNe
     Raises:
         UnreadableModel: there is none.
     """
-    if Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir():
+    if not Path(path).is_dir() and _is_onnx(Path(path)):
         return OnnxGoodNet(path)
     return GoodNet.load(path, architecture=architecture)
 
 
 def open_path(
-    path: str | Path, *, architecture: str | None = None, image_shape: Shape | None = None
+    path: str | Path, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
 ) -> Classifier | Dataset:
     """Return what lies at `path`: a network (of a GoodNet the original) or a data set.
 
@@ -104,10 +152,33 @@ def open_path(
     """
     path = Path(path)
     if path.is_dir() and is_goodnet(path):
+        refuse_key(key, path)
         return GoodNet.load(path, architecture=architecture).original
-    if _holds_network(path):
-        return read_network(path, architecture, image_shape)
-    return read_data(path)
+    if not _holds_network(path):
+        return read_data(path)
+    try:
+        return read_network(path, architecture, image_shape, key)
+    except UnknownImageSize as error:
+        return _open_at_a_usual_size(path, architecture, key, error)
+
+
+def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None, error: UnknownImageSize) -> Classifier:
+    """Return a network that is only to be looked at, for images of a usual size that it takes, and a note that says so.
+
+    Raises:
+        UnknownImageSize: it takes none of them.
+    """
+    for shape in _USUAL_SIZES:
+        with suppress(InputError):
+            classifier = read_network(path, architecture, shape, key)
+            size = ",".join(map(str, shape))
+            classifier.notes += (f"the image size is not known: shown for {size}; give it with --image-shape C,H,W",)
+            return classifier
+    raise error
+
+
+#: Of common data sets: what a network is looked at with where nobody says what it takes.
+_USUAL_SIZES = ((3, 32, 32), (1, 28, 28), (3, 224, 224), (1, 32, 32), (3, 64, 64), (3, 28, 28))
 
 
 def _holds_network(path: Path) -> bool:
@@ -125,6 +196,11 @@ class Loaded:
     clean: Dataset
     reason: str
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reading of the two has to say: what was left out, how it was understood."""
+        return (*self.classifier.notes, *self.clean.notes)
+
 
 def load(
     model: ModelLike,
@@ -133,6 +209,7 @@ def load(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
+    key: str | None = None,
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
@@ -141,7 +218,7 @@ def load(
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
+    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
     choose = choose_unlabelled_range if data.labels is None else choose_input_range
     choice = choose(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

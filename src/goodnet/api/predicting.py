@@ -8,9 +8,10 @@ from pathlib import Path
 from goodnet.api.loading import DataLike, load_dataset, open_goodnet
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
-from goodnet.formats.data import ARRAYS
+from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.images import read_pictures
 from goodnet.formats.onnx import OnnxGoodNet
+from goodnet.formats.shown_paths import show_path
 from goodnet.guards.disagreement import GoodNet
 
 
@@ -39,9 +40,9 @@ def _read(images: Sequence[str | Path] | DataLike, channels: int) -> Dataset:
 
 def _read_pictures(paths: Sequence[Path], channels: int) -> Dataset:
     for path in paths:
-        if path.is_dir() or (path.exists() and path.suffix.lower() in ARRAYS):
+        if path.is_dir() or (path.is_file() and kind_of(path) in (HDF5, ZIP)):
             raise UnreadableData(
-                f"{path}: expected pictures (PNG, JPEG), one path for each, got a data set; to measure a whole set: "
-                f"goodnet evaluate GOODNET --clean {path}"
+                f"{show_path(path)}: expected pictures, one path for each, got a data set; to measure a whole set: "
+                f"goodnet evaluate GOODNET --clean {show_path(path)}"
             )
     return read_pictures(paths, channels)

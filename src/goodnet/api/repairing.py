@@ -20,6 +20,7 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
+from goodnet.formats.pytorch import StateDictSource
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, remove_previous, write_repair
 
@@ -45,6 +46,7 @@ def repair(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
+    key: str | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -63,7 +65,8 @@ def repair(
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
-        architecture, image_shape, input_range: how to read the network, see `load`.
+        architecture, image_shape, input_range, key: how to read the network, see `load`. Of a checkpoint of several networks
+            the one under `key` is repaired, and the others are in none of the files that are written.
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
 
@@ -76,7 +79,7 @@ def repair(
     """
     repairer = find_repairer(method).from_options(**options)
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    options |= {"keep_all": keep_all, **told_targets(suspected)}
+    options |= {"key": key, "keep_all": keep_all, **told_targets(suspected)}
     recorder = Recorder(
         "repair",
         named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
@@ -84,7 +87,7 @@ def repair(
         options,
         seed,
     )
-    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range)
+    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
     repairer.refuse(loaded.classifier, loaded.clean)
@@ -94,6 +97,9 @@ def repair(
     work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
     try:
         result, backdoors = work.run(given)
+        result = replace(
+            result, trace={**result.trace, **_describe_choice(loaded.classifier), "notes": list(loaded.notes)}
+        )
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
@@ -210,6 +216,14 @@ class _Work:
 
 #: A repaired network is scanned at most so many times.
 _LOOKS = 3
+
+
+def _describe_choice(classifier: Classifier) -> dict[str, Any]:
+    """Return which network of a checkpoint of several was repaired, and which are in no file that is written."""
+    source = classifier.source
+    if not isinstance(source, StateDictSource) or not source.left_out:
+        return {}
+    return {"checkpoint": {"key": source.key, "left_out": list(source.left_out)}}
 
 
 def _describe(scan: Detection) -> dict[str, Any]:

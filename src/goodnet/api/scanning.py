@@ -42,7 +42,7 @@ def find_scanner(method: str) -> type[Scanner]:
     return ScanEnsemble if method == "ensemble" else cast(type[Scanner], catalog.find("scanners", method))
 
 
-def scan(
+def scan(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,
@@ -51,6 +51,7 @@ def scan(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
+    key: str | None = None,
     seed: int = 0,
     budget: float | None = None,
     resume: bool = False,
@@ -66,7 +67,7 @@ def scan(
         clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
         method: the scanner's name, or "ensemble"; its `options` are its fields.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
-        architecture, image_shape, input_range: how to read the network, see `load`.
+        architecture, image_shape, input_range, key: how to read the network, see `load`.
         seed: of whatever the method draws at random.
         budget: seconds after which no further work is begun; what was not finished is said.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
@@ -79,9 +80,13 @@ def scan(
         MethodFailed: the method reached no result.
     """
     scanner = find_scanner(method).from_options(**options)
-    loaded = _load(model, clean, architecture, image_shape, input_range)
+    loaded = _load(model, clean, architecture, image_shape, input_range, key)
     recorder = Recorder(
-        "scan", named_paths(model=model, clean=clean), scanner.name(), scanner.model_dump(mode="json"), seed
+        "scan",
+        named_paths(model=model, clean=clean),
+        scanner.name(),
+        scanner.model_dump(mode="json") | {"key": key},
+        seed,
     )
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
@@ -91,24 +96,12 @@ def scan(
     if folder is not None:
         shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
     detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
-    detection = _with_labels_in_mind(detection, loaded)
+    detection = replace(detection, clean_accuracy=_accuracy(loaded), notes=loaded.notes)
     loaded.classifier.to("cpu")
     if folder is not None:
         write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
     shards.close_memory()
     return detection
-
-
-def _with_labels_in_mind(detection: Detection, loaded: Loaded) -> Detection:
-    """Return the detection with the clean accuracy; "clean" is not said of a network that does not know the labels."""
-    if loaded.clean.labels is None and loaded.reason.startswith(_UNKNOWN) and detection.verdict == "clean":
-        reason = f"{detection.reason}; the network does not know the labels of the clean images"
-        return replace(detection, verdict="inconclusive", reason=reason)
-    return replace(detection, clean_accuracy=_accuracy(loaded))
-
-
-#: How the reason begins where labels were left out.
-_UNKNOWN = "labels left out, "
 
 
 def _mark(loaded: Loaded, scanner: Scanner, seed: int) -> str:
@@ -130,16 +123,23 @@ def _accuracy(loaded: Loaded) -> Rate | None:
 
 
 def _load(
-    model: ModelLike, clean: DataLike, architecture: str | None, image_shape: Shape | None, input_range: RangeOption
+    model: ModelLike,
+    clean: DataLike,
+    architecture: str | None,
+    image_shape: Shape | None,
+    input_range: RangeOption,
+    key: str | None,
 ) -> Loaded:
-    """Return network and images; labels that the network plainly does not know are left out: scanners do not use them."""
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape)
-    if data.labels is not None:
-        try:
-            choice = choose_input_range(classifier, data, input_range)
-            return Loaded(choice.classifier, data, choice.reason)
-        except ImplausibleLabels:
-            choice = choose_unlabelled_range(classifier, replace(data, labels=None), input_range)
-            return Loaded(choice.classifier, replace(data, labels=None), _UNKNOWN + choice.reason)
-    choice = choose_unlabelled_range(classifier, data, input_range)
+    """Return network and images, in an order that hangs on the images alone.
+
+    Where the network does not know the labels in any range, the images decide: the scan then says that it does not do its
+    task.
+    """
+    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
+    data = data.in_canonical_order()
+    try:
+        choose = choose_unlabelled_range if data.labels is None else choose_input_range
+        choice = choose(classifier, data, input_range)
+    except ImplausibleLabels:
+        choice = choose_unlabelled_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from goodnet.core.errors import InvalidOption, UnknownMethod
+from goodnet.core.one_line import describe_error
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Architecture:
             module = self.factory(**{key: value for key, value in offered.items() if key in accepted})
         except Exception as error:
             raise InvalidOption(
-                f"architecture '{self.name}' failed for {classes} classes and images {image_shape}: {_one_line(error)}"
+                f"architecture '{self.name}' failed for {classes} classes and images {image_shape}: {describe_error(error)}"
             ) from error
         if not isinstance(module, nn.Module):
             raise InvalidOption(
@@ -78,14 +79,10 @@ def _user_factory(name: str) -> Callable[..., nn.Module]:
         factory = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:
         raise UnknownMethod(
-            f"architecture '{name}': {_one_line(error)}; expected package.module:factory that can be imported here"
+            f"architecture '{name}': {describe_error(error)}; expected package.module:factory that can be imported here"
         ) from error
     if not callable(factory):
         raise UnknownMethod(
             f"architecture '{name}': '{attribute}' is not callable; expected a function that returns a network"
         )
     return factory  # type: ignore[no-any-return]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,16 +16,23 @@ from goodnet.core.method import Progress as Report
 _PIPE_WIDTH = 160
 
 
+class _Console(Console):
+    """A console that leaves it to the command how to end when nobody reads on; rich would end it with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def output() -> Console:
     """Return the console for results."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=_PIPE_WIDTH)
 
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
     """Draw a bar with the time left while the block runs; draws nothing where standard error is no terminal."""
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=None)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from goodnet import api
 from goodnet.api.exporting import Format
 from goodnet.cli.console import output
-from goodnet.cli.options import ImageShape
+from goodnet.cli.options import file_options
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import require_file
 
@@ -28,8 +28,7 @@ _PATH = click.Path(path_type=Path)
     "--input-range", type=click.Choice(["0..1", "0..255"]), help="Pixels of the training, where it is not known."
 )
 @click.option("--class-names", type=_PATH, help="Text file with one name per class and line, to go into the file.")
-@click.option("--architecture", help="Network of a weights-only file: a name, or package.module:factory.")
-@click.option("--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it.")
+@file_options
 def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:
     """Write GOODNET, the folder that goodnet repair wrote, as one file; a model file is written without a guard.
 

@@ -32,16 +32,10 @@ class ImageShape(click.ParamType[tuple[int, int, int]]):
         return channels, height, width
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a model file is to be read."""
+def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how the network in a model file is to be read."""
     for option in (
-        click.option(
-            "--input-range",
-            type=click.Choice(["auto", "0..1", "0..255"]),
-            default="auto",
-            show_default=True,
-            help="Pixels that the network was trained on; auto tries both on the clean labels.",
-        ),
+        click.option("--key", metavar="NAME", help="Which network of a PyTorch checkpoint that holds several."),
         click.option(
             "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
         ),
@@ -49,6 +43,18 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how the network in a model file is to be read, and what pixels it takes."""
+    input_range = click.option(
+        "--input-range",
+        type=click.Choice(["auto", "0..1", "0..255"]),
+        default="auto",
+        show_default=True,
+        help="Pixels that the network was trained on; auto tries both on the clean labels.",
+    )
+    return file_options(input_range(function))
 
 
 def out_option(text: str, *, required: bool = False) -> Decorator:

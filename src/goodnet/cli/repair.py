@@ -83,6 +83,7 @@ def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -
     files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
     console.print(repair_table(repair, files))
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
+    _tell_of_checkpoint(console, repair)
     _tell_of_scans(console, repair)
     _tell_of_unlabelled(console, repair)
     _tell_of_held_out(console, repair)
@@ -93,6 +94,17 @@ def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
+
+
+def _tell_of_checkpoint(console: Console, repair: Repair) -> None:
+    """Say which network of a checkpoint of several was repaired, and that the others are not written."""
+    if choice := repair.trace.get("checkpoint"):
+        console.print(
+            f"repaired: {choice['key']} of the checkpoint; not in the files that are written: {', '.join(choice['left_out'])}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _tell_of_scans(console: Console, repair: Repair) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
+from goodnet.cli.last_resort import exit_code
 from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
-from goodnet.core.errors import GoodnetError, InputError
 from goodnet.core.results import Detection
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
@@ -88,7 +87,9 @@ def command(
         given["where"] = Execution(workers or count_cores(), cluster)
     own = {name: given.pop(name) for name in ctx.obj["options"]}
     options = {name: value for name, value in own.items() if value is not None}
-    recorder = Recorder("scan", {"model": model, "clean": clean}, method, options, given["seed"])
+    recorder = Recorder(
+        "scan", {"model": model, "clean": clean}, method, options | {"key": given["key"]}, given["seed"]
+    )
     detection: Detection | None = None
     violations: tuple[Violation, ...] = ()
     try:
@@ -96,20 +97,20 @@ def command(
             detection = api.scan(model, clean, method=method, progress=progress, **given, **options)
         _show(detection, given["out"], as_json)
         violations = () if rules is None else rules.violations(detection)
-    except GoodnetError as error:
+    except Exception as error:  # Also a fault of goodnet: the pipeline reads the file, not what was printed.
         if sarif is not None:
-            code = 2 if isinstance(error, InputError) else 3
-            write_text(sarif, scan_sarif(recorder.run(error=error), model, detection, exit_code=code))
+            run = recorder.run(error=error)
+            write_text(sarif, scan_sarif(run, model, detection, exit_code=exit_code(error)))
         raise
-    code = _exit_code(detection, rules, violations)
+    code = _verdict_code(detection, rules, violations)
     for violation in violations:
         click.echo(f"goodnet: policy {violation.rule}: {violation.message}", err=True)
     if sarif is not None:
         write_text(sarif, scan_sarif(recorder.run(), model, detection, violations, exit_code=code))
-    sys.exit(code)
+    ctx.exit(code)
 
 
-def _exit_code(detection: Detection, rules: Policy | None, violations: Sequence[Violation]) -> int:
+def _verdict_code(detection: Detection, rules: Policy | None, violations: Sequence[Violation]) -> int:
     return _EXIT_CODES[detection.verdict] if rules is None else int(bool(violations))
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 
 from goodnet.core import graph
 from goodnet.core.errors import UnknownMethod, UnwritableOutput, WrongShape
+from goodnet.core.logits import Logits, as_logits
+from goodnet.core.one_line import describe_error
 
 InputRange = Literal["0..1", "0..255"]
 Layout = Literal["NCHW", "NHWC"]
@@ -110,13 +112,15 @@ class Classifier:
     """An image classifier: images (N, C, H, W) float32 in [0, 1] -> logits (N, classes).
 
     Args:
-        network: the graph that computes logits from images in the network's own range, NCHW.
+        network: the graph that computes logits from images in the network's own range, NCHW. Where it computes
+            probabilities, or one number, it is changed so that logits come out, see `as_logits`.
         image_shape: (C, H, W).
         input_range: what the network was trained on; `__call__` scales from [0, 1] to it.
         layout: the layout in which the original took its images; the core is NCHW throughout.
         source: writes the weights back in the format they came in.
         name: for messages, usually the file name.
         architecture: the architecture's name, which a weights-only file needs to be opened again.
+        notes: what was done to the network so that logits come out, in words; None finds out.
 
     Raises:
         WrongShape: the network does not give one row of at least two logits per image.
@@ -132,8 +136,11 @@ class Classifier:
         source: ModelSource | None = None,
         name: str = "network",
         architecture: str | None = None,
+        notes: tuple[str, ...] | None = None,
     ) -> None:
-        self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        known = as_logits(network, image_shape) if notes is None else Logits(network, notes)
+        self.notes = known.notes
+        self.network = known.network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.image_shape = image_shape
         self.input_range: InputRange = input_range
         self.layout: Layout = layout
@@ -148,7 +155,7 @@ class Classifier:
                 logits = self(torch.zeros(2, *self.image_shape, device=self.device))
         except Exception as error:
             raise WrongShape(
-                f"{self.name}: the network does not take images of shape {self.image_shape} (C, H, W): {_first_line(error)}"
+                f"{self.name}: the network does not take images of shape {self.image_shape} (C, H, W): {describe_error(error)}"
             ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -274,6 +281,7 @@ class Classifier:
             source=self.source,
             name=self.name,
             architecture=self.architecture,
+            notes=self.notes,
         )
 
     @property
@@ -313,7 +321,3 @@ class Classifier:
 def keeps_zero(activation: object) -> bool:
     """Whether an activation (None: the identity) maps 0 to 0."""
     return activation is None or type(activation).__name__.lower() in _KEEPS_ZERO
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

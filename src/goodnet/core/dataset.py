@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, cast
@@ -75,6 +76,8 @@ class Dataset:
         indices: positions in the source, (M,) int64; None means all.
         known: (N,) bool for the whole source: which labels came with the data; the others are answers of a network.
             None means all.
+        notes: what the reader of the data left out or has to say of it, a line each.
+        canonical: whether `indices` are in the order that `in_canonical_order` gives.
     """
 
     source: ImageSource
@@ -84,6 +87,8 @@ class Dataset:
     true_labels: Labels | None = None
     indices: npt.NDArray[np.int64] | None = None
     known: npt.NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+    canonical: bool = False
 
     def __post_init__(self) -> None:
         if self.source.shape[0] == 0 or (self.indices is not None and not len(self.indices)):
@@ -159,7 +164,9 @@ class Dataset:
 
     def subset(self, positions: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
         """Return the images at `positions` (of this set, not of the source)."""
-        return replace(self, indices=self.positions[np.asarray(positions, dtype=np.int64)])
+        chosen = np.asarray(positions, dtype=np.int64)
+        canonical = self.canonical and bool((np.diff(chosen) > 0).all())
+        return replace(self, indices=self.positions[chosen], canonical=canonical)
 
     def split(self, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:
         """Return two disjoint sets: `fraction` of the images (at least one, not all), drawn at random, and the rest."""
@@ -175,6 +182,27 @@ class Dataset:
             return self
         chosen = np.random.default_rng(seed).choice(len(self), count, replace=False)
         return self.subset(np.sort(chosen))
+
+    def in_canonical_order(self) -> Dataset:
+        """Return the same images in an order that hangs on their pixels and labels alone.
+
+        Whoever draws from them with a seed, or divides them, gets the same images however they were stored; sorted by
+        class they are not either. Cost: the pixels are read once.
+        """
+        if self.canonical:
+            return self
+        keys = list(self._digests())
+        order = sorted(range(len(self)), key=keys.__getitem__)
+        return replace(self.subset(order), canonical=True)
+
+    def _digests(self) -> Iterator[tuple[bytes, int]]:
+        """Return for each image what tells it from the others, however it is stored, and its label for equal ones."""
+        positions = self.positions
+        for start in range(0, len(positions), BATCH):
+            part = positions[start : start + BATCH]
+            labels = np.full(len(part), -1, dtype=np.int64) if self.labels is None else self.labels[part]
+            for image, label in zip(as_unit_range(self.source.read(part)).numpy(), labels, strict=True):
+                yield hashlib.blake2b(image.tobytes(), digest_size=16).digest(), int(label)
 
     def batches(self, size: int = BATCH) -> Iterator[Batch]:
         """Go through the set in order, `size` images at a time; only one batch is in memory."""
@@ -198,6 +226,7 @@ class Dataset:
             self.class_names,
             self.true_targets,
             known=None if self.known is None else self.known_targets,
+            notes=self.notes,
         )
 
 

@@ -5,6 +5,7 @@
     GoodnetError
      ├── InputError              what came in cannot be used; exit code 2
      │    ├── UnreadableModel    a model file that is damaged, unknown, hostile or does not fit
+     │    │    └── UnknownImageSize   weights of an architecture that takes images of several sizes
      │    ├── UnreadableData     a data file that is damaged, incomplete, empty or out of range
      │    │    └── ImplausibleLabels  labels that the network does not know in any input range
      │    ├── WrongShape         images, labels or layers that do not fit one another
@@ -29,6 +30,10 @@ class InputError(GoodnetError):
 
 class UnreadableModel(InputError):
     """A model file is damaged, of an unknown kind, hostile, or does not fit its architecture."""
+
+
+class UnknownImageSize(UnreadableModel):
+    """The architecture takes images of several sizes, and nobody says which."""
 
 
 class UnreadableData(InputError):

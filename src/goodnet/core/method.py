@@ -16,6 +16,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
 from goodnet.core.results import Detection, Repair
+from goodnet.core.task_check import find_doubts, find_fault
 
 
 class Progress(Protocol):
@@ -92,11 +93,10 @@ class Method(BaseModel, ABC):
 
 
 class Scanner(Method):
-    """Classifier -> Detection."""
+    """Classifier -> Detection. A method fills in `examine`; what holds for every scan stands in `scan`."""
 
     family: ClassVar[str] = "scanners"
 
-    @abstractmethod
     def scan(
         self,
         classifier: Classifier,
@@ -106,7 +106,32 @@ class Scanner(Method):
         run_parts: RunParts = run_here,
         progress: Progress = no_progress,
     ) -> Detection:
-        """Decide whether `classifier` carries a backdoor, from clean images alone; `run_parts` does the long work."""
+        """Decide whether `classifier` carries a backdoor, from clean images alone; `run_parts` does the long work.
+
+        The result is the same in whatever order the images come. Of a network that does not do its task nothing is said
+        but that; it is not examined. What the images cannot carry, a verdict or an accusation, is taken back.
+
+        Raises:
+            UnreadableModel: the network's outputs are not finite.
+        """
+        clean = clean.in_canonical_order()
+        fault = find_fault(classifier, clean)
+        if fault is not None:
+            return Detection.unexamined(classifier.classes, fault)
+        found = self.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
+        return found.doubted(find_doubts(clean))
+
+    @abstractmethod
+    def examine(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        seed: int,
+        run_parts: RunParts = run_here,
+        progress: Progress = no_progress,
+    ) -> Detection:
+        """Return what the method finds in a network that does its task."""
 
 
 class Repairer(Method):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -149,7 +149,8 @@ class Detection:
     """What a scanner returns: `scores` (classes,) higher is more suspicious; `unscanned` the classes left out.
 
     `evidence` are the parts that the scores were made of: the name of the kind -> a number for each class.
-    `clean_accuracy` is the network's on the clean images, where their labels are known; the verb fills it in.
+    `clean_accuracy` is the network's on the clean images, where their labels are known, and `notes` are what the reading of
+    network and images has to say (what was left out, how it was understood); the verb fills both in.
     """
 
     verdict: Verdict
@@ -160,6 +161,18 @@ class Detection:
     reason: str = ""
     evidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     clean_accuracy: Rate | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def unexamined(cls, classes: int, reason: str) -> Detection:
+        """Return what is known of a network that was not examined: no class has a score, and why."""
+        return cls("inconclusive", (math.nan,) * classes, 0.0, unscanned=tuple(range(classes)), reason=reason)
+
+    def doubted(self, doubts: tuple[str, ...]) -> Detection:
+        """Return the same, inconclusive for these reasons: data that cannot carry a verdict cannot carry an accusation either."""
+        if not doubts:
+            return self
+        return replace(self, verdict="inconclusive", suspected=(), reason="; ".join([self.reason, *doubts]))
 
     @property
     def all_to_all(self) -> bool:

@@ -171,4 +171,5 @@ def _classes(triggered: Dataset) -> str:
     truth = triggered.targets if triggered.true_targets is None else triggered.true_targets
     names = triggered.class_names
     before, after = int(truth[0]), int(triggered.targets[0])
-    return f"{names[before]} -> {names[after]}" if names else f"{before} -> {after}"
+    shown = [(names[label] if names else "") or str(label) for label in (before, after)]
+    return " -> ".join(shown)

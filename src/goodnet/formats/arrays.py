@@ -6,9 +6,7 @@ The contest's layout: `data` (N, C, H, W) or (N, H, W, C), `label` (N,). uint8 i
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from goodnet.core.dataset import ArraySource, Dataset, Labels, Pixels
+from goodnet.core.dataset import ArraySource, Dataset, ImageSource, Labels, Pixels
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
 from goodnet.formats.files import replacing, require_file
+from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
+from goodnet.formats.shown_paths import show_path
 
-#: Keys of images, labels and true labels (of poisoned data), the first that is there is taken.
+#: Keys of images, labels and true labels (of poisoned data); of several the first is taken, and said in the notes.
 _IMAGES = ("data", "images", "x")
 _LABELS = ("label", "labels", "y")
 _TRUE_LABELS = ("true_label", "true_labels")
@@ -34,79 +34,124 @@ _CHUNK_CACHE = 128 << 20
 
 
 def read_arrays(path: str | Path) -> Dataset:
-    """Read an `.h5` or `.npz` data set.
+    """Read an HDF5 or `.npz` data set; the file's first bytes decide which of them it is.
 
     Raises:
-        UnreadableData: the file is damaged, a key is missing, the set is empty, pixels are NaN or out of range.
+        UnreadableData: the file is damaged or of another kind, a key is missing, the set is empty, pixels are NaN or
+            out of range.
         WrongShape: images are not four-dimensional, or there is not one label per image.
     """
     path = require_file(path)
-    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
+    kind = kind_of(path)
+    if kind not in (HDF5, ZIP):
+        raise UnreadableData(
+            f"{show_path(path)}: expected an HDF5 file, an .npz file, a picture or a folder of class folders, got {kind}; "
+            "give the data as one of these"
+        )
+    return _read_npz(path) if kind == ZIP else _read_hdf5(path)
 
 
 def _read_hdf5(path: Path) -> Dataset:
+    shown = show_path(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, rdcc_nslots=100_003)
     except OSError as error:
-        raise UnreadableData(f"{path}: expected an HDF5 file, but it is damaged or of another kind") from error
+        raise UnreadableData(f"{shown}: expected an HDF5 file, but it is damaged or of another kind") from error
     try:
-        arrays = _own_arrays(path, file)
-        images = arrays[_find(path, list(arrays), _IMAGES)]
-        layout, scale = _layout(str(path), images.shape), _scale(str(path), images)
-        return Dataset(Hdf5Source(images, layout, scale), *_labels(path, arrays))
+        arrays = _own_arrays(shown, file)
+        keys = _find_keys(shown, list(arrays))
+        images = arrays[keys.images]
+        layout, scale = _layout(shown, images.shape), _scale(shown, images)
+        return _label(path, Hdf5Source(images, layout, scale), keys, arrays)
     except (OSError, RuntimeError, KeyError) as error:
         file.close()
         raise UnreadableData(
-            f"{path}: expected an HDF5 file, but it is damaged ({' '.join(str(error).split())})"
+            f"{shown}: expected an HDF5 file, but it is damaged ({' '.join(str(error).split())})"
         ) from error
     except InputError:
         file.close()
         raise
 
 
-def _own_arrays(path: Path, file: h5py.File) -> dict[str, Any]:
+def _own_arrays(shown: str, file: h5py.File) -> dict[str, Any]:
     """Return the data sets at the top of a file; one that lies in another file is refused."""
     arrays = {}
     for name in file:
         item = None if isinstance(file.get(name, getlink=True), h5py.ExternalLink) else file.get(name)
         foreign = item is None or item.file.filename != file.filename
         if foreign or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-            raise UnreadableData(f"{path}: refused, '{name}' points to another file; save the data as one file")
+            raise UnreadableData(
+                f"{shown}: refused, '{show_path(name)}' points to another file; save the data as one file"
+            )
         if isinstance(item, h5py.Dataset):
             arrays[name] = item
     return arrays
 
 
 def _read_npz(path: Path) -> Dataset:
+    shown = show_path(path)
     try:
         # Given a path, numpy leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            found = _list_arrays(shown, archive.zip.namelist())
+            arrays = {key: archive[f"{key}.npy"] for key in found}
+            # What is called .npy and is none, numpy gives as bytes.
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile fail in many ways on hostile bytes
         raise UnreadableData(
-            f"{path}: expected an .npz file of plain arrays, but it is damaged or holds objects"
+            f"{shown}: expected an .npz file of plain arrays, but it is damaged or holds objects"
         ) from error
-    images = arrays[_find(path, list(arrays), _IMAGES)]
-    return Dataset(ArraySource(check_pixels(str(path), images)), *_labels(path, arrays))
+    keys = _find_keys(shown, found)
+    return _label(path, ArraySource(check_pixels(shown, arrays[keys.images])), keys, arrays)
 
 
-def _find(path: Path, keys: Sequence[str], wanted: Sequence[str]) -> str:
-    for key in wanted:
-        if key in keys:
-            return key
-    raise UnreadableData(
-        f"{path}: expected a key '{wanted[0]}', found {', '.join(map(repr, keys)) or 'none'}; rename it or write the file again"
+def _list_arrays(shown: str, members: Sequence[str]) -> list[str]:
+    """Return the keys of an archive's arrays."""
+    arrays = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
+    if members and not arrays:
+        raise UnreadableData(
+            f"{shown}: expected an .npz file of arrays, got a zip archive of other things ({_quote(members[:3])}); give the "
+            "file of the data"
+        )
+    return arrays
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Under which keys a file has its images, labels and true labels, and what is to be said of the choice."""
+
+    images: str
+    labels: str | None
+    true_labels: str | None
+    notes: tuple[str, ...]
+
+
+def _find_keys(shown: str, keys: Sequence[str]) -> _Keys:
+    images, labels, truth = ([key for key in kind if key in keys] for kind in (_IMAGES, _LABELS, _TRUE_LABELS))
+    if not images:
+        found = _quote(keys) or "none"
+        raise UnreadableData(
+            f"{shown}: expected a key '{_IMAGES[0]}', found {found}; rename it or write the file again"
+        )
+    several = [kind for kind in (images, labels, truth) if len(kind) > 1]
+    notes = tuple(f"of the keys {_quote(kind)} the first is read" for kind in several)
+    return _Keys(images[0], next(iter(labels), None), next(iter(truth), None), notes)
+
+
+def _quote(names: Sequence[str]) -> str:
+    return ", ".join(f"'{show_path(name)}'" for name in names)
+
+
+def _label(path: Path, source: ImageSource, keys: _Keys, arrays: Mapping[str, Any]) -> Dataset:
+    """Return images with the labels that lie beside them."""
+    labels, truth = (
+        None if key is None else check_labels(show_path(path), np.asarray(arrays[key][()]))
+        for key in (keys.labels, keys.true_labels)
     )
-
-
-def _labels(path: Path, arrays: Any) -> tuple[Labels | None, str, None, Labels | None]:
-    """Return (labels, name, no class names, true labels), as `Dataset` takes them."""
-    found = {kind[0]: next((key for key in kind if key in arrays), None) for kind in (_LABELS, _TRUE_LABELS)}
-    values = {
-        kind: None if key is None else check_labels(str(path), np.asarray(arrays[key][()]))
-        for kind, key in found.items()
-    }
-    return values["label"], path.name, None, values["true_label"]
+    return Dataset(source, labels, show_path(path.name), true_labels=truth, notes=keys.notes)
 
 
 def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
@@ -208,7 +253,7 @@ class Hdf5Source:
         try:
             block = self._read_rows(indices)
         except OSError as error:
-            raise UnreadableData(f"{path}: the file is damaged, images cannot be read ({error})") from error
+            raise UnreadableData(f"{show_path(path)}: the file is damaged, images cannot be read ({error})") from error
         return _to_pixels(block, self.layout, self.scale)
 
     def _read_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

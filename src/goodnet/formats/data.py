@@ -1,32 +1,27 @@
-"""One door for every data set: the path decides who reads it."""
+"""One door for every data set: what a file holds decides who reads it, not its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import UnreadableData
 from goodnet.formats.arrays import read_arrays
-from goodnet.formats.images import SUFFIXES, read_class_folders, read_pictures
-
-#: File name endings of data sets.
-ARRAYS = (".h5", ".hdf5", ".npz")
+from goodnet.formats.files import require_file
+from goodnet.formats.first_bytes import PICTURE, kind_of
+from goodnet.formats.images import read_class_folders, read_pictures
+from goodnet.formats.shown_paths import show_path
 
 
 def read_data(path: str | Path, channels: int | None = None) -> Dataset:
-    """Read a data set: `.h5`, `.npz`, a folder of class folders, or one picture (`channels` for pictures).
+    """Read a data set: HDF5, `.npz`, a folder of class folders, or one picture (`channels` for pictures).
 
     Raises:
         UnreadableData: the path does not exist, or is of an unknown kind, or cannot be read.
+        WrongShape: the images are not of one size, or there is not one label per image.
     """
     path = Path(path)
     if path.is_dir():
         return read_class_folders(path, channels)
-    if path.exists() and path.suffix.lower() in SUFFIXES:
-        return read_pictures([path], channels, name=path.name)
-    if path.exists() and path.suffix.lower() not in ARRAYS:
-        raise UnreadableData(
-            f"{path}: unknown kind of data '{path.suffix}'; "
-            f"expected {', '.join(ARRAYS)}, a folder of class folders, or a picture"
-        )
+    if kind_of(require_file(path)) == PICTURE:
+        return read_pictures([path], channels, name=show_path(path.name))
     return read_arrays(path)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from goodnet.core.classifier import InputRange, Layout
 from goodnet.core.errors import MethodFailed
+from goodnet.core.one_line import describe_error
 from goodnet.core.results import Record
 from goodnet.formats.files import replacing
 
@@ -127,7 +128,7 @@ def traced(module: Deployed, card: DeployedCard) -> torch.export.ExportedProgram
             program = torch.export.export(on_cpu(module), (example_images(card),), dynamic_shapes=ANY_NUMBER)
     except Exception as error:
         raise MethodFailed(
-            f"{card.name}: the network cannot be written as a graph: {first_line(error)}; a network whose `forward` asks "
+            f"{card.name}: the network cannot be written as a graph: {describe_error(error)}; a network whose `forward` asks "
             "for values (if, loops) needs to be rewritten without"
         ) from error
     for node in list(program.graph.nodes):
@@ -151,8 +152,3 @@ def write_pt2(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
     with replacing(path) as temporary, quiet_exporter():
         torch.export.save(program, temporary, extra_files={ENTRY: card.model_dump_json()})
     return Path(path)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line that an exception of another library says, its class name where it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

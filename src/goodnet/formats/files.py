@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from goodnet.core.errors import InputError, UnreadableData, UnwritableOutput
+from goodnet.formats.shown_paths import show_path
 
 
 def require_file(path: str | Path, kind: type[InputError] = UnreadableData) -> Path:
@@ -21,11 +22,12 @@ def require_file(path: str | Path, kind: type[InputError] = UnreadableData) -> P
     """
     path = Path(path)
     if not path.exists():
-        raise kind(f"{path}: no such file; check the path")
+        raise kind(f"{show_path(path)}: no such file; check the path")
     if not path.is_file():
-        raise kind(f"{path}: expected a file, found a folder")
+        found = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise kind(f"{show_path(path)}: expected a file, found {found}")
     if not os.access(path, os.R_OK):
-        raise kind(f"{path}: the file may not be read; check its permissions")
+        raise kind(f"{show_path(path)}: the file may not be read; check its permissions")
     return path
 
 
@@ -41,7 +43,9 @@ def output_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UnwritableOutput(f"{path}: cannot write here ({error.strerror}); choose another output folder") from error
+        raise UnwritableOutput(
+            f"{show_path(path)}: cannot write here ({error.strerror}); choose another output folder"
+        ) from error
     return path
 
 
@@ -63,7 +67,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UnwritableOutput(
-            f"{path}: cannot be written ({error.strerror or error}); check the disk and the path"
+            f"{show_path(path)}: cannot be written ({error.strerror or error}); check the disk and the path"
         ) from error
     finally:
         with suppress(OSError):
@@ -84,7 +88,7 @@ def sha256(path: str | Path) -> str:
     files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
     for item in files:
         if item != path:
-            digest.update(str(item.relative_to(path)).encode())
+            digest.update(os.fsencode(item.relative_to(path)))
         with item.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
@@ -100,7 +104,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_file():
-        raise UnwritableOutput(f"{path}: expected a folder to write to, found a file; choose another output folder")
+        raise UnwritableOutput(
+            f"{show_path(path)}: expected a folder to write to, found a file; choose another output folder"
+        )
     output_folder(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

@@ -4,35 +4,32 @@ Keras reads and writes the file; in between the network is a torch graph of the 
 (`keras_layers.py`), so methods meet one framework only, and `module.train()` means what it says. A final softmax is
 left out of the graph and stays in the file: what comes out are logits, what is saved is what was loaded.
 
-A model file from a stranger is hostile until shown otherwise: the configuration is read before Keras sees it, and
-Lambda layers, custom code and references to other files are refused.
+What a file is, its first bytes say (`keras_files.py`). Its ending decides only what is written back: X.keras is written
+as a zip archive even if it came as HDF5, X.h5 as HDF5.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import re
 import sys
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import fx, nn
 
 from goodnet.core.classifier import Classifier, Layout
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.core.one_line import one_line
 from goodnet.formats.files import replacing, require_file
+from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
 
@@ -40,8 +37,8 @@ from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLay
 _OPERATIONS = frozenset({"Add", "Subtract", "Multiply", "Maximum", "Minimum"})
 #: Layers that act on the last axis, which holds the channels only where the layout is channels_last.
 _ON_LAST_AXIS = frozenset({"Dense", "PReLU", "Reshape", "Rescaling"})
-#: A `.keras` file is not compressed by Keras; one that unpacks to more than this many times its size is a bomb.
-_MOST_UNPACKING = 100
+#: Where Keras's errors quote a whole configuration.
+_QUOTED = re.compile(r" using config=.*?Exception encountered(?=: )|Full object config: .*", re.DOTALL)
 
 
 def import_keras() -> ModuleType:
@@ -54,33 +51,26 @@ def import_keras() -> ModuleType:
 
 
 def read_keras(path: str | Path) -> Classifier:
-    """Read a whole Keras model.
+    """Read a whole Keras model of Keras 2 or 3, under any name.
 
     Raises:
         UnreadableModel: the file is damaged, holds weights alone, carries code, or has a layer without a counterpart.
     """
     path = require_file(path, UnreadableModel)
-    refuse_code(path, _read_config(path))
     keras = import_keras()
-    try:
-        with _named_in_small_letters(path) as file:
-            model = keras.models.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UnreadableModel(f"{path}: Keras {keras.__version__} cannot load this model: {reason}") from error
-    return from_keras(model, path.suffix.lower(), name=path.name)
+    with copy_for_keras(path) as copy:
+        try:
+            model = keras.models.load_model(copy, compile=False, safe_mode=True)
+        except Exception as error:
+            raise UnreadableModel(
+                f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"
+            ) from error
+    return from_keras(model, ending_to_write(path), name=path.name)
 
 
-@contextmanager
-def _named_in_small_letters(path: Path) -> Iterator[Path]:
-    """Give a name of the file by which Keras, which goes by the ending, knows BD.H5 for what it is."""
-    if path.suffix == path.suffix.lower():
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"model{path.suffix.lower()}"
-        link.symlink_to(path.resolve())
-        yield link
+def _reason(error: Exception) -> str:
+    """Return why Keras could not, without the configurations that it quotes before and after."""
+    return one_line(_QUOTED.sub("", str(error)) or type(error).__name__)
 
 
 def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> Classifier:
@@ -132,16 +122,22 @@ class KerasSource:
         """Write a whole Keras model.
 
         Raises:
-            UnwritableOutput: the path's ending is not one of Keras's.
+            UnwritableOutput: the path's ending is not one of Keras's, or Keras cannot write this model in that format.
         """
-        if path.suffix.lower() not in (".h5", ".hdf5", ".keras"):
+        if path.suffix.lower() not in KERAS_ENDINGS:
             raise UnwritableOutput(f"{path}: a Keras network is written to .h5 or .keras, got '{path.suffix}'")
         # Keras calls .h5 a legacy format in its log; it is the one that the user's file has.
         logging.getLogger("absl").setLevel(logging.ERROR)
         with replacing(path) as temporary:
             # Keras goes by the ending, and knows it in small letters only.
             written = temporary.with_suffix(path.suffix.lower())
-            self.rebuild(network).save(written)
+            try:
+                self.rebuild(network).save(written)
+            except (TypeError, ValueError) as error:
+                # Keras 3.15 can read layers from .h5 that it cannot write there, RandomContrast for one.
+                raise UnwritableOutput(
+                    f"{path}: Keras cannot write this model to {path.suffix}: {_reason(error)}; take the other of .h5, .keras"
+                ) from error
             os.replace(written, temporary)
 
     def rebuild(self, network: nn.Module) -> Any:
@@ -309,82 +305,3 @@ def _first_data_format(model: Any) -> str | None:
         layer.get_config().get("data_format") for _, layer in weighted_layers(model) if hasattr(layer, "get_config")
     )
     return next((item for item in formats if item), None)
-
-
-def _read_config(path: Path) -> Any:
-    """Return a model file's configuration as plain data, without Keras.
-
-    Raises:
-        UnreadableModel: the file is damaged, of another kind, refers to other files, or holds weights alone.
-    """
-    try:
-        # As Keras does, by the file's ending: a file that is both HDF5 and zip must not show us one and Keras the
-        # other.
-        text = _config_of_zip(path) if path.suffix.lower() == ".keras" else _config_of_hdf5(path)
-        return json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
-        raise UnreadableModel(
-            f"{path}: expected a Keras model (.h5 or .keras), but the file is damaged or of another kind; "
-            f"save it again with model.save ({' '.join(str(error).split())[:80]})"
-        ) from error
-
-
-def _config_of_zip(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(item.file_size for item in archive.infolist())
-        if unpacked > _MOST_UNPACKING * max(path.stat().st_size, 1 << 20):
-            raise UnreadableModel(f"{path}: refused, it unpacks to {unpacked >> 20} MiB, far more than its size")
-        for name in archive.namelist():
-            if name.endswith((".h5", ".hdf5")):
-                with h5py.File(io.BytesIO(archive.read(name)), "r") as file:
-                    refuse_links(file, path)
-        return archive.read("config.json").decode()
-
-
-def _config_of_hdf5(path: Path) -> str:
-    with h5py.File(path, "r") as file:
-        refuse_links(file, path)
-        if "model_config" not in file.attrs:
-            raise UnreadableModel(
-                f"{path}: the file holds weights alone, no architecture; say which network they belong to, "
-                "e.g. --architecture deepid"
-            )
-        config = file.attrs["model_config"]
-        return config.decode() if isinstance(config, bytes) else str(config)
-
-
-def refuse_links(group: h5py.Group, path: Path) -> None:
-    """Refuse an HDF5 file of which any part lies in another file.
-
-    Raises:
-        UnreadableModel: there is an external link, external storage or a virtual data set.
-    """
-    for name in group:
-        link = group.get(name, getlink=True)
-        item = None if isinstance(link, h5py.ExternalLink) else group.get(name)
-        if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-            raise UnreadableModel(f"{path}: refused, '{name}' points to another file; save the model as one file")
-        if isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink):
-            refuse_links(item, path)
-
-
-def refuse_code(path: Path, config: Any) -> None:
-    """Refuse a model whose configuration would run code of its author.
-
-    Raises:
-        UnreadableModel: there is a Lambda layer, or a class from outside Keras.
-    """
-    if isinstance(config, list):
-        for item in config:
-            refuse_code(path, item)
-    if not isinstance(config, dict):
-        return
-    kind, module = config.get("class_name"), config.get("module")
-    if kind in ("Lambda", "__lambda__"):
-        raise UnreadableModel(f"{path}: refused, the model has a Lambda layer, which is code that runs on loading")
-    registered = config.get("registered_name")
-    foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
-    if foreign or (isinstance(registered, str) and ">" in registered):
-        raise UnreadableModel(f"{path}: refused, the model needs code from outside Keras ('{registered or module}')")
-    for item in config.values():
-        refuse_code(path, item)

@@ -28,7 +28,7 @@ def write_keras_goodnet(
     Keras runs both networks as a whole: it has no notion of the layers that they share.
 
     Raises:
-        InvalidOption: one of the two did not come from Keras.
+        InvalidOption: one of the two did not come from Keras, or does not end in a softmax or in logits.
         MethodFailed: the file answers otherwise than the GoodNet.
         UnwritableOutput: the path cannot be written.
     """
@@ -37,6 +37,10 @@ def write_keras_goodnet(
             raise InvalidOption(
                 f"{network.name} is no Keras model with its architecture, and Keras can only hold its own layers; choose "
                 "--format onnx or pt2"
+            )
+        if network.notes:
+            raise InvalidOption(
+                f"{network.name}: {'; '.join(network.notes)}; a Keras file cannot hold that; choose --format onnx or pt2"
             )
     keras = import_keras()
     images = example_images(card, count=7, seed=1)

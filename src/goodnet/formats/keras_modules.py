@@ -242,6 +242,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softsign": nn.Softsign,
     "exponential": Exponential,
     "softmax": ChannelSoftmax,
+    "log_softmax": lambda: nn.LogSoftmax(dim=1),
 }
 
 

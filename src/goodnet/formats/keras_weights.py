@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from goodnet.architectures import Architecture
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOutput
 from goodnet.core.graph import trace
 from goodnet.formats.files import replacing, require_file
-from goodnet.formats.keras import KerasSource, refuse_links
+from goodnet.formats.first_bytes import HDF5, kind_of
+from goodnet.formats.keras import KerasSource
+from goodnet.formats.keras_files import refuse_links
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 
 #: Keras's array names and torch's parameter names.
@@ -41,10 +43,15 @@ _NORMALISATION = ("weight", "bias", "running_mean", "running_var")
 #: Where a layer's own arrays are in Keras 3's layout; deeper groups hold states such as random seeds.
 _LAYER_GROUP = re.compile(r"(.*/)?layers/[^/]+/vars")
 
+#: The endings by which Keras knows Keras 2's layout.
+_NAMED_ENDINGS = (".h5", ".hdf5")
+
 
 def is_keras_weights(path: Path) -> bool:
-    """Whether the file is HDF5 with layers' weights and without an architecture."""
+    """Whether the file is HDF5, under any name, with layers' weights and without an architecture."""
     try:
+        if kind_of(path) != HDF5:
+            return False
         with h5py.File(path, "r") as file:
             return "model_config" not in file.attrs and ("layer_names" in file.attrs or _is_keras_3(file))
     except OSError:
@@ -76,10 +83,10 @@ def read_keras_weights(
     weights = {name: _to_torch(content.arrays[place]) for place, name in content.parameters.items()}
     shape = image_shape or architecture.image_shape
     if shape is None:
-        raise UnreadableModel(f"{path}: the image size is not known; give it with --image-shape C,H,W")
+        raise UnknownImageSize(f"{path}: the image size is not known; give it with --image-shape C,H,W")
     module = build_for(weights, architecture, shape)
     load_weights(module, weights, path, architecture.name)
-    source = KerasWeightsSource(".weights.h5" if content.numbered else path.suffix.lower(), module, content)
+    source = KerasWeightsSource(_ending_to_write(path, content), module, content)
     return Classifier(
         trace(module),
         image_shape=shape,
@@ -100,6 +107,13 @@ class WeightsFile:
     attributes: Mapping[str, Mapping[str, object]]
     parameters: Mapping[str, str]
     numbered: bool
+
+
+def _ending_to_write(path: Path, content: WeightsFile) -> str:
+    """Return the ending with which weights are written back: one by which Keras knows their layout."""
+    if content.numbered:
+        return ".weights.h5"
+    return path.suffix.lower() if path.suffix.lower() in _NAMED_ENDINGS else ".h5"
 
 
 def _read_named(path: Path, file: h5py.File) -> WeightsFile:
@@ -190,8 +204,12 @@ class KerasWeightsSource:
         """Write a file of the same layout; Keras 3 reads Keras 2's too.
 
         Raises:
-            UnwritableOutput: the path's ending is not the one by which Keras 3 knows its layout.
+            UnwritableOutput: the path's ending is not one by which Keras knows the layout.
         """
+        if not self.content.numbered and path.suffix.lower() not in _NAMED_ENDINGS:
+            raise UnwritableOutput(
+                f"{path}: Keras reads such weights from .h5 and .hdf5, got '{path.suffix}'; name it so"
+            )
         if self.content.numbered and not path.name.endswith(self.suffix):
             raise UnwritableOutput(f"{path}: Keras 3 reads such weights from files *{self.suffix} alone; name it so")
         values = self.rebuild(network).state_dict()

@@ -29,9 +29,11 @@ from PIL import Image
 
 from goodnet.core.dataset import ArraySource, Dataset, Labels
 from goodnet.core.errors import InvalidOption, UnreadableData
+from goodnet.formats.class_folders import find_folders
 from goodnet.formats.files import require_file
 from goodnet.formats.images import read_image
 from goodnet.formats.plain_pickles import bytes_as_text, read_plain_pickle
+from goodnet.formats.shown_paths import show_path
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -39,6 +41,8 @@ _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_TRAIN = tuple(f"data_batch_{index}" for index in range(1, 6))
 #: Larger than any file of these sets by far: a file of that size is not one of them.
 _MOST_BYTES = 1 << 30
+#: How a gzip archive begins.
+_GZIP = b"\x1f\x8b"
 _IDX_KINDS = {"images": (b"\0\0\x08\x03", 3), "labels": (b"\0\0\x08\x01", 1)}
 _GTSRB_COLUMNS = ("Filename", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
 
@@ -84,10 +88,10 @@ def read_gtsrb(folder: str | Path, size: int = 32) -> tuple[Dataset, Dataset]:
         raise InvalidOption(f"GTSRB: expected a size of 1 to 1024 pixels, got {size}")
     folder = _inside(Path(folder), "GTSRB")
     training = folder / "Final_Training" / "Images"
-    classes = sorted(item for item in training.iterdir() if item.is_dir()) if training.is_dir() else []
+    classes = find_folders(training) if training.is_dir() else []
     if not classes:
         raise UnreadableData(
-            f"{training}: expected folders 00000, 00001, ... of traffic signs, found none; check the path"
+            f"{show_path(training)}: expected folders 00000, 00001, ... of traffic signs, found none; check the path"
         )
     tables = [(item / f"GT-{item.name}.csv", item) for item in classes]
     pictures = folder / "Final_Test" / "Images"
@@ -114,9 +118,11 @@ def _read_cifar_batch(path: Path) -> tuple[Bytes, Labels]:
     pixels = int(np.prod(_CIFAR_SHAPE))
     if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != pixels:
         shape = getattr(images, "shape", None)
-        raise UnreadableData(f"{path}: expected 'data' of shape (N, {pixels}), got {shape or type(images).__name__}")
+        raise UnreadableData(
+            f"{show_path(path)}: expected 'data' of shape (N, {pixels}), got {shape or type(images).__name__}"
+        )
     if not isinstance(labels, list) or len(labels) != len(images) or not all(_is_class(value, 10) for value in labels):
-        raise UnreadableData(f"{path}: expected 'labels', one of 0 to 9 for each of {len(images)} images")
+        raise UnreadableData(f"{show_path(path)}: expected 'labels', one of 0 to 9 for each of {len(images)} images")
     return images.reshape(-1, *_CIFAR_SHAPE), np.array(labels, dtype=np.int64)
 
 
@@ -127,23 +133,28 @@ def _is_class(value: object, classes: int) -> bool:
 def _class_names(path: Path) -> tuple[str, ...]:
     names = read_plain_pickle(path).get("label_names")
     if not isinstance(names, list) or len(names) != 10:
-        raise UnreadableData(f"{path}: expected 'label_names', a list of 10 names")
+        raise UnreadableData(f"{show_path(path)}: expected 'label_names', a list of 10 names")
     return tuple(bytes_as_text(name) for name in names)
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Return a file's bytes, unpacked where it is `.gz`.
+    """Return a file's bytes, unpacked where they are packed with gzip: browsers unpack files and keep the name.
 
     Raises:
         UnreadableData: it is damaged, or unpacks to more than any file of these sets.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content: bytes = stream.read(_MOST_BYTES + 1)
+        with path.open("rb") as stream:
+            packed = stream.read(len(_GZIP)) == _GZIP
+            stream.seek(0)
+            with gzip.open(stream) if packed else stream as unpacked:
+                content: bytes = unpacked.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UnreadableData(f"{path}: the file is damaged and cannot be unpacked ({error})") from error
+        raise UnreadableData(f"{show_path(path)}: the file is damaged and cannot be unpacked ({error})") from error
     if len(content) > _MOST_BYTES:
-        raise UnreadableData(f"{path}: expected at most {_MOST_BYTES >> 20} MB, the file holds more and is refused")
+        raise UnreadableData(
+            f"{show_path(path)}: expected at most {_MOST_BYTES >> 20} MB, the file holds more and is refused"
+        )
     return content
 
 
@@ -152,7 +163,7 @@ def _read_idx_pair(folder: Path, part: str, name: str) -> Dataset:
     path = _find_idx(folder, f"{part}-labels", "idx1")
     labels = _read_idx(path, "labels")
     if len(images) != len(labels):
-        raise UnreadableData(f"{path}: expected {len(images)} labels, one for each image, got {len(labels)}")
+        raise UnreadableData(f"{show_path(path)}: expected {len(images)} labels, one for each image, got {len(labels)}")
     return _dataset(images[:, None], labels.astype(np.int64), name)
 
 
@@ -161,7 +172,9 @@ def _find_idx(folder: Path, stem: str, kind: str) -> Path:
     for name in names:
         if (folder / name).exists():
             return folder / name
-    raise UnreadableData(f"{folder}: expected a file {names[0]} or {names[1]}, found neither; check the path")
+    raise UnreadableData(
+        f"{show_path(folder)}: expected a file {names[0]} or {names[1]}, found neither; check the path"
+    )
 
 
 def _read_idx(path: Path, kind: str) -> Bytes:
@@ -171,13 +184,14 @@ def _read_idx(path: Path, kind: str) -> Bytes:
     start = 4 + 4 * rank
     if content[:4] != magic or len(content) < start:
         raise UnreadableData(
-            f"{path}: expected an idx file of {kind} (uint8, {rank} sizes), but it is damaged or of another kind"
+            f"{show_path(path)}: expected an idx file of {kind} (uint8, {rank} sizes), but it is damaged or of another kind"
         )
     shape = struct.unpack(f">{rank}I", content[4:start])
     expected = int(np.prod(shape, dtype=object))
     if len(content) - start != expected:
         raise UnreadableData(
-            f"{path}: expected {expected} bytes of {kind} {shape}, got {len(content) - start}; the file is cut or damaged"
+            f"{show_path(path)}: expected {expected} bytes of {kind} {shape}, got {len(content) - start}; the file is "
+            "cut or damaged"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
@@ -186,7 +200,7 @@ def _read_signs(tables: Sequence[tuple[Path, Path]], size: int) -> tuple[Bytes, 
     """Read signs from tables and the folder of each table's pictures: images (N, 3, size, size), labels (N,)."""
     rows = [(table, folder, row) for table, folder in tables for row in _read_sign_table(table)]
     if not rows:
-        raise UnreadableData(f"{tables[0][0]}: expected at least one traffic sign, the table is empty")
+        raise UnreadableData(f"{show_path(tables[0][0])}: expected at least one traffic sign, the table is empty")
     images = np.empty((len(rows), 3, size, size), np.uint8)
     labels = np.empty(len(rows), np.int64)
     for index, (table, folder, row) in enumerate(rows):
@@ -201,12 +215,12 @@ def _read_sign_table(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(stream, delimiter=";"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UnreadableData(
-            f"{path}: expected a table of traffic signs separated by ';', but the file is damaged"
+            f"{show_path(path)}: expected a table of traffic signs separated by ';', but the file is damaged"
         ) from error
     missing = [column for column in _GTSRB_COLUMNS if rows and column not in rows[0]]
     if missing:
         raise UnreadableData(
-            f"{path}: expected the columns {', '.join(_GTSRB_COLUMNS)} separated by ';', missing {', '.join(missing)}"
+            f"{show_path(path)}: expected the columns {', '.join(_GTSRB_COLUMNS)} separated by ';', missing {', '.join(missing)}"
         )
     return rows
 
@@ -215,15 +229,19 @@ def _check_sign(table: Path, row: dict[str, str]) -> tuple[Any, ...]:
     """Return (file name, left, top, right, bottom, class) of a row; the box includes its last pixel."""
     name = row["Filename"] or ""
     if Path(name).name != name or "\\" in name:
-        raise UnreadableData(f"{table}: refused, '{name}' is not the plain name of a file in the table's folder")
+        raise UnreadableData(
+            f"{show_path(table)}: refused, '{show_path(name)}' is not the plain name of a file in the table's folder"
+        )
     try:
         numbers = [int(row[column]) for column in _GTSRB_COLUMNS[1:]]
     except (TypeError, ValueError) as error:
         raise UnreadableData(
-            f"{table}: expected whole numbers for the box and the class of '{name}', got {row}"
+            f"{show_path(table)}: expected whole numbers for the box and the class of '{show_path(name)}', got {row}"
         ) from error
     if not 0 <= numbers[-1] < 43:
-        raise UnreadableData(f"{table}: expected a class of 0 to 42 for '{name}', got {numbers[-1]}")
+        raise UnreadableData(
+            f"{show_path(table)}: expected a class of 0 to 42 for '{show_path(name)}', got {numbers[-1]}"
+        )
     return (name, *numbers)
 
 
@@ -233,8 +251,8 @@ def _cut_sign(path: Path, box: Sequence[int], size: int) -> Bytes:
     left, top, right, bottom = box
     if not (0 <= left <= right < picture.shape[2] and 0 <= top <= bottom < picture.shape[1]):
         raise UnreadableData(
-            f"{path}: the box {tuple(box)} lies outside its picture of {picture.shape[2]} x {picture.shape[1]} pixels; "
-            "the table is damaged"
+            f"{show_path(path)}: the box {tuple(box)} lies outside its picture of {picture.shape[2]} x "
+            f"{picture.shape[1]} pixels; the table is damaged"
         )
     sign = Image.fromarray(picture[:, top : bottom + 1, left : right + 1].transpose(1, 2, 0))
     return np.asarray(sign.resize((size, size), Image.Resampling.BILINEAR), np.uint8).transpose(2, 0, 1)

@@ -14,6 +14,7 @@ from torch.utils import data as torch_data
 from goodnet.core.dataset import ArraySource, Dataset
 from goodnet.core.errors import UnreadableData, WrongShape
 from goodnet.formats.arrays import check_labels, check_pixels
+from goodnet.formats.images import GREY, picture_pixels
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +93,7 @@ def _to_array(value: Any) -> Array:
         array: Array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         return array
     if isinstance(value, Image.Image):
-        return np.asarray(value.convert("L" if value.mode in ("1", "L") else "RGB"))
+        return picture_pixels(value, 1 if value.mode in GREY else 3)
     return np.asarray(value)
 
 

@@ -31,7 +31,10 @@ ModelLike: TypeAlias = Classifier | nn.Module | KerasModel | str | Path
 
 
 def as_classifier(
-    model: ModelLike, architecture: str | None = None, image_shape: tuple[int, int, int] | None = None
+    model: ModelLike,
+    architecture: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    key: str | None = None,
 ) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
@@ -40,16 +43,21 @@ def as_classifier(
             weights are copied: whatever is done with the classifier, the model stays as it is.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for modules and for architectures that do not know theirs.
+        key: which network of a PyTorch checkpoint that holds several.
 
     Raises:
         UnreadableModel: the model cannot be read, copied, or taken for an image classifier.
-        InvalidOption: a module came without the shape of its images.
+        InvalidOption: a module came without the shape of its images, or something other than a checkpoint with a key.
         WrongShape: the module does not take such images, or does not give one row of logits per image.
     """
+    if isinstance(model, str | Path):
+        return read_network(model, architecture, image_shape, key)
+    if key is not None:
+        raise InvalidOption(
+            f"a key chooses among the networks of a PyTorch checkpoint, and {type(model).__name__} is one network; leave it out"
+        )
     if isinstance(model, Classifier):
         return model
-    if isinstance(model, str | Path):
-        return read_network(model, architecture, image_shape)
     # On its torch backend a Keras model is an nn.Module too; translated, its layers can be told apart.
     if _is_keras(model):
         return from_keras(model)

@@ -1,49 +1,55 @@
-"""One door for every model file: the file's kind decides who reads it."""
+"""One door for every model file: the file's kind, found by its content, decides who reads it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import torch
 
 from goodnet import architectures
 from goodnet.architectures import deepid
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.formats.file_kinds import find_kind, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
-from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
+from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.pytorch import from_module, read_state_dict
 
-_KERAS = (".h5", ".hdf5", ".keras")
-_TORCH = (".pt", ".pth", ".safetensors")
+#: Endings of models: a file of no known kind is called one by them, and data else.
+_ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".onnx", ".pt2", ".tar")
 #: Formats in which a network that is made here can be saved.
 FORMATS = ("pt", "safetensors", "h5", "keras")
 
 
 def read_network(
-    path: str | Path, architecture: str | None = None, image_shape: tuple[int, int, int] | None = None
+    path: str | Path,
+    architecture: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    key: str | None = None,
 ) -> Classifier:
-    """Read a model file.
+    """Read a model file, whatever its ending.
 
     Args:
-        path: `.h5`, `.keras` (whole Keras models), `.h5` (Keras weights), `.pt`, `.pth`, `.safetensors`.
+        path: a whole Keras model (HDF5, `.keras`), Keras weights (HDF5), a file of torch.save, safetensors.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for architectures that do not know theirs.
+        key: which network of a PyTorch checkpoint that holds several, as the error lists it.
 
     Raises:
-        UnreadableModel: the file cannot be read, or needs an architecture and none is given.
+        UnreadableModel: the file cannot be read, needs an architecture and none is given, or needs a key.
+        InvalidOption: there is no network under the key, or the file is no checkpoint.
         UnknownMethod: there is no such architecture.
     """
     path = require_file(path, UnreadableModel)
-    suffix = path.suffix.lower()
-    weights_only = suffix in _TORCH or (suffix in (".h5", ".hdf5") and is_keras_weights(path))
-    if suffix not in (*_KERAS, *_TORCH):
-        raise UnreadableModel(
-            f"{path}: unknown kind of model '{path.suffix}'; expected {', '.join((*_KERAS, *_TORCH))}"
+    kind = find_kind(path)
+    if kind not in ("keras", "keras weights", "torch", "safetensors"):
+        raise refuse_kind(path, kind)
+    if key is not None and kind in ("keras", "keras weights"):
+        raise InvalidOption(
+            f"{path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {kind}"
         )
-    if not weights_only:
+    if kind == "keras":
         return read_keras(path)
     if architecture is None:
         known = ", ".join(architectures.names())
@@ -52,20 +58,21 @@ def read_network(
             "or package.module:factory"
         )
     found = architectures.find(architecture)
-    if suffix in _TORCH:
-        return read_state_dict(path, found, image_shape)
-    return read_keras_weights(path, found, image_shape)
+    if kind == "keras weights":
+        return read_keras_weights(path, found, image_shape)
+    return read_state_dict(path, found, image_shape, key)
 
 
 def is_network(path: Path) -> bool:
-    """Whether a file is a model rather than data: HDF5 files can be either."""
-    suffix = path.suffix.lower()
-    if suffix in (".keras", *_TORCH):
-        return True
-    if suffix not in _KERAS or not h5py.is_hdf5(path):
-        return False
-    with h5py.File(path, "r") as file:
-        return "model_config" in file.attrs or is_keras_weights(path)
+    """Whether a file is a model rather than data, or something that can only be meant for one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    kind = find_kind(path)
+    if kind in ("unknown", "zip", "tar"):
+        return path.suffix.lower() in _ENDINGS
+    return kind not in ("hdf5", "npz")
 
 
 def make_network(

@@ -23,6 +23,7 @@ from goodnet.algorithms.refusal import Answers
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
+from goodnet.core.one_line import describe_error
 from goodnet.formats.deployment import (
     ANY_NUMBER,
     ENTRY,
@@ -32,7 +33,6 @@ from goodnet.formats.deployment import (
     Deployed,
     DeployedCard,
     example_images,
-    first_line,
     on_cpu,
     quiet_exporter,
     traced,
@@ -73,7 +73,7 @@ def write_onnx(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
                 verbose=False,
             )
         except Exception as error:
-            raise MethodFailed(f"{card.name}: the network has no ONNX counterpart: {first_line(error)}") from error
+            raise MethodFailed(f"{card.name}: the network has no ONNX counterpart: {describe_error(error)}") from error
     model: Any = converted.model  # type: ignore[union-attr]
     # What B and B' have in common after their first difference is held once, too. (The pass that compares hashes
     # fails on weights that lie transposed in memory, as a transformer's do.)
@@ -277,7 +277,7 @@ def _run(session: Any, outputs: list[str], images: npt.NDArray[np.float32]) -> l
     try:
         return session.run(outputs, {IMAGES: images})  # type: ignore[no-any-return]
     except Exception as error:  # onnxruntime's exceptions have no root of their own.
-        raise MethodFailed(f"the network could not be run: {first_line(error)[:200]}") from error
+        raise MethodFailed(f"the network could not be run: {describe_error(error)}") from error
 
 
 def _require(package: str) -> ModuleType:

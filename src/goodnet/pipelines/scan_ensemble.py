@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.evidence import FEW_CLASSES, Evidence, Judgement
+from goodnet.algorithms.held_out import Trial, hold_out, try_triggers
 from goodnet.algorithms.maximum_margin import class_weights, maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
-from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers, measure_success
+from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import UnreadableModel
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
 from goodnet.scanners.last_layer import row_scores
@@ -67,7 +67,7 @@ class ScanEnsemble(Scanner):
     threshold: float = Field(5.0, gt=0, description="score above which a class is suspected")
     doubt: float = Field(3.5, gt=0, description="score above which the network is not called clean")
 
-    def scan(
+    def examine(
         self,
         classifier: Classifier,
         clean: Dataset,
@@ -78,27 +78,27 @@ class ScanEnsemble(Scanner):
     ) -> Detection:
         """Return verdict, score of every class, and the suspected backdoors with their triggers.
 
-        Raises:
-            UnreadableModel: the network's outputs are not finite.
+        A trigger that fails on held-out images takes its accusation with it.
         """
-        doubts = self_check(classifier, clean)
-        images = clean.sample(2 * _IMAGES, seed=seed).images()
-        # Of few images, those that one step needs come before those that the triggers are tested on.
-        cut = max(1, len(images) * 2 // 3, min(Budget.images, len(images) - 2))
-        evidence = self._gather(classifier, images[:cut], seed, run_parts, progress)
+        doubts = self._doubts(classifier)
+        images, held_out = hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
+        evidence = self._gather(classifier, images, seed, run_parts, progress)
         late = [f"the time was up with {evidence.unfinished} classes not done"] if evidence.unfinished else []
+        trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.threshold)
+        trials += try_triggers(classifier, held_out, judgement.suspected)
+        refuted = [item for trial in trials if trial.refuted for item in trial.backdoors]
         # Where the data cannot carry a verdict, it cannot carry an accusation either.
-        suspected = () if doubts else tuple(replace(item, name=self.name()) for item in judgement.suspected)
+        suspected = [] if doubts else [item for item in judgement.suspected if item not in refuted]
         doubts = [*doubts, *late]
         unscanned = np.flatnonzero(np.isnan(evidence.measured["free image, late"].values))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
             scores=tuple(float(score) for score in judgement.scores),
             threshold=self.threshold,
-            suspected=suspected,
+            suspected=tuple(replace(item, name=self.name()) for item in suspected),
             unscanned=tuple(int(label) for label in unscanned),
-            reason=self._reason(classifier, judgement, suspected, images[cut:], doubts),
+            reason=self._reason(judgement, suspected, trials, doubts),
             evidence={kind: tuple(float(value) for value in values) for kind, values in judgement.kinds.items()},
         )
 
@@ -122,31 +122,34 @@ class ScanEnsemble(Scanner):
             evidence.add_shifts(shifts)
         return evidence
 
+    def _doubts(self, classifier: Classifier) -> list[str]:
+        few = classifier.classes < _LEAST_CLASSES
+        return [f"{classifier.classes} classes are too few to say what is usual among them"] if few else []
+
+    def _refute_shift(self, classifier: Classifier, evidence: Evidence, held_out: Tensor) -> list[Trial]:
+        """Drop the trigger that sends each class to another if it fails on held-out images; return the trial if that matters."""
+        if evidence.shift is None:
+            return []
+        (trial,) = try_triggers(classifier, held_out, evidence.shift.backdoors(classifier.classes))
+        if not trial.refuted:
+            return []
+        nats, evidence.shift = evidence.shift.nats, None
+        return [trial] if nats >= self.doubt else []
+
     def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], doubts: Sequence[str]) -> Verdict:
         if suspected:
             return "backdoored"
         return "inconclusive" if doubts or judgement.scores.max() > self.doubt else "clean"
 
     def _reason(
-        self,
-        classifier: Classifier,
-        judgement: Judgement,
-        suspected: Sequence[Backdoor],
-        held_out: Tensor,
-        doubts: Sequence[str],
+        self, judgement: Judgement, suspected: Sequence[Backdoor], trials: Sequence[Trial], doubts: Sequence[str]
     ) -> str:
         scores = judgement.scores
         leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
         parts = [f"highest score {scores.max():.1f} ({leader}), threshold {self.threshold:g}"]
         if any(item.sources is not None for item in suspected):
             parts.append("all to all: one small trigger sends every class to another")
-        for item in suspected:
-            if isinstance(item.trigger, Patch) and item.sources is None and len(held_out):
-                success = measure_success(classifier, held_out, item.trigger, item.target)
-                parts.append(
-                    f"class {item.target}: its trigger works on {success:.2f} of {len(held_out)} held-out images"
-                )
-        return "; ".join([*parts, *doubts])
+        return "; ".join([*parts, *map(str, trials), *doubts])
 
 
 def climb(
@@ -209,29 +212,5 @@ def choose_labels(margins: Scores, seed: int) -> list[int]:
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
-def self_check(classifier: Classifier, clean: Dataset) -> list[str]:
-    """Return why a verdict "clean" could not be trusted, in words; empty where nothing speaks against it.
-
-    Raises:
-        UnreadableModel: the network's outputs are not finite.
-    """
-    sample = clean.sample(2 * _IMAGES, seed=0)
-    with torch.inference_mode():
-        logits = classifier(sample.images())
-    if not torch.isfinite(logits).all():
-        raise UnreadableModel(
-            f"{classifier.name}: expected finite outputs, got NaN or infinity; the network is damaged"
-        )
-    doubts = []
-    if classifier.classes < _LEAST_CLASSES:
-        doubts.append(f"{classifier.classes} classes are too few to say what is usual among them")
-    if len(sample) < _LEAST_IMAGES:
-        doubts.append(f"only {len(sample)} clean images, at least {_LEAST_IMAGES} are needed to call a network clean")
-    if len(np.unique(logits.argmax(dim=1).cpu().numpy())) == 1:
-        doubts.append("the network gives all clean images the same class")
-    if sample.labels is not None and len(np.unique(sample.targets)) == 1:
-        doubts.append("all clean images are of one class")
-    return doubts
-
-
-_LEAST_IMAGES, _LEAST_CLASSES = 10, 4
+#: Of fewer classes nobody knows what is usual among them.
+_LEAST_CLASSES = 4

@@ -171,7 +171,8 @@ def _name_classes(ax: Axes, dataset: Dataset, classes: int) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
         return
     given = dataset.class_names or ()
-    names = [plain(given[k], 18) if k < len(given) else str(k) for k in range(classes)]
+    # A number without a folder of that name has an empty one.
+    names = [plain(given[k], 18) if k < len(given) and given[k] else str(k) for k in range(classes)]
     slanted = max(map(len, names)) * classes > 60
     ax.set_xticks(range(classes), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     if slanted:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Run
+from goodnet.formats.shown_paths import show_path
 
 #: Pictures that `inspect` writes, and what they show.
 INSPECTED = {
@@ -31,8 +32,8 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
-        return self.path.resolve().name
+        """The folder's own name, as it can be printed."""
+        return show_path(self.path.resolve().name)
 
     @property
     def pictures(self) -> dict[Path, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -112,7 +113,7 @@ def _artifact(run: Run, model: Path) -> dict[str, Any]:
 
 def _location(model: Path) -> dict[str, str]:
     """Return the file relative to the working folder, a repository's root in a pipeline; elsewhere its full address."""
-    path = model.resolve()
+    path = Path(os.path.realpath(model))  # `Path.resolve` raises on a link that leads to itself.
     if not path.is_relative_to(Path.cwd()):
         return {"uri": path.as_uri()}
     # `as_uri` escapes what a path may hold and an address may not.

@@ -109,6 +109,8 @@ def _draw_threshold(ax: Axes, threshold: float) -> None:
 def _label_suspects(ax: Axes, scores: Values, detection: Detection) -> None:
     """Name the suspected classes beside their dots, the highest first; where there is no room the title must do."""
     low, high = min(0.0, float(_finite(scores).min())), max(detection.threshold, float(_finite(scores).max()))
+    if low == high:
+        return  # No class has a score.
     ax.set_ylim(low - 0.03 * (high - low), high + 0.16 * (high - low))
     targets = dict.fromkeys(backdoor.target for backdoor in detection.suspected)
     ranked = sorted((t for t in targets if np.isfinite(scores[t])), key=lambda target: -scores[target])[:_LABELLED]

@@ -81,7 +81,9 @@ def scan_section(folder: RunFolder) -> ScanSection:
     return ScanSection(
         folder=folder.name,
         model=folder.model,
-        statement=state(result["verdict"], folder.model, names, str(result["reason"])),
+        statement=state(
+            result["verdict"], folder.model, names, "; ".join([str(result["reason"]), *result.get("notes", ())])
+        ),
         figures=tuple(_figures(result, scores)),
         charts=_charts(result, scores, evidence, targets),
         kinds=tuple(evidence),

@@ -37,6 +37,7 @@ def scan_record(detection: Detection) -> dict[str, Any]:
         "scores": _finite(detection.scores),
         "evidence": {kind: _finite(values) for kind, values in detection.evidence.items()},
         "clean_accuracy": None if accuracy is None else accuracy.model_dump(),
+        "notes": list(detection.notes),
     }
 
 
@@ -101,6 +102,8 @@ def scan_table(detection: Detection, most: int = 5) -> Table:
         table.add_column(column, justify="right")
     for label in np.argsort(-np.asarray(detection.scores))[: max(most, len(suspected) + 2)]:
         score = detection.scores[int(label)]
+        if not np.isfinite(score):
+            break
         mark = "[bold red]suspected[/]" if int(label) in suspected else ""
         table.add_row(str(label), f"{score:.1f}", mark)
     return table

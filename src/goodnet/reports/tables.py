@@ -242,6 +242,27 @@ def data_table(dataset: Dataset) -> Table:
     return table
 
 
+def class_table(dataset: Dataset) -> Table:
+    """Return which name, of data in class folders that of the folder, is which class, for the terminal.
+
+    Classes without images are shown, too; numbers that no folder has are not.
+
+    Raises:
+        UnreadableData: the data has no labels.
+    """
+    from rich.table import Table
+
+    names = dataset.class_names or ()
+    counts = np.bincount(dataset.targets, minlength=len(names))
+    table = Table()
+    for column, justify in (("class", "right"), ("folder", "left"), ("images", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for number, name in enumerate(names):
+        if name:
+            table.add_row(str(number), escape(name), f"{counts[number]:,}")
+    return table
+
+
 def pixel_range(dataset: Dataset) -> tuple[float, float]:
     """Return the smallest and the largest pixel, in [0, 1]."""
     ranges = [(float(batch.images.min()), float(batch.images.max())) for batch in dataset.batches()]

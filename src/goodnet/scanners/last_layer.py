@@ -43,7 +43,7 @@ class LastLayer(Scanner):
         0.01, gt=0, lt=1, description="chance that independent weights would exceed the threshold in any class"
     )
 
-    def scan(
+    def examine(
         self,
         classifier: Classifier,
         clean: Dataset,

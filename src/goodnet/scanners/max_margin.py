@@ -36,7 +36,7 @@ class MaxMargin(Scanner):
     steps: int = Field(40, ge=1, description="steps of gradient ascent")
     threshold: float = Field(6.0, gt=0, description="robust z above which a class is suspected")
 
-    def scan(
+    def examine(
         self,
         classifier: Classifier,
         clean: Dataset,

@@ -9,6 +9,7 @@ from io import BytesIO
 
 import numpy as np
 
+from goodnet.core.one_line import one_line
 from goodnet.serve.rejections import Rejected
 
 #: The content type of a .npy file.
@@ -32,7 +33,8 @@ def split_array(body: bytes, most: int) -> list[bytes]:
     shape = _read_shape(stream)
     if shape[0] > most:
         raise Rejected(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} pictures in a request, got {shape[0]}"[:200]
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"expected at most {most} pictures in a request, got {one_line(str(shape[0]))}",
         )
     size, pixels = math.prod(shape[1:]), memoryview(body)[stream.tell() :]
     if size * shape[0] != len(pixels):
@@ -59,4 +61,4 @@ def _read_shape(stream: BytesIO) -> tuple[int, ...]:
 
 
 def _damaged(what: str) -> Rejected:
-    return Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"{_EXPECTED}: {what[:200]}")
+    return Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"{_EXPECTED}: {one_line(what)}")

@@ -1,0 +1,64 @@
+"""Which class a numbered folder is: its number, or its place among the others. The network that was trained on them knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+
+from goodnet.core.classifier import Classifier, InputRange
+from goodnet.core.dataset import Dataset
+from goodnet.core.results import Rate
+from goodnet.core.task_check import is_plausible, run_network
+
+#: More images than this do not change the choice.
+_IMAGES = 500
+
+
+def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Dataset | None) -> Dataset:
+    """Return the same pictures with the classes that the network knows far better, and a note that says so.
+
+    Args:
+        classifier: the network, in any input range.
+        by_number: labels are the folders' numbers.
+        by_name: labels are the folders' places in order of name (1, 10, 2), or None where that is the same.
+
+    Cost: two passes over at most 500 images, none where there is one order alone.
+    """
+    if by_name is None or by_name.image_shape != classifier.image_shape:
+        return by_number
+    orders = {
+        "by their numbers": by_number,
+        "in order of name (1, 10, 2), as torchvision and Keras number them": by_name,
+        "from 0 on, in order of number": _by_rank(by_number),
+    }
+    number, *others = (_best_accuracy(classifier, data) for data in orders.values())
+    words, data, rate = max(
+        zip([*orders][1:], [*orders.values()][1:], others, strict=True), key=lambda item: item[2].value
+    )
+    known = is_plausible(rate, data.sample(_IMAGES, seed=0).targets, classifier.classes)
+    if not known or rate.low <= number.high:
+        return by_number
+    note = (
+        f"the class folders are numbered {words}: so the network is right in {rate.value:.2f} of {rate.n} images, by their "
+        f"numbers in {number.value:.2f}"
+    )
+    return replace(data, notes=(*data.notes, note))
+
+
+def _by_rank(by_number: Dataset) -> Dataset:
+    """Return folders 1 to 12 as the classes 0 to 11; numbers without images leave no gap."""
+    numbers, labels = np.unique(by_number.labels if by_number.labels is not None else [], return_inverse=True)
+    names = tuple(by_number.class_names[number] for number in numbers) if by_number.class_names else None
+    return replace(by_number, labels=labels.astype(np.int64), class_names=names, canonical=False)
+
+
+def _best_accuracy(classifier: Classifier, data: Dataset) -> Rate:
+    """Return the accuracy in the better input range; what is no class of the network is never right."""
+    sample = data.sample(_IMAGES, seed=0)
+    hits = 0
+    for input_range in get_args(InputRange):
+        answers = run_network(classifier.with_input_range(input_range), sample).argmax(dim=1).numpy()
+        hits = max(hits, int((answers == sample.targets).sum()))
+    return Rate.of(hits, len(sample))

@@ -1,0 +1,171 @@
+"""Small opaque patches, slid over clean images: which classes do they send images of other classes to?
+
+Gradients find a small trigger only where they lead to it; where every class has a patch of its own by nature they end in
+that one. Trying patches out costs no gradient, and the same passes serve all classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from goodnet.algorithms.trigger_inversion import classes_of
+from goodnet.core.backdoor import Patch
+from goodnet.core.classifier import Classifier
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
+
+#: Stamped images in one batch, where the network is fastest.
+_BATCH = 128
+#: Patterns that are no plain colour: two chequers and random colours.
+_RANDOM = 2
+#: The gain in log-probability breaks ties between patches that move as many images; one patch cannot gain more than this.
+_TIE, _MOST_GAIN = 0.01, 20.0
+
+
+@dataclass(frozen=True)
+class ProbeSchedule:
+    """Patches of `sides` pixels, laid on `images` images at every `stride`-th place."""
+
+    sides: tuple[int, ...] = (3, 5)
+    images: int = 10
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The best patch of each class: `shares` (K,) of images of other classes that it moves there, a little more where their
+    probability grows besides; `sides` (K,), `rows` (K,), `columns` (K,) where it lies; `patterns` (K,) which one it is.
+    """
+
+    shares: Tensor
+    sides: Tensor
+    rows: Tensor
+    columns: Tensor
+    patterns: Tensor
+
+    def patch(self, classifier: Classifier, label: int) -> Patch:
+        """Return the best patch of a class."""
+        side, row, column = (int(values[label]) for values in (self.sides, self.rows, self.columns))
+        channels, height, width = classifier.image_shape
+        mask, pattern = torch.zeros(1, height, width), torch.zeros(channels, height, width)
+        mask[:, row : row + side, column : column + side] = 1
+        pattern[:, row : row + side, column : column + side] = patterns_of(channels, side)[int(self.patterns[label])]
+        return Patch(mask, pattern)
+
+
+def patterns_of(channels: int, side: int) -> Tensor:
+    """Return the patterns that are tried, (P, channels, side, side): the corners of the colour cube, chequers, random colours.
+
+    Of one channel there are black, white and grey.
+    """
+    if channels == 3:
+        colours = torch.tensor(list(product((0.0, 1.0), repeat=3)))
+    else:
+        colours = torch.tensor([0.0, 1.0, 0.5])[:, None].expand(-1, channels)
+    plain = colours[:, :, None, None].expand(-1, -1, side, side)
+    places = torch.arange(side)
+    chequer = ((places[:, None] + places[None]) % 2).float().expand(1, channels, side, side)
+    noise = torch.rand(_RANDOM, channels, side, side, generator=torch.Generator().manual_seed(side))
+    return torch.cat([plain, chequer, 1 - chequer, noise])
+
+
+def probe_patches(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: ProbeSchedule,
+    *,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Probes:
+    """Return the patch that moves most images of other classes to each class.
+
+    Args:
+        classifier: the network; its weights stay as they are.
+        images: clean images (n, C, H, W) in [0, 1], of any class; the first of them are stamped.
+        schedule: sizes, images and places; sizes that do not fit into the image are left out.
+        run_parts: where the work runs; patterns that there was no time for are left out.
+        progress: is told the patterns done.
+
+    Cost: forward passes alone, for all classes at once: sides * patterns * places * images.
+
+    Source: ours, after the observation that a planted patch is opaque and small.
+    """
+    few, (channels, height, width) = images[: schedule.images], classifier.image_shape
+    sides = tuple(side for side in schedule.sides if side <= min(height, width))
+    items = [(side, number) for side in sides for number in range(len(patterns_of(channels, side)))]
+    common = (classifier, few, classes_of(classifier, few), tuple(items), schedule.stride)
+    parts = [(item,) for item in range(len(items))]
+    found = run_parts(f"patches_{sides}_{schedule.images}_{schedule.stride}", slide_part, common, parts, progress)
+    done = [(items[number], value[0]) for number, value in enumerate(found) if value is not None]
+    return _best_of(classifier.classes, done)
+
+
+def _best_of(classes: int, found: Sequence[tuple[tuple[int, int], Tensor]]) -> Probes:
+    """Return for each class the best of the patterns; `found` holds (3, classes) each: share, row and column."""
+    if not found:
+        nowhere = torch.zeros(classes, dtype=torch.int64)
+        return Probes(torch.full((classes,), torch.nan), nowhere + 1, nowhere, nowhere, nowhere)
+    table = torch.stack([values for _, values in found])
+    shares, best = table[:, 0].max(dim=0)
+    names = torch.tensor([item for item, _ in found])[best]
+    places = table[best, 1:, torch.arange(classes)].long()
+    return Probes(shares, names[:, 0], places[:, 0], places[:, 1], names[:, 1])
+
+
+def slide_part(
+    classifier: Classifier,
+    images: Tensor,
+    answers: Tensor,
+    items: tuple[tuple[int, int], ...],
+    stride: int,
+    part: tuple[int, ...],
+) -> tuple[Tensor]:
+    """Return share, row and column of the best place of one pattern for each class, (3, classes)."""
+    side, number = items[part[0]]
+    pattern = patterns_of(images.shape[1], side)[number].to(classifier.device)
+    pixels = images.to(classifier.device)
+    score = _Score.of(classifier, pixels, answers)
+    rows, columns = (sorted({*range(0, size - side + 1, stride), size - side}) for size in images.shape[2:])
+    places = list(product(rows, columns))
+    best = torch.full((3, classifier.classes), -torch.inf)
+    step = max(1, _BATCH // len(images))
+    for start in range(0, len(places), step):
+        some = places[start : start + step]
+        stamped = pixels[None].repeat(len(some), 1, 1, 1, 1)
+        for position, (row, column) in enumerate(some):
+            stamped[position, :, :, row : row + side, column : column + side] = pattern
+        shares = score(stamped)
+        highest, where = shares.max(dim=0)
+        found = torch.stack([highest, *torch.tensor(some, dtype=torch.float32)[where].T])
+        best = torch.where(highest > best[0], found, best)
+    return (best,)
+
+
+@dataclass(frozen=True)
+class _Score:
+    """How well patches send images of other classes to each class; `before` (n, K) log-probabilities, `others` (n, K)."""
+
+    classifier: Classifier
+    before: Tensor
+    others: Tensor
+
+    @classmethod
+    def of(cls, classifier: Classifier, pixels: Tensor, answers: Tensor) -> _Score:
+        with torch.inference_mode():
+            before = classifier(pixels).log_softmax(dim=1)
+        others = answers.to(before.device)[:, None] != torch.arange(classifier.classes, device=before.device)
+        return cls(classifier, before, others)
+
+    def __call__(self, stamped: Tensor) -> Tensor:
+        """Return the score of each place for each class, (places, K), for stamped images (places, n, C, H, W)."""
+        with torch.inference_mode():
+            after = self.classifier(stamped.flatten(0, 1)).log_softmax(dim=1).view(*stamped.shape[:2], -1)
+        moved = torch.zeros_like(after, dtype=torch.bool).scatter_(2, after.argmax(dim=2, keepdim=True), True)
+        gain = (after - self.before).clamp(-_MOST_GAIN, _MOST_GAIN)
+        count = self.others.sum(dim=0).clamp_min(1)
+        value = ((moved.float() + _TIE * gain) * self.others).sum(dim=1) / count
+        return value.cpu()

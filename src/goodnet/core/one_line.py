@@ -1,0 +1,29 @@
+"""Somebody else's words on one line that can be printed, with their cause."""
+
+from __future__ import annotations
+
+import re
+
+#: Letters that are shown.
+_MOST = 300
+_GAP = " ... "
+#: Bold and coloured letters, for a terminal.
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def one_line(text: str) -> str:
+    """Return an error's text on one line, without what does not print.
+
+    A long text loses its middle: libraries begin with what they were doing, and end with the cause.
+    """
+    words = " ".join(_STYLE.sub("", text).split())
+    line = "".join(letter for letter in words if letter.isprintable())
+    if len(line) <= _MOST:
+        return line
+    kept = (_MOST - len(_GAP)) // 2
+    return f"{line[:kept]}{_GAP}{line[-kept:]}"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what an exception says, on one line; the name of its class where it says nothing."""
+    return one_line(str(error)) or type(error).__name__

@@ -1,0 +1,170 @@
+"""What lies in a file of torch.save or a safetensors file, read without running anything of it, and written back.
+
+No pickle is executed: `torch.load(weights_only=True)` builds tensors, plain containers, and what `inert_objects` allows.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from goodnet.core.errors import UnreadableModel
+from goodnet.formats.files import replacing
+from goodnet.formats.inert_objects import INERT
+from goodnet.formats.shown_paths import show_path
+
+#: The longest header that the safetensors library reads.
+_LONGEST_HEADER = 100_000_000
+#: A checkpoint nested more deeply, or of more containers, is none that a training wrote; one that holds itself is both.
+_DEEPEST, _MOST_CONTAINERS = 64, 100_000
+#: How torch's reader names what it does not make.
+_REFUSED_NAME = re.compile(r"GLOBAL (\S+)")
+
+#: The way to a container inside a checkpoint: keys of mappings, numbers in lists.
+KeyPath = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds. `metadata` are the notes in a safetensors file, None where it has none."""
+
+    content: Any
+    is_safetensors: bool = False
+    metadata: dict[str, str] | None = None
+
+    def write(self, path: Path) -> None:
+        """Write a file of the same kind."""
+        with replacing(path) as temporary:
+            if self.is_safetensors:
+                save_file(self.content, temporary, metadata=self.metadata)
+            else:
+                torch.save(self.content, temporary)
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a safetensors file: the header's length in 8 bytes, then JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of torch.save or a safetensors file.
+
+    Raises:
+        UnreadableModel: the file is damaged, or holds an object that could run code.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    return _read_safetensors(path) if is_safetensors(head) else Checkpoint(_load(path))
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        return Checkpoint(load_file(path), is_safetensors=True, metadata=metadata)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise UnreadableModel(_damaged(path)) from error
+
+
+def _load(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
+            # torch warns of pickle protocols and TorchScript before it refuses them.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        named = _REFUSED_NAME.search(str(error))
+        if named is None:
+            raise UnreadableModel(_damaged(path)) from error
+        raise UnreadableModel(
+            f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
+            "alone where it was made: torch.save(net.state_dict(), path)"
+        ) from error
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise UnreadableModel(_damaged(path)) from error
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path}: expected a file of torch.save (pickle protocol 2, its own) or safetensors with a state dict, but it is "
+        "damaged or of another kind; save it again: torch.save(net.state_dict(), path)"
+    )
+
+
+def as_one_line(name: object) -> str:
+    """Return what a stranger's file calls something as printable text, from at most 80 letters of it."""
+    return show_path(str(name)[:80])
+
+
+def find_mappings(path: Path, content: Any) -> Iterator[tuple[KeyPath, dict[str, Tensor]]]:
+    """Yield the tensors with names of every mapping in a checkpoint, and the way there, the outermost first.
+
+    Raises:
+        UnreadableModel: it is nested without end.
+    """
+    for place, items in find_containers(path, content):
+        tensors = {key: value for key, value in items if isinstance(key, str) and _holds_numbers(value)}
+        if tensors:
+            yield place, tensors
+
+
+def find_containers(path: Path, content: Any) -> Iterator[tuple[KeyPath, list[tuple[Any, Any]]]]:
+    """Yield the items of every mapping and list in a checkpoint, and the way there, the outermost first.
+
+    Raises:
+        UnreadableModel: it is nested without end.
+    """
+    waiting: list[tuple[KeyPath, Any]] = [((), content)]
+    for place, node in waiting:  # grows on the way
+        if len(waiting) > _MOST_CONTAINERS or len(place) > _DEEPEST:
+            raise UnreadableModel(
+                f"{path}: refused, expected a checkpoint of at most {_MOST_CONTAINERS} containers, {_DEEPEST} within one "
+                "another, got more; save the state dict alone: torch.save(net.state_dict(), path)"
+            )
+        items = list(node.items() if isinstance(node, Mapping) else enumerate(node) if _is_list(node) else ())
+        waiting += [((*place, key), value) for key, value in items if isinstance(value, Mapping) or _is_list(value)]
+        yield place, items
+
+
+def _is_list(node: object) -> bool:
+    return isinstance(node, list | tuple) and not isinstance(node, torch.Size)
+
+
+def _holds_numbers(value: object) -> bool:
+    """Whether it is a tensor with a number of its own for every element: not sparse, quantised, or one number repeated."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def replace_at(content: Any, place: KeyPath, change: Callable[[Any], Any]) -> Any:
+    """Return `content` with what lies at `place` changed; all else is shared, and what was given stays as it is.
+
+    A mapping that becomes empty goes. In a list it stays, so that the others keep their numbers.
+    """
+    if not place:
+        return change(content)
+    new = replace_at(content[place[0]], place[1:], change)
+    if isinstance(content, tuple):
+        return tuple(new if i == place[0] else item for i, item in enumerate(content))
+    twin = copy.copy(content)
+    if isinstance(twin, Mapping) and isinstance(new, Mapping) and not new:
+        del twin[place[0]]  # type: ignore[attr-defined]
+    else:
+        twin[place[0]] = new
+    return twin

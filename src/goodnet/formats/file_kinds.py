@@ -1,0 +1,130 @@
+"""What a file is, by its content. The ending says how a network is written back, and nothing else.
+
+A file is one thing: what begins as HDF5 is HDF5, what begins as a zip archive is one, whatever else follows.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import h5py
+
+from goodnet.core.errors import UnreadableModel
+from goodnet.formats.checkpoints import is_safetensors
+from goodnet.formats.first_bytes import HDF5_BEGINNING, kind_of
+from goodnet.formats.keras_weights import is_keras_weights
+
+Kind = Literal[
+    "keras",
+    "keras weights",
+    "torch",
+    "safetensors",
+    "hdf5",
+    "torchscript",
+    "pt2",
+    "onnx",
+    "lfs pointer",
+    "pickle",
+    "npz",
+    "zip",
+    "tar",
+    "unknown",
+]
+
+#: The number with which a file of torch.save begins that is no zip archive (before torch 1.6), as pickle writes it.
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_STATE_DICT = "torch.save(net.state_dict(), path)"
+#: What is no model that can be read: what it is, and the way out.
+_WAYS_OUT: dict[Kind, str] = {
+    "hdf5": "expected a model, found HDF5 that is damaged or holds no Keras model and no weights; data goes to --clean",
+    "torchscript": "expected weights, found a TorchScript program; load it where it was made and save its state dict: "
+    "torch.save(torch.jit.load(path).state_dict(), 'net.pt')",
+    "pt2": "expected weights, found a program of torch.export; load it where it was made and save its state dict: "
+    "torch.save(torch.export.load(path).state_dict, 'net.pt')",
+    "onnx": "expected a model of Keras or PyTorch, found an ONNX graph; give the file that it was exported from (predict, "
+    "evaluate and serve take the ONNX file that goodnet export wrote of a GoodNet)",
+    "lfs pointer": "expected a model, found a Git LFS pointer, which stands for a file that has not been fetched; run: git lfs "
+    "pull",
+    "pickle": f"refused, expected a file of torch.save, found a bare pickle, which can run code on loading; save the state dict "
+    f"where it was made: {_STATE_DICT}",
+    "npz": "expected a model, found an npz archive of arrays; data goes to --clean",
+    "zip": "expected a Keras model or a file of torch.save, found a zip archive that is damaged or holds neither; fetch it "
+    "again, or unpack it and give the model inside",
+    "tar": f"expected a model, found a tar archive; unpack it (tar -xf) and give the model inside, or save the state dict again: "
+    f"{_STATE_DICT}",
+}
+
+
+def find_kind(path: Path) -> Kind:
+    """Return what a file is. Nothing of it is run.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(HDF5_BEGINNING):
+        return _kind_of_hdf5(path)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an empty archive
+        return _kind_of_zip(path)
+    # HDF5 may begin later, behind a block of the user's own.
+    return _kind_by_beginning(head) or (_kind_of_hdf5(path) if h5py.is_hdf5(path) else "unknown")
+
+
+def _kind_by_beginning(head: bytes) -> Kind | None:
+    if head.startswith(b"version https://git-lfs"):
+        return "lfs pointer"
+    if is_safetensors(head):
+        return "safetensors"
+    if head[:1] == b"\x80" and _TORCH_MAGIC in head[:32]:
+        return "torch"
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+        return "pickle"
+    if head[257:262] == b"ustar":
+        return "tar"
+    # Protocol buffers have no mark of their own: a small version number, then the producer, the graph or the operators.
+    return (
+        "onnx"
+        if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in b"\x12\x3a\x42" and len(head) > 3
+        else None
+    )
+
+
+def _kind_of_hdf5(path: Path) -> Kind:
+    try:
+        with h5py.File(path, "r") as file:
+            if "model_config" in file.attrs:
+                return "keras"
+    except OSError:
+        return "hdf5"
+    return "keras weights" if is_keras_weights(path) else "hdf5"
+
+
+def _kind_of_zip(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "zip"
+    # torch puts all that it writes into one folder.
+    inside = {name.partition("/")[2] for name in names}
+    if inside & {"archive_format", "models/model.json"} or "serialized_exported_program.json" in names:
+        return "pt2"
+    if "constants.pkl" in inside:
+        return "torchscript"
+    is_torch, is_keras = "data.pkl" in inside, "config.json" in names
+    if is_torch != is_keras:
+        return "torch" if is_torch else "keras"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else "zip"
+
+
+def refuse_kind(path: Path, kind: Kind) -> UnreadableModel:
+    """Return the error for a file that is no model of Keras or PyTorch: what it is, and the way out."""
+    found = _WAYS_OUT.get(
+        kind,
+        f"unknown kind of model '{path.suffix}', {kind_of(path)}; expected a model of Keras (HDF5, .keras) or weights of "
+        "PyTorch (torch.save, safetensors); is the file whole?",
+    )
+    return UnreadableModel(f"{path}: {found}")
