@@ -98,8 +98,8 @@ def folder(path, badnet):
 
 #: (what is wrong, parts that the message must have)
 MODELS = [
-    (truncated, ("expected a Keras model", "damaged", "save it again")),
-    (text, ("expected a Keras model", "damaged or of another kind")),
+    (truncated, ("expected a model", "HDF5 that is damaged")),
+    (text, ("unknown kind of model", "text; expected a model of Keras")),
     (missing, ("no such file", "check the path")),
     (folder, ("expected a file, found a folder",)),
 ]
@@ -303,7 +303,7 @@ def test_a_truncated_model_in_a_process_of_its_own(badnet, tmp_path):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert f"{tmp_path / 'net.h5'}: expected a Keras model" in done.stderr
+    assert f"{tmp_path / 'net.h5'}: expected a model, found HDF5 that is damaged" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

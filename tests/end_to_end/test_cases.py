@@ -19,8 +19,10 @@ def ended(name):
     return ("--architecture", f"networks:{name}", "--image-shape", "1,16,16")
 
 
-#: What is right belongs to a later issue: networks of other input ranges and formats, and the scan's second edition.
+#: What is right belongs to a later issue: networks of other input ranges and formats, and the scan's second edition. Those
+#: that take half a minute each are not run until then.
 LATER = pytest.mark.xfail(reason="belongs to issue I or J", strict=True)
+LONG = pytest.mark.xfail(reason="belongs to issue I or J", run=False)
 
 
 @pytest.fixture
@@ -52,9 +54,9 @@ def cases(shared_cases, monkeypatch):
             for method in ("neural_cleanse", "max_margin", "ensemble")
         ),
         ("cifar_patch_target3_before_poisoning.pth", S, "cifar_clean.npz", "clean", []),
-        pytest.param("cifar_patch_target3.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LATER),
-        pytest.param("cifar_patch_minus1_plus1.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LATER),
-        pytest.param("cifar_patch_meanstd.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LATER),
+        pytest.param("cifar_patch_target3.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
+        pytest.param("cifar_patch_minus1_plus1.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
+        pytest.param("cifar_patch_meanstd.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
     ],
     ids=str,
 )

@@ -108,7 +108,7 @@ from goodnet.core.results import Detection
 class Stub(Scanner):
     """Says backdoored of the networks it is told; fails on one kind. Source: none. Needs: nothing."""
 
-    def scan(self, classifier, clean, *, seed, progress=None):
+    def examine(self, classifier, clean, *, seed, **_):
         if classifier.name.endswith(".safetensors"):
             raise MethodFailed("no answer for safetensors")
         mean = float(next(classifier.network.parameters()).detach().abs().mean())

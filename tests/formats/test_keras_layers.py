@@ -195,7 +195,7 @@ UNSUPPORTED: dict[str, Callable[[Any, Any], Any]] = {
     "normalization inverted": lambda a, b: kl.Normalization(mean=0.3, variance=2.0, invert=True)(a),
     "prelu per pixel": lambda a, b: kl.PReLU()(a),
     "bicubic": lambda a, b: kl.UpSampling2D(2, interpolation="bicubic")(a),
-    "activation without a rule": lambda a, b: kl.Activation("log_softmax")(a),
+    "activation without a rule": lambda a, b: kl.Activation("sparsemax")(a),
     "a layer named relu as activation": lambda a, b: kl.Dense(3, activation=kl.LeakyReLU(name="relu"))(a),
 }
 

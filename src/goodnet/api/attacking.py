@@ -18,6 +18,7 @@ from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
 from goodnet.evaluation.toml_specs import describe_invalid
 from goodnet.formats.files import output_folder
+from goodnet.formats.shown_paths import show_path
 from goodnet.reports.contact_sheets import draw_difference
 from goodnet.reports.runs import Recorder
 from goodnet.training import Training, choose_device
@@ -81,7 +82,7 @@ def attack(
         checkpoint=out / f"checkpoint_{mark}.pt",
         progress=progress,
     )
-    name = Path(data).name if files else str(data)
+    name = show_path(Path(data).name) if files else str(data)
     truth = write_planted(out, planted, Origin(name, hash_files(files) if files else hash_json([name, seed])))
     if contest_layout:
         write_clean_parts(out, parts)

@@ -33,6 +33,7 @@ from goodnet.formats.files import output_folder
 from goodnet.formats.images import other_order
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.onnx import OnnxGoodNet
+from goodnet.formats.shown_paths import show_path
 from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
 from goodnet.reports.runs import Recorder, RepairRun, read_repair, write_evaluation
 
@@ -206,7 +207,7 @@ def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | N
         if is_goodnet(item) and goodnet_folder(item) == Path(item):
             return None, [_open_goodnet(Path(item).resolve(), original)]
         run = read_repair(item, original.architecture, original.image_shape)
-        name = Path(item).resolve().name
+        name = show_path(Path(item).resolve().name)
         return run, [
             (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=run.targets), n) for n in run.networks
         ]

@@ -61,7 +61,7 @@ def command(
     options, training = take_given(given, ctx.obj["options"]), take_given(given, ctx.obj["extra"])
     if preview:
         path = api.preview_attack(data, out=out, attack=attack, options=options, test=given["test"], seed=given["seed"])
-        output().print(f"written: {path}")
+        output().print(f"written: {path}", markup=False, soft_wrap=True)
         return
     with progress_bar(f"training with {attack}") as progress:
         planted = api.attack(
@@ -79,4 +79,5 @@ def _show(planted: Planted, out: Path) -> None:
     for name, rate in planted.metrics.attack_success_rate.items():
         targets = sorted({backdoor.target for backdoor in planted.backdoors})
         console.print(f"ASR of {name} {show_rate(rate)}" + (f", target {targets[0]}" if len(targets) == 1 else ""))
-    console.print(f"written: {out / f'network{planted.classifier.suffix}'}, the truth in {out / TRUTH}")
+    network = out / f"network{planted.classifier.suffix}"
+    console.print(f"written: {network}, the truth in {out / TRUTH}", markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
@@ -33,4 +34,4 @@ def command(spec: str, zoo: Path | None, out: Path, workers: int | None, cluster
     for table in bench_tables(result):
         console.print(table)
     failed = sum(record["error"] is not None for record in result.records)
-    console.print(f"{len(result.records)} cells, {failed} failed; written to [b]{out}[/b]")
+    console.print(f"{len(result.records)} cells, {failed} failed; written to [b]{escape(str(out))}[/b]")

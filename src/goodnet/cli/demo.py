@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from pathlib import Path
 
@@ -67,10 +66,9 @@ def _run(console: Console, *arguments: str) -> None:
     """Print a command as a user would type it, and run it."""
     from goodnet.cli import goodnet
 
-    console.print(f"\n$ goodnet {shlex.join(arguments)}", style="bold cyan", soft_wrap=True)
-    # `scan` says by its exit code what it found.
-    with contextlib.suppress(SystemExit):
-        goodnet.main(list(arguments), standalone_mode=False)
+    console.print(f"\n$ goodnet {shlex.join(arguments)}", style="bold cyan", markup=False, soft_wrap=True)
+    # `scan` says by its exit code what it found; click returns it.
+    goodnet.main(list(arguments), standalone_mode=False)
 
 
 _KINDS = {
@@ -91,4 +89,4 @@ def _list_files(console: Console, out: Path) -> None:
         console.print(f"[b]{kind}[/b]")
         for path in found:
             if path.suffix in suffixes.split():
-                console.print(f"  {path}", soft_wrap=True)
+                console.print(f"  {path}", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def command(
     else:
         _tell(output(), repair, result, out)
     if repair.unchanged_because and result["targets"]:
-        sys.exit(3)
+        ctx.exit(3)
 
 
 def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -> None:

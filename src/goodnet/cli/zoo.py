@@ -47,7 +47,7 @@ def build(
         click.echo(json.dumps(manifest, indent=1))
     else:
         output().print(zoo_table(manifest))
-        output().print(f"written: {out / 'manifest.json'}")
+        output().print(f"written: {out / 'manifest.json'}", markup=False, soft_wrap=True)
     broken = [
         f"{pair['name']}/{twin}: {pair[twin]['error']['message']}"
         for pair in manifest["pairs"]

@@ -32,6 +32,7 @@ from goodnet.formats.files import replacing, require_file
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
+from goodnet.formats.shown_paths import show_path
 
 #: `keras.ops` that may stand between layers, where all that they take is tensors.
 _OPERATIONS = frozenset({"Add", "Subtract", "Multiply", "Maximum", "Minimum"})
@@ -65,7 +66,7 @@ def read_keras(path: str | Path) -> Classifier:
             raise UnreadableModel(
                 f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"
             ) from error
-    return from_keras(model, ending_to_write(path), name=path.name)
+    return from_keras(model, ending_to_write(path), name=show_path(path.name))
 
 
 def _reason(error: Exception) -> str:

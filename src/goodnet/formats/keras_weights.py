@@ -27,6 +27,7 @@ from goodnet.formats.first_bytes import HDF5, kind_of
 from goodnet.formats.keras import KerasSource
 from goodnet.formats.keras_files import refuse_links
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
+from goodnet.formats.shown_paths import show_path
 
 #: Keras's array names and torch's parameter names.
 _PARAMETERS = {
@@ -92,7 +93,7 @@ def read_keras_weights(
         image_shape=shape,
         layout="NHWC",
         source=source,
-        name=path.name,
+        name=show_path(path.name),
         architecture=architecture.name,
     )
 

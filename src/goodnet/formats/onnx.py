@@ -60,7 +60,7 @@ def write_onnx(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
         MethodFailed: the network has no ONNX counterpart, or the file answers otherwise.
         UnwritableOutput: the path cannot be written.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
+    for package in ("onnx", "onnx_ir", "onnxscript", "onnxruntime"):
         _require(package)
     program = traced(module, card)
     with quiet_exporter():

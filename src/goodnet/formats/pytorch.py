@@ -23,6 +23,7 @@ from goodnet.core.graph import trace
 from goodnet.formats.candidates import Place, choose_network, misfit
 from goodnet.formats.checkpoints import Checkpoint, read_checkpoint, replace_at
 from goodnet.formats.files import require_file
+from goodnet.formats.shown_paths import show_path
 from goodnet.formats.weight_fit import Builds, State, compare
 
 
@@ -57,7 +58,7 @@ def read_state_dict(
     kept = replace(checkpoint, content=chosen.content)
     source = StateDictSource(path.suffix, module, kept, chosen.places, chosen.left_out)
     classifier = Classifier(
-        trace(module), image_shape=shape, source=source, name=path.name, architecture=architecture.name
+        trace(module), image_shape=shape, source=source, name=show_path(path.name), architecture=architecture.name
     )
     if chosen.lookalikes:
         classifier.notes += (

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from goodnet.core.errors import InputError, UnreadableData
 from goodnet.core.results import Run
+from goodnet.formats.shown_paths import show_path
 from goodnet.reports.evaluation_section import EvaluationSection, evaluation_section
 from goodnet.reports.facts import Fact, list_facts
 from goodnet.reports.guard_section import GuardSection, guard_section
@@ -160,4 +161,4 @@ def _provenance(folder: RunFolder, run: Run) -> Provenance:
     for given, digest in run.inputs.items():
         role, _, path = given.partition(": ")
         inputs.append((role, path, digest))
-    return Provenance(str(folder.path), run, tuple(inputs), list_facts(run.options))
+    return Provenance(show_path(folder.path), run, tuple(inputs), list_facts(run.options))

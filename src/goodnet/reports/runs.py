@@ -7,6 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,6 +21,7 @@ from goodnet.evaluation.pruning_curve import PruningLevels
 from goodnet.formats.files import output_folder, require_file, sha256, write_text
 from goodnet.formats.keras_weights import write_weights_alone
 from goodnet.formats.networks import read_network
+from goodnet.formats.shown_paths import show_path
 from goodnet.guards.disagreement import GoodNet, is_goodnet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
 from goodnet.reports.tables import evaluation_csv, pruning_csv
@@ -52,14 +54,24 @@ class Recorder:
             seconds=round(time.perf_counter() - self._clock, 3),
             started=self._started,
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
-            inputs={f"{role}: {path}": sha256(path) for role, path in self.inputs.items() if Path(path).exists()},
+            inputs=_hash_inputs(self.inputs),
             result=None if result is None else dict(result),
-            error=None if error is None else Failure(kind=type(error).__name__, message=str(error)),
+            error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
         )
 
     def write(self, out: Path, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Path:
         """Write `run.json` into the folder `out` and return its path."""
         return write_text(out / "run.json", self.run(result, error).model_dump_json(indent=2) + "\n")
+
+
+def _hash_inputs(inputs: Mapping[str, str | Path]) -> dict[str, str]:
+    """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
+    hashes = {}
+    for role, path in inputs.items():
+        with suppress(OSError):
+            if Path(path).exists():
+                hashes[f"{role}: {show_path(path)}"] = sha256(path)
+    return hashes
 
 
 def write_repair(
