@@ -4,7 +4,9 @@ import torch
 
 from goodnet.algorithms.evidence import ALL_TO_ALL, ROWS, Evidence, Judgement, Measured, total_scores
 from goodnet.algorithms.outliers import normal_surprise, tail_surprise
+from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
+from goodnet.core.backdoor import Patch
 
 
 def inversions(labels, sizes):
@@ -146,3 +148,35 @@ def test_the_score_is_that_of_all_to_all_where_no_class_has_as_much(nats, of_all
     kinds = {"trigger size": np.array([2.95, 0.0]), ALL_TO_ALL: np.full(2, nats)}
     assert Judgement(kinds, ()).of_all is of_all
     assert not Judgement({"trigger size": np.array([4.0, 0.0])}, ()).of_all
+
+
+def square(size):
+    """A patch that covers so many of 4 x 4 pixels."""
+    mask = torch.zeros(1, 16)
+    mask[:, :size] = 1
+    return Patch(mask.view(1, 4, 4), torch.ones(3, 4, 4))
+
+
+def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger():
+    evidence = Evidence(30)
+    evidence.add_patches(Shares((7, 2, 9), (0.95, 0.3, 0.25), (square(1), square(2), square(3))))
+    judgement = evidence.judge(5.0)
+    assert judgement.kinds["small patch"][7] == pytest.approx(6.5)
+    assert np.isnan(judgement.kinds["small patch"][0]), "classes that were not tried say nothing"
+    assert [item.target for item in judgement.suspected] == [7]
+    assert judgement.suspected[0].trigger.equals(square(1))
+
+
+def test_a_patch_that_moves_few_images_leaves_the_trigger_of_inversion():
+    evidence = Evidence(4)
+    evidence.add_triggers([0, 1, 2, 3], inversions([0, 1, 2, 3], [1.0, 9.0, 10.0, 11.0]))
+    evidence.add_patches(Shares((0, 1), (0.79, 0.0), (square(4), square(4))))
+    (backdoor,) = evidence.judge(5.0).suspected
+    assert backdoor.trigger.size == pytest.approx(1.0)
+
+
+def test_patches_that_there_was_no_time_for_are_said():
+    evidence = Evidence(10)
+    evidence.add_patches(Shares((), (), (), complete=False))
+    assert evidence.unfinished == 10
+    assert evidence.judge(5.0).suspected == ()

@@ -5,6 +5,7 @@ from scipy.stats import median_abs_deviation, ttest_ind
 from goodnet.algorithms.outliers import (
     anomaly_index,
     expected_maximum,
+    lead_surprise,
     normal_surprise,
     robust_z,
     tail_surprise,
@@ -101,3 +102,19 @@ def test_a_normal_surprise_of_three_is_rare_among_classes_that_are_alike(classes
 @pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
 def test_normal_surprise_of_few_or_equal_values_stays_finite(values):
     assert np.isfinite(normal_surprise(values, floor=0.1)).all()
+
+
+def test_a_lead_is_counted_in_usual_leads():
+    # 0.9 leads 0.4 by 0.5, five times the usual 0.1; the others lead nobody and lie below the first.
+    nats = lead_surprise([0.4, 0.9, 0.3, 0.4, 0.1], floor=0.1)
+    assert nats[1] == pytest.approx(5.0)
+    assert max(np.delete(nats, 1)) <= 0
+    assert nats[4] == pytest.approx(-8.0)
+
+
+def test_two_that_lead_together_do_not_hide_one_another():
+    values = [0.95, 1.0, *np.linspace(0.0, 0.3, 10)]
+    nats = lead_surprise(values, floor=0.1)
+    # The first leads the second by 0.05; both lead the third by 0.65, less log 2 for looking twice.
+    assert nats[0] == nats[1] == pytest.approx(6.5 - np.log(2))
+    assert max(nats[2:]) <= 0

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from goodnet.algorithms.outliers import Scores, normal_surprise, tail_surprise
+from goodnet.algorithms.outliers import Scores, lead_surprise, normal_surprise, tail_surprise
+from goodnet.algorithms.patch_probe import PATCH_LEAD, Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.core.backdoor import Backdoor, Patch
 
@@ -30,6 +31,8 @@ _SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
 _LEAST_NATS = 3.0
 #: With fewer shifts of the classes than this nobody knows what is usual among them.
 _LEAST_SHIFTS = 3
+#: A patch that moves this share of images shows a trigger better than what inversion has found.
+_SHOWN = 0.8
 #: The kind that concerns all classes at once, and the one that needs no run of the network.
 ALL_TO_ALL, ROWS = "all to all", "last layer"
 
@@ -54,13 +57,14 @@ class Measured:
     """Values (classes,) of one kind, NaN where a class was not tried: high ones are suspicious.
 
     `normal`: compared as normal ones, else by their upper tail; `relative`: `floor`, the least scale that is believed, is
-    a share of their median.
+    a share of their median; `lead`: compared by how far they lead, `floor` is the usual lead.
     """
 
     values: Scores
     normal: bool
     floor: float
     relative: bool = False
+    lead: bool = False
 
     def surprise(self, compared: npt.NDArray[np.bool_]) -> Scores:
         """Return the nats of the classes for which `compared` (classes,) is true, among them; NaN for the others."""
@@ -68,7 +72,7 @@ class Measured:
         nats = np.full(len(self.values), np.nan)
         if known.sum() > 1:
             scale = float(np.median(np.abs(self.values[known]))) if self.relative else 1.0
-            compare = normal_surprise if self.normal else tail_surprise
+            compare = lead_surprise if self.lead else normal_surprise if self.normal else tail_surprise
             nats[known] = compare(self.values[known], floor=self.floor * scale)
         return nats
 
@@ -119,6 +123,7 @@ class Evidence:
     classes: int
     measured: dict[str, Measured] = field(default_factory=dict)
     triggers: Inversions | None = None
+    patches: Shares | None = None
     unfinished: int = 0
     shift: Shift | None = None
 
@@ -137,6 +142,14 @@ class Evidence:
         where = {label: position for position, label in enumerate(labels)}
         values[[where[label] for label in found.labels]] = _smallness(found)
         self._add("trigger size", labels, values, self.classes <= FEW_CLASSES, _SIZE_FLOOR)
+
+    def add_patches(self, found: Shares) -> None:
+        """Add the shares of images that small opaque patches move: one class that leads the others surprises."""
+        self.patches = found
+        self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
+        everywhere = np.full(self.classes, np.nan)
+        everywhere[list(found.labels)] = found.values
+        self.measured["small patch"] = Measured(everywhere, normal=False, floor=PATCH_LEAD, lead=True)
 
     def add_shifts(self, found: Inversions) -> None:
         """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
@@ -186,6 +199,8 @@ class Evidence:
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
+        if self.patches is not None and self.patches.of(label) >= _SHOWN:
+            return self.patches.patch_of(label)
         if self.triggers is None or label not in self.triggers.labels:
             return None
         position = self.triggers.labels.index(label)

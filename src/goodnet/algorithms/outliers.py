@@ -94,6 +94,29 @@ def _among_normal(value: float, others: Scores, floor: float) -> float:
     return float(-stats.t.logsf(t, max(n - 1, 1)) - np.log(n + 1))
 
 
+def lead_surprise(values: npt.ArrayLike, *, floor: float) -> Scores:
+    """Return by how much each value leads those below it, in nats, (classes,): what leads are in clean networks is known.
+
+    The largest of alike values leads the second by an exponential amount, however many they are. Several outliers do not hide
+    one another: the first j of them lead the one after, less log j for having looked j times.
+
+    Args:
+        values: (classes,) finite numbers, at least 2.
+        floor: the mean lead in clean networks, in the values' own unit.
+
+    Source: A. Renyi, "On the theory of order statistics", Acta Mathematica Hungarica 4, 1953 (spacings of exponential values).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order]
+    most = max(1, min(len(values) // 4, _MOST_OUTLIERS))
+    leads = (ranked[:most] - ranked[1 : most + 1]) / floor - np.log(np.arange(1, most + 1))
+    nats = np.empty(len(values))
+    nats[order[:most]] = np.maximum.accumulate(leads[::-1])[::-1]
+    nats[order[most:]] = np.minimum((ranked[most:] - ranked[0]) / floor, 0.0)
+    return nats
+
+
 def tail_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
     """Return by how much each value surprises, in nats: minus log of how many of the others would lie as high by chance.
 

@@ -14,6 +14,7 @@ from goodnet.algorithms.evidence import FEW_CLASSES, Evidence, Judgement
 from goodnet.algorithms.held_out import Trial, hold_out, try_triggers
 from goodnet.algorithms.maximum_margin import class_weights, maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
+from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, measure_shares, probe_patches
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor
@@ -41,7 +42,8 @@ class ScanEnsemble(Scanner):
 
     The margin that free images reach by ascent, read early and late, does not care what the trigger looks like; the
     margin that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; trigger
-    inversion finds small triggers and shows them. Each way, a class is compared with the others: by how many nats does it
+    inversion finds small triggers and shows them; small opaque patches, slid over the image, find those among them that
+    gradients do not lead to. Each way, a class is compared with the others: by how many nats does it
     surprise? Negative evidence counts as none, and a class's score is the sum. With more than 20 classes the weights of
     the last layer count too, a little: they cost nothing, and an attacker can make them look innocent. Classes that are
     found are set aside and the others compared anew, so that one target does not hide another. Up to 20 classes, triggers
@@ -57,7 +59,7 @@ class ScanEnsemble(Scanner):
     **Needs** clean images, at least 10 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins, 128 for the blend, steps * images (480 or 1,600) for the trigger, and up to
     20 classes 1,200 for all-to-all; with more than 200 classes 80 for each, and all but 80 of the others for 144
-    candidates. Forward and backward.
+    candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
     **Fails when** more than half of the classes are targets (all-to-all) and there are fewer than 5 or more than 20, or they
     are not moved by a fixed number; the trigger works on images of one class alone; every class is reached as easily.
     """
@@ -115,12 +117,20 @@ class ScanEnsemble(Scanner):
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
+        evidence.add_patches(self._probe(classifier, images, run_parts, progress))
         if not few and class_weights(classifier) is not None:
             evidence.add_rows(row_scores(classifier))
         if few:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
         return evidence
+
+    def _probe(self, classifier: Classifier, images: Tensor, run_parts: RunParts, progress: Progress) -> Shares:
+        """Slide small patches over a few images, and count on the others (where there are some) what the best ones do."""
+        schedule = ProbeSchedule()
+        probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
+        others = images[schedule.images :] if len(images) >= 2 * schedule.images else images
+        return measure_shares(classifier, others, probes)
 
     def _doubts(self, classifier: Classifier) -> list[str]:
         few = classifier.classes < _LEAST_CLASSES

@@ -1,0 +1,90 @@
+"""Scan networks by others, whose truth is known, with one method: exact, accused, seconds.
+
+    python benchmarks/strangers.py DIR [--method patch_probe] [--out FILE]
+
+DIR holds truth.json (name -> model, architecture, clean set, targets), a folder for each network and `_clean/`. Each network
+is scanned by a command of its own, in its folder, with the defaults, two at a time. FILE gets a line for each as it ends, and
+those that are there already are not scanned again. Bar of the scan: every target, no other class, no clean network accused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+AT_ONCE = 2
+
+
+def scan(folder: Path, name: str, truth: dict[str, Any], method: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "goodnet", "scan", truth["model"], "--method", method, "--json", "--workers", "1"]
+    command += ["--clean", f"../_clean/{truth['clean']}.h5"]
+    command += ["--architecture", truth["architecture"]] if truth["architecture"] else []
+    start = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=folder / name,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    row = {"name": name, "true": truth["targets"], "seconds": round(time.perf_counter() - start)}
+    if done.returncode not in (0, 1, 3):
+        return {**row, "verdict": done.stderr.strip().splitlines()[-1], "found": None, "score": None}
+    content = json.loads(done.stdout)
+    scores = [score for score in content["scores"] if score is not None]
+    found = sorted({item["target"] for item in content["suspected"]})
+    return {**row, "verdict": content["verdict"], "found": found, "score": max(scores, default=None)}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table()
+    for column in ("network", "true targets", "verdict", "found", "highest score", "seconds"):
+        table.add_column(column)
+    for row in rows:
+        score = "" if row["score"] is None else f"{row['score']:.1f}"
+        table.add_row(*(str(row[key]) for key in ("name", "true", "verdict", "found")), score, str(row["seconds"]))
+    console = Console(width=160)
+    console.print(table)
+    bad, clean = [row for row in rows if row["true"]], [row for row in rows if row["true"] == []]
+    exact = sum(row["found"] == row["true"] for row in bad)
+    wrong = sum(bool(row["found"]) and not set(row["found"]) <= set(row["true"]) for row in bad)
+    missed = sum(row["verdict"] == "clean" for row in bad)
+    undecided = sum(row["verdict"] == "inconclusive" for row in bad)
+    console.print(
+        f"backdoored {len(bad)}: exact {exact}, a wrong class {wrong}, called clean {missed}, inconclusive {undecided}; "
+        f"clean {len(clean)}: accused {sum(bool(row['found']) for row in clean)}, "
+        f"inconclusive {sum(row['verdict'] == 'inconclusive' for row in clean)}; "
+        f"not read {sum(row['found'] is None for row in rows)}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--method", default="ensemble")
+    parser.add_argument("--out", type=Path, default=Path("strangers.jsonl"))
+    options = parser.parse_args()
+    truth = json.loads((options.folder / "truth.json").read_text())
+    lines = options.out.read_text().splitlines() if options.out.exists() else []
+    rows = {row["name"]: row for row in map(json.loads, lines)}
+    left = [name for name in truth if name not in rows]
+    with ThreadPoolExecutor(AT_ONCE) as pool, options.out.open("a") as out:
+        for row in pool.map(lambda name: scan(options.folder.resolve(), name, truth[name], options.method), left):
+            rows[row["name"]] = row
+            print(json.dumps(row), file=out, flush=True)
+    show([rows[name] for name in truth])
+
+
+if __name__ == "__main__":
+    main()
