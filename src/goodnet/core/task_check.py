@@ -18,7 +18,7 @@ _IMAGES = 500
 #: How far above guessing the accuracy must be, as a share of what lies between guessing and perfect.
 _PLAUSIBLE = 0.1
 #: Without labels a network must tell its images apart: least information in its answers, as a share of what is possible, and
-#: least contrast between them. Trained networks (35, by others and ours) have at least 0.46 and 4.2 in the range that they
+#: least contrast between them. Trained networks (31, by others and ours) have at least 0.46 and 4.2 in the range that they
 #: were trained on; untrained ones of seven architectures on six data sets at most 0.28 and 1.2 in either range.
 _INFORMATION, _CONTRAST = 0.25, 2.0
 
