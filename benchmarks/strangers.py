@@ -44,7 +44,13 @@ def scan(folder: Path, name: str, truth: dict[str, Any], method: str) -> dict[st
     content = json.loads(done.stdout)
     scores = [score for score in content["scores"] if score is not None]
     found = sorted({item["target"] for item in content["suspected"]})
-    return {**row, "verdict": content["verdict"], "found": found, "score": max(scores, default=None)}
+    return {
+        **row,
+        "verdict": content["verdict"],
+        "found": found,
+        "score": max(scores, default=None),
+        "reason": content["reason"],
+    }
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -73,13 +79,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", default="ensemble")
-    parser.add_argument("--out", type=Path, default=Path("strangers.jsonl"))
+    parser.add_argument("--out", type=Path, help="default: strangers_METHOD.jsonl")
     options = parser.parse_args()
+    out_path = options.out or Path(f"strangers_{options.method}.jsonl")
     truth = json.loads((options.folder / "truth.json").read_text())
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
+    lines = out_path.read_text().splitlines() if out_path.exists() else []
     rows = {row["name"]: row for row in map(json.loads, lines)}
     left = [name for name in truth if name not in rows]
-    with ThreadPoolExecutor(AT_ONCE) as pool, options.out.open("a") as out:
+    with ThreadPoolExecutor(AT_ONCE) as pool, out_path.open("a") as out:
         for row in pool.map(lambda name: scan(options.folder.resolve(), name, truth[name], options.method), left):
             rows[row["name"]] = row
             print(json.dumps(row), file=out, flush=True)

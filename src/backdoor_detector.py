@@ -52,8 +52,7 @@ def backdoor_detector(
         folder: `performance.csv` (Neurons Pruned, Accuracy, ASR: the whole sweep on the test sets) and `plot.png`.
 
     Raises:
-        goodnet.GoodnetError: a file cannot be used, a threshold is never reached, or a folder cannot be written to;
-            nothing has been written then.
+        goodnet.GoodnetError: a file cannot be used, a threshold is never reached, or a folder cannot be written to.
     """
     from goodnet import api
     from goodnet.core.errors import InvalidOption, MethodFailed

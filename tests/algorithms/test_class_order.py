@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from goodnet.algorithms.class_order import choose_class_order
+from goodnet.algorithms.class_order import choose_class_order, relabel
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import UnreadableData
 
 
 @pytest.fixture
@@ -42,3 +43,14 @@ def test_no_order_is_announced_that_the_network_does_not_know(tiny_classifier, t
     draws = np.random.default_rng(0)
     random = [replace(tiny_data, labels=draws.integers(0, 4, len(tiny_data))) for _ in range(2)]
     assert choose_class_order(tiny_classifier, *random) is random[0]
+
+
+def test_further_sets_follow_the_order_that_was_chosen(tiny_data):
+    names = ("", "1", "2", "3", "4")
+    by_number = replace(tiny_data, labels=tiny_data.labels + 1, class_names=names)
+    chosen = replace(tiny_data, class_names=names[1:])
+    poisoned = replace(by_number.subset(np.flatnonzero(by_number.labels == 3)).in_memory(), class_names=names)
+    assert set(relabel(poisoned, by_number, chosen).labels) == {2}
+    assert relabel(replace(poisoned, class_names=None), by_number, chosen).labels is poisoned.labels
+    with pytest.raises(UnreadableData, match="class folders that the clean set has too"):
+        relabel(replace(poisoned, labels=poisoned.labels + 5), by_number, chosen)

@@ -170,7 +170,7 @@ def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger()
 def test_a_patch_that_moves_few_images_leaves_the_trigger_of_inversion():
     evidence = Evidence(4)
     evidence.add_triggers([0, 1, 2, 3], inversions([0, 1, 2, 3], [1.0, 9.0, 10.0, 11.0]))
-    evidence.add_patches(Shares((0, 1), (0.79, 0.0), (square(4), square(4))))
+    evidence.add_patches(Shares((0, 1), (0.49, 0.0), (square(4), square(4))))
     (backdoor,) = evidence.judge(5.0).suspected
     assert backdoor.trigger.size == pytest.approx(1.0)
 

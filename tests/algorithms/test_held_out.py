@@ -2,7 +2,7 @@
 
 import torch
 
-from goodnet.algorithms.held_out import Trial, hold_out, try_triggers
+from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.results import Rate
 from goodnet.formats.pytorch import from_module
@@ -85,3 +85,11 @@ def test_a_third_is_held_out_but_for_what_one_step_needs():
     assert [len(part) for part in hold_out(images[:10], 8)] == [8, 2]
     assert [len(part) for part in hold_out(images[:3], 8)] == [2, 1]
     assert [len(part) for part in hold_out(images[:1], 8)] == [1, 0]
+
+
+def test_of_several_suspects_those_whose_trigger_fails_go():
+    works, fails, without = Backdoor(patch(2), 2), Backdoor(patch(0), 1), Backdoor(None, 0)
+    suspected = (works, fails, without)
+    trials = try_triggers(CLASSIFIER, one_hot(*[0, 1, 2] * 8), suspected)
+    kept = still_accused(suspected, trials)
+    assert [item is expected for item, expected in zip(kept, (works, without), strict=True)] == [True, True]

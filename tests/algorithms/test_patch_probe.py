@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.patch_probe import Probes, ProbeSchedule, measure_shares, patterns_of, probe_patches
+from goodnet.algorithms.patch_probe import (
+    Probes,
+    ProbeSchedule,
+    _moved_share,
+    _take_turns,
+    measure_shares,
+    patterns_of,
+    probe_patches,
+    probe_shares,
+)
 from goodnet.formats.pytorch import from_module
 
 SHAPE = (1, 8, 8)
@@ -96,3 +105,20 @@ def test_without_time_nothing_is_known(classifier, images):
 def test_patches_grow_with_the_images(size, sides, stride):
     scaled = ProbeSchedule().scaled_to(*size)
     assert (scaled.sides, scaled.stride) == (sides, stride)
+
+
+def test_with_too_few_further_images_nothing_is_said(classifier, images):
+    assert probe_shares(classifier, images[:11], ProbeSchedule(sides=(2,), images=6)).labels == ()
+    assert probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6)).of(1) == 1.0
+
+
+def test_each_class_counts_as_much_however_many_images_it_has():
+    before = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2])
+    after = torch.tensor([2, 2, 2, 2, 2, 2, 1, 2, 2])
+    # All of class 0 and none of class 1: one half, not six sevenths.
+    assert _moved_share(before, after, 2) == 0.5
+    assert _moved_share(torch.tensor([2, 2]), torch.tensor([2, 2]), 2) == 0.0
+
+
+def test_classes_take_turns():
+    assert _take_turns(torch.tensor([0, 0, 0, 1, 0, 2, 1])).tolist() == [0, 3, 5, 1, 6, 2, 4]

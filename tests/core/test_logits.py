@@ -112,6 +112,26 @@ def test_a_softmax_by_hand_that_overflows_far_outside_is_known(net, images):
     assert "logarithm" in classifier.notes[0]
 
 
+def test_one_class_of_a_softmax_is_a_network_of_two(net, images):
+    classifier = from_module(Ended(net, lambda z: torch.softmax(z[:, :2], 1)[:, 1]), SHAPE)
+    logits, expected = classifier(images), net(images)
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], expected[:, 1] - expected[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_stranger_keeps_under_the_name_of_an_activation_stays(net, images):
+    class Gated(Opaque):
+        def __init__(self):
+            super().__init__(net, nn.Identity())
+            self.activation = nn.Sigmoid()
+
+        def forward(self, images):
+            return super().forward(images) * self.activation(images.mean())
+
+    module = Gated()
+    assert torch.equal(from_module(module, SHAPE)(images), module(images))
+    assert isinstance(module.activation, nn.Sigmoid)
+
+
 def test_a_scale_that_turns_the_order_round_is_no_part_of_an_ending(net, images):
     whole = Ended(net, lambda z: -1.0 * torch.softmax(z, 1))
     assert torch.equal(from_module(whole, SHAPE)(images), whole(images))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 
 from goodnet.core.classifier import Classifier, InputRange
-from goodnet.core.dataset import Dataset
+from goodnet.core.dataset import Dataset, Labels
+from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Rate
 from goodnet.core.task_check import is_plausible, run_network
 
@@ -33,7 +35,10 @@ def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Data
         "in order of name (1, 10, 2), as torchvision and Keras number them": by_name,
         "from 0 on, in order of number": _by_rank(by_number),
     }
-    number, *others = (_best_accuracy(classifier, data) for data in orders.values())
+    sample = by_number.sample(_IMAGES, seed=0)
+    ranges = get_args(InputRange)
+    answers = [run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in ranges]
+    number, *others = (_best_accuracy(answers, data) for data in orders.values())
     words, data, rate = max(
         zip([*orders][1:], [*orders.values()][1:], others, strict=True), key=lambda item: item[2].value
     )
@@ -54,11 +59,25 @@ def _by_rank(by_number: Dataset) -> Dataset:
     return replace(by_number, labels=labels.astype(np.int64), class_names=names, canonical=False)
 
 
-def _best_accuracy(classifier: Classifier, data: Dataset) -> Rate:
+def _best_accuracy(answers: Sequence[Labels], data: Dataset) -> Rate:
     """Return the accuracy in the better input range; what is no class of the network is never right."""
-    sample = data.sample(_IMAGES, seed=0)
-    hits = 0
-    for input_range in get_args(InputRange):
-        answers = run_network(classifier.with_input_range(input_range), sample).argmax(dim=1).numpy()
-        hits = max(hits, int((answers == sample.targets).sum()))
-    return Rate.of(hits, len(sample))
+    labels = data.sample(_IMAGES, seed=0).targets
+    return Rate.of(max(int((given == labels).sum()) for given in answers), len(labels))
+
+
+def relabel(data: Dataset, by_number: Dataset, chosen: Dataset) -> Dataset:
+    """Return a further set of numbered class folders with the classes that `chosen` has instead of `by_number`.
+
+    Raises:
+        UnreadableData: it has a folder that is none of those.
+    """
+    if data.labels is None or not data.class_names or not all(name.isdecimal() for name in data.class_names if name):
+        return data
+    classes = dict(zip(by_number.targets.tolist(), chosen.targets.tolist(), strict=True))
+    unknown = sorted(set(data.labels.tolist()) - set(classes))
+    if unknown:
+        raise UnreadableData(
+            f"{data.name}: expected class folders that the clean set has too, whose numbers are not the network's classes, got "
+            f"'{unknown[0]}'"
+        )
+    return replace(data, labels=np.array([classes[label] for label in data.labels.tolist()], np.int64), canonical=False)

@@ -31,8 +31,8 @@ _SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
 _LEAST_NATS = 3.0
 #: With fewer shifts of the classes than this nobody knows what is usual among them.
 _LEAST_SHIFTS = 3
-#: A patch that moves this share of images shows a trigger better than what inversion has found.
-_SHOWN = 0.8
+#: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
+_SHOWN = 0.5
 #: The kind that concerns all classes at once, and the one that needs no run of the network.
 ALL_TO_ALL, ROWS = "all to all", "last layer"
 

@@ -60,6 +60,12 @@ def try_triggers(classifier: Classifier, images: Tensor, suspected: Sequence[Bac
     ]
 
 
+def still_accused(suspected: Sequence[Backdoor], trials: Sequence[Trial]) -> tuple[Backdoor, ...]:
+    """Return the suspected backdoors without those whose trigger failed."""
+    gone = {id(item) for trial in trials if trial.refuted for item in trial.backdoors}
+    return tuple(item for item in suspected if id(item) not in gone)
+
+
 def _try(
     classifier: Classifier, images: Tensor, answers: Tensor, patch: Patch, group: Sequence[Backdoor]
 ) -> Rate | None:

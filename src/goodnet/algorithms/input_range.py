@@ -16,9 +16,11 @@ from goodnet.core.classifier import Classifier, InputRange
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.results import Rate
-from goodnet.core.task_check import is_plausible, run_network, tells_apart
+from goodnet.core.task_check import is_plausible, measure_information, run_network, tells_apart
 
 RangeOption = Literal["auto", "0..1", "0..255"]
+
+_RANGES: tuple[InputRange, ...] = get_args(InputRange)
 
 #: More images than this do not change the choice.
 _IMAGES = 500
@@ -57,7 +59,7 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     if option != "auto":
         return RangeChoice(classifier.with_input_range(option), "as given")
     sample = clean.in_canonical_order().sample(_IMAGES, seed=0)
-    tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in get_args(InputRange)}
+    tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in _RANGES}
     found = ", ".join(
         f"{item.accuracy.value:.4f} (cross-entropy {item.cross_entropy:.2f}) with {name}"
         for name, item in tried.items()
@@ -124,7 +126,7 @@ def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: Ran
     """Return `classifier` with the input range given, or with the one that images without usable labels speak for.
 
     A network trained on 0..255 sees images in 0..1 as nearly black: its answers do not tell them apart, or are hardly
-    answers. So 0..1 is taken where its answers do tell them apart, else 0..255.
+    answers. So 0..1 is taken where its answers do tell them apart, else 0..255 where they do, else the one that tells more.
 
     Raises:
         WrongShape: the images do not fit the network.
@@ -134,9 +136,8 @@ def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: Ran
     if option != "auto":
         return RangeChoice(classifier.with_input_range(option), "as given")
     sample = unlabelled.in_canonical_order().sample(_IMAGES, seed=0)
-    known = tells_apart(run_network(classifier.with_input_range("0..1"), sample))
-    chosen: InputRange = "0..1" if known else "0..255"
-    reason = (
-        f"auto: without usable labels, answers with 0..1 {'' if known else 'do not '}tell {len(sample)} images apart"
-    )
+    answers = {name: run_network(classifier.with_input_range(name), sample) for name in _RANGES}
+    known = [name for name in _RANGES if tells_apart(answers[name])]
+    chosen = known[0] if known else max(_RANGES, key=lambda name: measure_information(answers[name]))
+    reason = f"auto: without usable labels, answers with {chosen} tell {len(sample)} images apart best"
     return RangeChoice(classifier.with_input_range(chosen), reason)

@@ -6,6 +6,7 @@ that one. Trying patches out costs no gradient, and the same passes serve all cl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from goodnet.algorithms.trigger_inversion import classes_of, measure_success
+from goodnet.algorithms.trigger_inversion import classes_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
@@ -26,7 +27,7 @@ _RANDOM = 2
 #: by others the leads are 0.00 to 0.27, of eight with a patch 0.50 to 0.80: `python benchmarks/strangers.py DIR --method
 #: patch_probe`.
 PATCH_LEAD = 0.1
-#: The gain in log-probability breaks ties between patches that move as many images; no patch gains more than this.
+#: The gain in log-probability counts a little besides the images that are moved; no patch gains more than this.
 _TIE, _MOST_GAIN = 0.01, 20.0
 
 
@@ -197,8 +198,8 @@ class _Score:
 class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
-    `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, `patches` (L,);
-    `complete`: whether there was time for all patterns.
+    `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
+    classes counting as much, `patches` (L,); `complete`: whether there was time for all patterns.
     """
 
     labels: tuple[int, ...]
@@ -215,6 +216,35 @@ class Shares:
         return self.values[self.labels.index(label)] if label in self.labels else 0.0
 
 
+def probe_shares(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: ProbeSchedule,
+    *,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Shares:
+    """Slide patches over images of as many classes as there are, and return what the best ones do to the other images.
+
+    Where the others are fewer, nothing is said: one image would count for too much.
+    """
+    if len(images) < 2 * schedule.images:
+        return Shares((), (), ())
+    images = images[_take_turns(classes_of(classifier, images))]
+    probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
+    return measure_shares(classifier, images[schedule.images :], probes)
+
+
+def _take_turns(answers: Tensor) -> Tensor:
+    """Return the positions of images (n,) so that the classes take turns, as long as each has images left."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for position, label in enumerate(answers.tolist()):
+        turns.append((seen[label], position))
+        seen[label] += 1
+    return torch.tensor([position for _, position in sorted(turns)])
+
+
 def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Shares:
     """Return what the best patches do to further images (n, C, H, W), for the classes that come first (up to 16).
 
@@ -223,9 +253,22 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
     known = torch.nan_to_num(probes.shares, nan=-torch.inf)
     first = [int(label) for label in known.topk(min(_FIRST, len(known))).indices if torch.isfinite(known[label])]
     patches = tuple(probes.patch(classifier, label) for label in first)
-    rates = [measure_success(classifier, images, patch, label) for patch, label in zip(patches, first, strict=True)]
-    values = tuple(0.0 if rate is None else rate.value for rate in rates)
+    answers = classes_of(classifier, images)
+    values = tuple(
+        _moved_share(answers, classes_of(classifier, patch(images)), label)
+        for patch, label in zip(patches, first, strict=True)
+    )
     return Shares(tuple(first), values, patches, probes.complete)
+
+
+def _moved_share(before: Tensor, after: Tensor, label: int) -> float:
+    """Return the mean, over the classes that images (n,) had before, of the share of them that has `label` after.
+
+    Were all images of one class, any patch that turns this one into another would look like a trigger.
+    """
+    sources = sorted(set(before.tolist()) - {label})
+    shares = [float((after[before == source] == label).float().mean()) for source in sources]
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 #: Classes whose best patches are tried on further images.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goodnet.algorithms.class_order import choose_class_order
+from goodnet.algorithms.class_order import choose_class_order, relabel
 from goodnet.algorithms.input_range import RangeOption, choose_input_range
 from goodnet.api.loading import (
     DataLike,
@@ -155,9 +155,10 @@ def _read(
     else:
         refuse_key(key, model)
     fitting = [fit_channels(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
-    if given and isinstance(model, Classifier):
-        fitting = _in_class_order(model, fitting)
-        tell(*model.notes)
+    network = model.original if isinstance(model, GoodNet) else model
+    if isinstance(network, Classifier):
+        fitting = _in_class_order(network, fitting) if given else fitting
+        tell(*network.notes)
     tell(*(note for data in fitting for note in data.notes))
     return model, fitting[0] if given else None, fitting[len(given) :]
 
@@ -165,7 +166,7 @@ def _read(
 def _in_class_order(model: Classifier, sets: list[Dataset]) -> list[Dataset]:
     """Return the sets, class folders numbered as the network knows those of the first one, which is clean."""
     first = choose_class_order(model, sets[0], other_order(sets[0]))
-    return sets if first is sets[0] else [first, *(other_order(data) or data for data in sets[1:])]
+    return sets if first is sets[0] else [first, *(relabel(data, sets[0], first) for data in sets[1:])]
 
 
 Pair = tuple[str, GoodNet, RepairedNetwork | None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.last_resort import exit_code
 from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
+from goodnet.core.errors import GoodnetError
 from goodnet.core.results import Detection
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
@@ -100,7 +102,8 @@ def command(
     except Exception as error:  # Also a fault of goodnet: the pipeline reads the file, not what was printed.
         if sarif is not None:
             run = recorder.run(error=error)
-            write_text(sarif, scan_sarif(run, model, detection, exit_code=exit_code(error)))
+            with suppress(GoodnetError):  # The first error is the one to tell.
+                write_text(sarif, scan_sarif(run, model, detection, exit_code=exit_code(error)))
         raise
     code = _verdict_code(detection, rules, violations)
     for violation in violations:

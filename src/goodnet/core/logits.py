@@ -7,6 +7,7 @@ network is sure, and every network looks alike.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ _ENDINGS = {
 }
 #: What may stand behind an ending and leaves the values as they are.
 _HARMLESS = frozenset(
-    {"flatten", "squeeze", "view", "reshape", "contiguous", "identity", "dropout", "getitem", "clone", "detach"}
+    {"flatten", "squeeze", "view", "reshape", "contiguous", "identity", "dropout", "clone", "detach"}
     | {"float", "to", "type", "upsample", "cast"}
 )
 #: What may stand behind an ending, with plain numbers, and keeps the order of the classes: scale, shift, bounds, logarithm.
@@ -44,6 +45,9 @@ _STEP = 1e-7
 _ROUNDING = 1e-3
 #: Pixels far outside any range: whatever is no probability leaves [0, 1] there.
 _FAR = 1000.0
+
+#: Where the layers of Keras have their counterparts, which keep the activation inside.
+_OWN = "goodnet.formats.keras_modules"
 
 _Function = Callable[[fx.Graph, fx.Node], fx.Node]
 
@@ -116,9 +120,15 @@ def _from_the_end(network: fx.GraphModule, graph: fx.Graph, words: frozenset[str
     node = next(item for item in graph.nodes if item.op == "output").args[0]
     while isinstance(node, fx.Node) and node.all_input_nodes and len(node.users) == 1:
         yield node
-        if _word(network, node) not in words or len(node.all_input_nodes) > 1:
+        if not (_word(network, node) in words or _keeps_classes(node)) or len(node.all_input_nodes) > 1:
             return
         node = node.all_input_nodes[0]
+
+
+def _keeps_classes(node: fx.Node) -> bool:
+    """Whether it takes all classes of a part of the output, as [:, :, 0, 0] does and [:, 1] does not."""
+    where = node.args[1] if node.target is operator.getitem else None
+    return isinstance(where, tuple) and len(where) > 1 and where[1] == slice(None)
 
 
 def _keeps_order(node: fx.Node) -> bool:
@@ -135,7 +145,8 @@ def _without_inner_ending(network: fx.GraphModule) -> list[str]:
     for node in _from_the_end(network, network.graph, _HARMLESS):
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         inner = type(getattr(module, "activation", None)).__name__.lower()
-        if module is not None and inner in _ENDINGS:
+        # Nobody else's: a stranger's `forward` calls what it keeps under this name.
+        if module is not None and inner in _ENDINGS and type(module).__module__ == _OWN:
             setattr(module, "activation", None)  # noqa: B010
             return [_ENDINGS[inner]]
     return []

@@ -31,10 +31,14 @@ def run_network(classifier: Classifier, data: Dataset) -> Tensor:
 
 def is_plausible(accuracy: Rate, labels: Labels, classes: int) -> bool:
     """Whether an accuracy on these labels (N,) is one that guessing, or naming the most frequent class, would not reach."""
+    return accuracy.low > _bar(labels, classes)
+
+
+def _bar(labels: Labels, classes: int) -> float:
     counts = np.bincount(labels)
     constant = Rate.of(int(counts.max()), len(labels)).low if np.count_nonzero(counts) > 1 else 0.0
     guessing = max(1 / classes, constant)
-    return accuracy.low > guessing + _PLAUSIBLE * (1 - guessing)
+    return guessing + _PLAUSIBLE * (1 - guessing)
 
 
 def measure_information(logits: Tensor) -> float:
@@ -101,8 +105,10 @@ def find_fault(classifier: Classifier, clean: Dataset) -> str | None:
     accuracy = Rate.of(int((logits.argmax(dim=1).numpy() == sample.targets).sum()), len(sample))
     if is_plausible(accuracy, sample.targets, classifier.classes):
         return None
+    undecided = accuracy.high >= _bar(sample.targets, classifier.classes)
+    words = "too few images tell whether it can do its task" if undecided else "it does not do its task"
     return (
-        f"it does not do its task (accuracy {accuracy.value:.2f} of {classifier.classes} classes on {len(sample)} clean "
+        f"{words} (accuracy {accuracy.value:.2f} of {classifier.classes} classes on {len(sample)} clean "
         "images); check that network, labels and the range of the pixels belong together"
     )
 

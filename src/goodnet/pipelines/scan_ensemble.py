@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.evidence import FEW_CLASSES, Evidence, Judgement
-from goodnet.algorithms.held_out import Trial, hold_out, try_triggers
+from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
 from goodnet.algorithms.maximum_margin import class_weights, maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
-from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, measure_shares, probe_patches
+from goodnet.algorithms.patch_probe import ProbeSchedule, probe_shares
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor
@@ -89,9 +89,8 @@ class ScanEnsemble(Scanner):
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.threshold)
         trials += try_triggers(classifier, held_out, judgement.suspected)
-        refuted = [item for trial in trials if trial.refuted for item in trial.backdoors]
         # Where the data cannot carry a verdict, it cannot carry an accusation either.
-        suspected = [] if doubts else [item for item in judgement.suspected if item not in refuted]
+        suspected = () if doubts else still_accused(judgement.suspected, trials)
         doubts = [*doubts, *late]
         unscanned = np.flatnonzero(np.isnan(evidence.measured["free image, late"].values))
         return Detection(
@@ -117,20 +116,13 @@ class ScanEnsemble(Scanner):
         schedule = Schedule(self.steps or (100 if few else 60), self.images or (16 if few else 8))
         found = invert_triggers(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
         evidence.add_triggers(labels, found)
-        evidence.add_patches(self._probe(classifier, images, run_parts, progress))
+        evidence.add_patches(probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress))
         if not few and class_weights(classifier) is not None:
             evidence.add_rows(row_scores(classifier))
         if few:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
         return evidence
-
-    def _probe(self, classifier: Classifier, images: Tensor, run_parts: RunParts, progress: Progress) -> Shares:
-        """Slide small patches over a few images, and count on the others (where there are some) what the best ones do."""
-        schedule = ProbeSchedule()
-        probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
-        others = images[schedule.images :] if len(images) >= 2 * schedule.images else images
-        return measure_shares(classifier, others, probes)
 
     def _doubts(self, classifier: Classifier) -> list[str]:
         few = classifier.classes < _LEAST_CLASSES

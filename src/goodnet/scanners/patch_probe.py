@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from goodnet.algorithms.held_out import hold_out, try_triggers
+from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
 from goodnet.algorithms.outliers import Scores, lead_surprise
-from goodnet.algorithms.patch_probe import PATCH_LEAD, ProbeSchedule, Shares, measure_shares, probe_patches
+from goodnet.algorithms.patch_probe import PATCH_LEAD, ProbeSchedule, Shares, probe_shares
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -59,16 +59,13 @@ class PatchProbe(Scanner):
         """Return the lead of every class that was tried, minus infinity for the others, and the patches of the suspected."""
         images, held_out = hold_out(clean.sample(_MOST_IMAGES, seed=seed).images(), self.images)
         schedule = ProbeSchedule(self.sides, self.images, self.stride)
-        probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
-        others = images[self.images :] if len(images) >= 2 * self.images else images
-        shares = measure_shares(classifier, others, probes)
+        shares = probe_shares(classifier, images, schedule, run_parts=run_parts, progress=progress)
         scores = np.full(classifier.classes, -np.inf)
         if len(shares.labels) > 1:
             scores[list(shares.labels)] = lead_surprise(shares.values, floor=PATCH_LEAD)
         suspected = self._suspects(scores, shares)
         trials = try_triggers(classifier, held_out, suspected)
-        refuted = [item for trial in trials if trial.refuted for item in trial.backdoors]
-        kept = tuple(item for item in suspected if item not in refuted)
+        kept = still_accused(suspected, trials)
         return Detection(
             verdict="backdoored" if kept else "inconclusive",
             scores=tuple(float(score) for score in scores),
@@ -90,6 +87,8 @@ _MOST_IMAGES = 80
 
 def _explain(shares: Shares) -> str:
     if not shares.labels:
-        return "the time was up before a patch was tried"
+        return (
+            "no patch could be compared: give sides that fit, and three times as many clean images as it is slid over"
+        )
     ranked = sorted(zip(shares.values, shares.labels, strict=True), reverse=True)[:2]
     return "best patches: " + ", ".join(f"{share:.2f} of further images to class {label}" for share, label in ranked)
