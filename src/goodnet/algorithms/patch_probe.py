@@ -23,9 +23,8 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 _BATCH = 128
 #: Patterns that are no plain colour: two chequers and random colours.
 _RANDOM = 2
-#: Mean lead of the first class over the second in the share of further images that a patch moves, in clean networks. Of eight
-#: by others the leads are 0.00 to 0.27, of eight with a patch 0.50 to 0.80: `python benchmarks/strangers.py DIR --method
-#: patch_probe`.
+#: About the mean lead of the first class over the second in the share of further images that a patch moves, in clean networks.
+#: Chosen by a script on seventeen networks, see docs/results.md; no command prints these leads.
 PATCH_LEAD = 0.1
 #: The gain in log-probability counts a little besides the images that are moved; no patch gains more than this.
 _TIE, _MOST_GAIN = 0.01, 20.0
