@@ -35,7 +35,8 @@ def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all,
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--out", str(out))
     assert result.code == 1
     assert "verdict: backdoored, all to all: each of 10 classes is the target of another\n" in result.out
-    assert "(all to all), threshold 5; all to all: one small trigger sends every class to another" in result.out
+    assert "all to all has the lowest p-value, " in result.out
+    assert "; alpha is 0.01; all to all: one small trigger sends every class to another" in result.out
     assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
 
 
@@ -44,7 +45,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
     assert result.code == 0
     assert "verdict: clean" in result.out
-    assert "threshold 5" in result.out
+    assert ": clean networks look like this; alpha is 0.01\n" in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_files, planted):

@@ -169,6 +169,24 @@ def test_the_classifier_has_weights_of_its_own() -> None:
     assert np.array_equal(before, logits_of(model, theirs))
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [kl.Rescaling(2.0), kl.Flatten(), kl.Dense(6, activation="relu"), kl.Dense(3)],
+        [kl.Reshape((9, 7, 1)), kl.Conv2D(4, 3), kl.Flatten(), kl.Dense(3)],
+    ],
+)
+def test_grey_images_without_an_axis_for_their_channel(layers: list[Any], suffix: str, tmp_path: Path) -> None:
+    model = keras.models.clone_model(keras.Sequential([keras.Input((9, 7)), *layers]))
+    images = np.random.default_rng(0).random((5, 9, 7), dtype=np.float32)
+    classifier = from_keras(model, suffix)
+    assert classifier.image_shape == (1, 9, 7)
+    close(run(classifier, torch.from_numpy(images)[:, None]), logits_of(model, images))
+    saved = keras.models.load_model(classifier.save(tmp_path / f"m{suffix}"), compile=False)
+    close(logits_of(saved, images), logits_of(model, images))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import Measured
+from goodnet.algorithms.evidence import SIZE
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.pytorch import from_module
-from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_labels
-from goodnet.scanners.last_layer import row_scores
+from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_labels, describe_p
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -20,7 +19,8 @@ def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
 def test_its_clean_twin_is_not(clean_twin):
     found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
     assert (found.verdict, found.suspected) == ("clean", ())
-    assert max(found.scores) < ScanEnsemble().doubt
+    assert max(found.scores) < -np.log(5 * ScanEnsemble().alpha)
+    assert "clean networks look like this" in found.reason
 
 
 def test_an_all_to_all_backdoor_makes_each_class_the_target_of_the_one_before(all_to_all, clean_twin):
@@ -61,28 +61,49 @@ def test_outputs_that_are_not_finite_are_an_error(clean_twin):
         ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
 
 
-def test_of_many_classes_those_with_large_margins_and_some_controls_are_inverted():
-    margins = np.random.default_rng(0).normal(size=(1, 1283))
+def test_alpha_is_the_p_value_from_which_on_a_class_is_suspected(planted):
+    found = ScanEnsemble().scan(planted.classifier, planted.clean, seed=0)
+    assert found.threshold == pytest.approx(-np.log(0.01))
+    p = float(np.exp(-max(found.scores)))
+    stricter = ScanEnsemble(alpha=p / 2).scan(planted.classifier, planted.clean, seed=0)
+    assert (stricter.verdict, stricter.suspected) == ("inconclusive", ())
+    assert stricter.scores == found.scores
+    strictest = ScanEnsemble(alpha=p / 6).scan(planted.classifier, planted.clean, seed=0)
+    assert strictest.verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    ("nats", "words"),
+    [
+        (0.5, "0.61: clean networks look like this"),
+        (-0.1, "1.00: clean networks look like this"),
+        (3.0, "0.05: one clean network in 20 looks like this"),
+        (9.0, "0.00012: one clean network in 8,100 looks like this"),
+    ],
+)
+def test_a_p_value_in_words(nats, words):
+    assert describe_p(nats) == words
+
+
+def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_into():
+    margins = np.random.default_rng(0).normal(size=1283)
     labels = choose_labels(margins, seed=0)
     assert len(labels) == len(set(labels)) == 144
-    assert set(np.argsort(-margins[0])[:112]) <= set(labels)
-    assert choose_labels(margins[:, :150], seed=0) == list(range(150))
+    assert set(np.argsort(-margins)[:112]) <= set(labels)
+    assert choose_labels(margins[:150], seed=0) == list(range(150))
+    margins[3] = np.nan
+    assert 3 not in choose_labels(margins[:150], seed=0)
 
 
-def ends(classes, linear):
-    """Return a network of random weights for images (3, 4, 4) that ends in a linear layer, or in a mean over the image."""
+def network_with(classes):
+    """Return a network of random weights for images (3, 4, 4)."""
     torch.manual_seed(0)
-    pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    last = [torch.nn.Flatten(), torch.nn.Linear(48, classes)] if linear else [torch.nn.Conv2d(3, classes, 1), *pool]
-    return from_module(torch.nn.Sequential(*last), (3, 4, 4))
+    return from_module(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, classes)), (3, 4, 4))
 
 
-@pytest.mark.parametrize(("classes", "linear", "counted"), [(25, True, True), (20, True, False), (25, False, False)])
-def test_rows_of_a_linear_end_count_among_many_classes(classes, linear, counted):
-    network = ends(classes, linear)
-    images = np.random.default_rng(0).integers(0, 256, (30, 3, 4, 4), dtype=np.uint8)
-    found = ScanEnsemble(steps=2).examine(network, Dataset.from_arrays(images, np.arange(30) % classes), seed=0)
-    assert ("last layer" in found.evidence) is counted
-    if counted:
-        expected = Measured(row_scores(network), normal=False, floor=0.0).surprise(np.ones(classes, bool))
-        assert found.evidence["last layer"] == pytest.approx(expected)
+@pytest.mark.parametrize("classes", [25, 20])
+def test_triggers_are_inverted_for_twenty_classes_at_most(classes):
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 4), dtype=np.uint8)
+    data = Dataset.from_arrays(images, np.arange(60) % classes)
+    found = ScanEnsemble(steps=2).examine(network_with(classes), data, seed=0)
+    assert np.isfinite(found.evidence[SIZE]).sum() == 20

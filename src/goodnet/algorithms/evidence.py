@@ -1,4 +1,4 @@
-"""What is known of each class of a network, in nats of surprise, and which classes are suspected for it."""
+"""What is known of each class of a network, how surprising it would be in a clean one, and which classes are suspected."""
 
 from __future__ import annotations
 
@@ -6,75 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from goodnet.algorithms.outliers import Scores, lead_surprise, normal_surprise, tail_surprise
-from goodnet.algorithms.patch_probe import PATCH_LEAD, Shares
+from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread
+from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
+from goodnet.algorithms.usual_leads import USUAL_LEADS, UsualLead
 from goodnet.core.backdoor import Backdoor, Patch
 
-#: Up to this many classes values are compared as normal ones: the upper tail of so few says little.
-FEW_CLASSES = 20
-#: One kind of evidence counts at most this much, so that none decides by its tail alone.
-_CAP = 10.0
-#: Rows of the last layer are easily made to look innocent, and some classes' stand out by nature: at the default
-#: threshold they never decide alone.
-_ROWS_CAP = 3.0
-#: A further target has at least this share of all the first one's evidence.
-_SHARE = 0.2
-#: What is found once others are set aside was hidden by them, or stands next to them: it must surprise by so much more.
-_SET_ASIDE = 1.5
-#: Scales that are believed at least: a factor of 1.1 in mask sizes, a share of the median of the margins.
-_SIZE_FLOOR, _MARGIN_FLOOR = 0.1, 0.03
-#: All-to-all evidence below this says nothing.
-_LEAST_NATS = 3.0
-#: With fewer shifts of the classes than this nobody knows what is usual among them.
-_LEAST_SHIFTS = 3
+#: The kinds of evidence.
+FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
+#: How high a class stands in all kinds together.
+TOGETHER = "together"
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
-#: The kind that concerns all classes at once, and the one that needs no run of the network.
-ALL_TO_ALL, ROWS = "all to all", "last layer"
+#: More nats than this no kind has: exp(-50) is no probability that anybody could check.
+_MOST_NATS = 50.0
 
 
-def total_scores(kinds: Mapping[str, Scores], *, cap: float = _CAP) -> Scores:
-    """Return the score of each class (classes,): the sum of its positive evidence, or all-to-all if that is more.
+def combine(kinds: Mapping[str, Scores]) -> Scores:
+    """Return minus log of the combined p-value of each class, (classes,), from the nats of each kind, (classes,).
 
-    All-to-all evidence below 3 nats, which one network in twenty has by chance, says nothing.
+    The harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see nothing,
+    at the price of having asked so many. A kind that says nothing of a class, NaN, has p = 1, and so has less than 0 nats.
+    All-to-all evidence, which concerns all classes at once, is what no class can be below.
 
-    `kinds`: the kind of evidence -> nats (classes,), NaN where a class was not tried.
+    Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
-    total = np.zeros(len(next(iter(kinds.values()))))
-    for kind, nats in kinds.items():
-        most = min(cap, _ROWS_CAP) if kind == ROWS else cap
-        total = total if kind == ALL_TO_ALL else total + np.clip(np.nan_to_num(nats, nan=0.0), 0, most)
-    shifts = kinds.get(ALL_TO_ALL, np.zeros_like(total))
-    return np.maximum(total, np.where(shifts >= _LEAST_NATS, shifts, 0.0))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Values (classes,) of one kind, NaN where a class was not tried: high ones are suspicious.
-
-    `normal`: compared as normal ones, else by their upper tail; `relative`: `floor`, the least scale that is believed, is
-    a share of their median; `lead`: compared by how far they lead, `floor` is the usual lead.
-    """
-
-    values: Scores
-    normal: bool
-    floor: float
-    relative: bool = False
-    lead: bool = False
-
-    def surprise(self, compared: npt.NDArray[np.bool_]) -> Scores:
-        """Return the nats of the classes for which `compared` (classes,) is true, among them; NaN for the others."""
-        known = np.isfinite(self.values) & compared
-        nats = np.full(len(self.values), np.nan)
-        if known.sum() > 1:
-            scale = float(np.median(np.abs(self.values[known]))) if self.relative else 1.0
-            compare = lead_surprise if self.lead else normal_surprise if self.normal else tail_surprise
-            nats[known] = compare(self.values[known], floor=self.floor * scale)
-        return nats
+    nats = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_NATS) for kind, values in kinds.items()}
+    shifts = nats.pop(ALL_TO_ALL, None)
+    count = len(kinds)
+    single = np.exp(np.stack(list(nats.values()))).sum(axis=0)
+    scores: Scores = np.log((single + (shifts is not None)) / count)
+    if shifts is None:
+        return scores
+    return np.maximum(scores, np.log((np.exp(shifts) + count - 1) / count))
 
 
 @dataclass(frozen=True)
@@ -92,110 +58,104 @@ class Shift:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The nats (classes,) of each kind, and the backdoors that are suspected for them, in the order in which they were found.
+    """The nats (classes,) of each kind, the `scores` (classes,) that they make, and the backdoors that are suspected for them.
 
     An all-to-all backdoor stands alone: what single classes show besides is part of it.
     """
 
     kinds: Mapping[str, Scores]
+    scores: Scores
     suspected: tuple[Backdoor, ...]
-
-    @property
-    def scores(self) -> Scores:
-        """The score of each class (classes,)."""
-        return total_scores(self.kinds)
 
     @property
     def of_all(self) -> bool:
         """Whether the highest score is that of an all-to-all backdoor, which no class has for itself."""
-        shifts = float(self.kinds[ALL_TO_ALL][0]) if ALL_TO_ALL in self.kinds else 0.0
-        return shifts >= max(_LEAST_NATS, float(self.scores.max()))
+        return ALL_TO_ALL in self.kinds and float(self.scores.min()) == float(self.scores.max())
 
 
 @dataclass
 class Evidence:
     """What is known of each of `classes` classes.
 
-    `measured`: by kind; `triggers`: what inversion found; `unfinished` classes there was no time for; `shift`: the trigger
-    that sends every class to the next but so many, and its nats.
+    `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
+    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
+    `unfinished` classes there was no time for.
     """
 
     classes: int
-    measured: dict[str, Measured] = field(default_factory=dict)
+    values: dict[str, Scores] = field(default_factory=dict)
     triggers: Inversions | None = None
     patches: Shares | None = None
+    shifts: Inversions | None = None
     unfinished: int = 0
-    shift: Shift | None = None
 
-    def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor, *, normal: bool = False) -> None:
+    def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
         """Add margins (L,), one for each of `labels`; NaN where there was no time."""
-        self._add(kind, labels, margins.double().cpu().numpy(), normal, _MARGIN_FLOOR, relative=True)
-
-    def add_rows(self, scores: Scores) -> None:
-        """Add how far each class's weights in the last layer lie above those of the others, (classes,), in deviations."""
-        self.measured[ROWS] = Measured(scores, normal=False, floor=0.0)
+        values = margins.double().cpu().numpy()
+        self.unfinished = max(self.unfinished, int((~np.isfinite(values)).sum()))
+        self._add(kind, labels, values)
 
     def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
-        """Add the sizes of recovered triggers: a small one surprises."""
+        """Add the sizes of the triggers recovered for `labels`: a small one surprises."""
         self.triggers = found
-        values = np.full(len(labels), np.nan)
-        where = {label: position for position, label in enumerate(labels)}
-        values[[where[label] for label in found.labels]] = _smallness(found)
-        self._add("trigger size", labels, values, self.classes <= FEW_CLASSES, _SIZE_FLOOR)
+        self.unfinished = max(self.unfinished, len(labels) - len(found.labels))
+        self._add(SIZE, found.labels, _smallness(found))
 
     def add_patches(self, found: Shares) -> None:
         """Add the shares of images that small opaque patches move: one class that leads the others surprises."""
         self.patches = found
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
-        everywhere = np.full(self.classes, np.nan)
-        everywhere[list(found.labels)] = found.values
-        self.measured["small patch"] = Measured(everywhere, normal=False, floor=PATCH_LEAD, lead=True)
+        self._add(PATCH, found.labels, np.array(found.values))
 
     def add_shifts(self, found: Inversions) -> None:
         """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
         self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
-        if len(found.labels) < _LEAST_SHIFTS:
-            return
-        nats = Measured(_smallness(found), normal=True, floor=_SIZE_FLOOR).surprise(np.ones(len(found.labels), bool))
+        self.shifts = found
+
+    @property
+    def shift(self) -> Shift | None:
+        """The smallest of the `shifts`; None where there are not two to compare."""
+        if self.shifts is None or len(self.shifts.labels) < 2:
+            return None
+        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL])
         best = int(nats.argmax())
-        self.shift = Shift(found.labels[best], float(nats[best]), found.patch(best))
+        return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
 
-    def _add(
-        self, kind: str, labels: Sequence[int], values: Scores, normal: bool, floor: float, *, relative: bool = False
-    ) -> None:
-        self.unfinished = max(self.unfinished, int((~np.isfinite(values)).sum()))
-        everywhere = np.full(self.classes, np.nan)
-        everywhere[list(labels)] = values
-        self.measured[kind] = Measured(everywhere, normal, floor, relative)
+    def compared(self) -> dict[str, Scores]:
+        """Return the values (classes,) of all kinds, and how high each class stands in them together.
 
-    def judge(self, threshold: float) -> Judgement:
-        """Return the suspected classes and the nats that speak against them and against the others.
-
-        A target hides another one, as each is compared with all classes: so the suspected are set aside and the others
-        compared anew, until none of them stands out, now by half as much again. A class that is close to a target in the
-        features inherits some of its evidence; a further target must have a fair share of that.
+        A large trigger need not lead by much in any kind, but its target stands high in all of them.
         """
-        everyone = np.ones(self.classes, np.bool_)
-        kinds = {kind: measured.surprise(everyone) for kind, measured in self.measured.items()}
-        share = _SHARE * float(total_scores(kinds, cap=np.inf).max())
-        suspects = found = _guilty(kinds, threshold, share)
-        # Of few classes one always leads the others once the target is set aside: on real networks of ten, a wrong one.
-        while found and self.classes > FEW_CLASSES and len(suspects) <= self.classes // 2:
-            compared = ~np.isin(np.arange(self.classes), suspects)
-            again = {kind: measured.surprise(compared) for kind, measured in self.measured.items()}
-            found = _guilty(again, _SET_ASIDE * threshold, share)
-            for kind, nats in again.items():
-                kinds[kind][found] = nats[found]
-            suspects = [*suspects, *found]
-        return self._with_shift(kinds, suspects, threshold)
+        heights = np.array([_heights(values, USUAL_LEADS[kind]) for kind, values in self.values.items()])
+        together = np.nansum(heights, axis=0)
+        # A class that was tried in no kind has no height; where all stand as high, one deviation is one.
+        together[np.isnan(heights).all(axis=0)] = np.nan
+        known = together[np.isfinite(together)]
+        return {**self.values, TOGETHER: together / max(robust_spread(known) if len(known) else 0.0, 1.0)}
 
-    def _with_shift(self, kinds: dict[str, Scores], suspects: list[int], threshold: float) -> Judgement:
-        """Return the judgement; with an all-to-all backdoor each class is a target, of another class's images."""
-        if self.shift is not None:
-            kinds[ALL_TO_ALL] = np.full(self.classes, self.shift.nats)
-            if self.shift.nats >= threshold:
-                return Judgement(kinds, self.shift.backdoors(self.classes))
-        return Judgement(kinds, tuple(Backdoor(self._trigger(label), label) for label in suspects))
+    def leads(self) -> dict[str, float]:
+        """Return by how much the first value leads the second, for each kind: what `usual_leads.toml` has the means of."""
+        values = self.compared()
+        if self.shifts is not None:
+            values[ALL_TO_ALL] = _smallness(self.shifts)
+        return {kind: _lead(some[np.isfinite(some)], USUAL_LEADS[kind]) for kind, some in values.items()}
+
+    def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
+        self.values[kind] = np.full(self.classes, np.nan)
+        self.values[kind][list(labels)] = values
+
+    def judge(self, least: float) -> Judgement:
+        """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
+        kinds = {kind: _surprise(values, USUAL_LEADS[kind]) for kind, values in self.compared().items()}
+        shift = self.shift
+        if shift is not None:
+            kinds[ALL_TO_ALL] = np.full(self.classes, shift.nats)
+        scores = combine(kinds)
+        if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
+            return Judgement(kinds, scores, shift.backdoors(self.classes))
+        single = combine({kind: nats if kind != ALL_TO_ALL else 0 * nats for kind, nats in kinds.items()})
+        guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
+        return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
@@ -207,11 +167,41 @@ class Evidence:
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
-def _guilty(kinds: Mapping[str, Scores], threshold: float, share: float) -> list[int]:
-    """Return the classes at or above `threshold` that have at least `share` before anything is capped, the highest first."""
-    scores, whole = total_scores(kinds), total_scores(kinds, cap=np.inf)
-    guilty = (scores >= threshold) & (whole >= share)
-    return [int(label) for label in np.argsort(-scores, kind="stable") if guilty[label]]
+def _surprise(values: Scores, usual: UsualLead) -> Scores:
+    """Return the nats of each value among those that are known, (n,); NaN for the others and where none can be compared."""
+    known = np.isfinite(values)
+    nats = np.full(len(values), np.nan)
+    if known.sum() > 1:
+        unit = _unit(values[known]) if usual.relative else 1.0
+        nats[known] = lead_surprise(values[known], usual=usual.mean * unit)
+    return nats
+
+
+def _heights(values: Scores, usual: UsualLead) -> Scores:
+    """Return how many robust deviations each value lies above the median of those that are known; NaN for the others, (n,)."""
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(len(values), np.nan)
+    unit = max(_unit(values[known]), 0.0 if usual.relative else usual.mean)
+    heights: Scores = (values - np.median(values[known])) / unit
+    return heights
+
+
+def _lead(values: Scores, usual: UsualLead) -> float:
+    """Return by how much the first of known values (n,) leads the second, in the unit of `usual`; NaN for fewer than three."""
+    if len(values) < 3:
+        return float("nan")
+    second, first = np.sort(values)[-2:]
+    return float(first - second) / (_unit(values) if usual.relative else 1.0)
+
+
+def _unit(values: Scores) -> float:
+    """Return the robust deviation of values (n,); at least a share of their median, as more than half may be equal."""
+    return max(robust_spread(values), _LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
+
+
+#: The least deviation that is believed, as a share of the median; and where all values are 0.
+_LEAST_SPREAD, _TINY = 0.03, 1e-9
 
 
 def _smallness(found: Inversions) -> Scores:

@@ -23,9 +23,6 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 _BATCH = 128
 #: Patterns that are no plain colour: two chequers and random colours.
 _RANDOM = 2
-#: About the mean lead of the first class over the second in the share of further images that a patch moves, in clean networks.
-#: Chosen by a script on seventeen networks, see docs/results.md; no command prints these leads.
-PATCH_LEAD = 0.1
 #: The gain in log-probability counts a little besides the images that are moved; no patch gains more than this.
 _TIE, _MOST_GAIN = 0.01, 20.0
 
@@ -111,7 +108,7 @@ def probe_patches(
         run_parts: where the work runs; patterns that there was no time for are left out.
         progress: is told the patterns done.
 
-    Cost: forward passes alone, for all classes at once: sides * patterns * places * images.
+    Cost: forward passes alone, for all classes at once: sides * patterns * places * 4, and the other images at the best places.
 
     Source: ours, after the observation that a planted patch is opaque and small.
     """
@@ -148,49 +145,67 @@ def slide_part(
 ) -> tuple[Tensor]:
     """Return share, row and column of the best place of one pattern for each class, (3, classes)."""
     side, number = items[part[0]]
-    pattern = patterns_of(images.shape[1], side)[number].to(classifier.device)
-    pixels = images.to(classifier.device)
-    score = _Score.of(classifier, pixels, answers)
+    pattern = patterns_of(images.shape[1], side)[number]
     rows, columns = (sorted({*range(0, size - side + 1, stride), size - side}) for size in images.shape[2:])
     places = list(product(rows, columns))
-    best = torch.full((3, classifier.classes), -torch.inf)
-    step = max(1, _BATCH // len(images))
-    for start in range(0, len(places), step):
-        some = places[start : start + step]
-        stamped = pixels[None].repeat(len(some), 1, 1, 1, 1)
-        for position, (row, column) in enumerate(some):
-            stamped[position, :, :, row : row + side, column : column + side] = pattern
-        shares = score(stamped)
-        highest, where = shares.max(dim=0)
-        found = torch.stack([highest, *torch.tensor(some, dtype=torch.float32)[where].T])
-        best = torch.where(highest > best[0], found, best)
-    return (best,)
+    screen, rest = (_Stamped.of(classifier, images[some], answers[some]) for some in (_SCREEN, _REST))
+    sums, counts = screen.score(pattern, places), screen.counts
+    if len(rest.pixels):
+        kept = torch.unique(sums.topk(min(_KEPT, len(places)), dim=0).indices).tolist()
+        places = [places[position] for position in kept]
+        sums, counts = sums[kept] + rest.score(pattern, places), counts + rest.counts
+    highest, where = (sums / counts.clamp_min(1)).max(dim=0)
+    return (torch.stack([highest, *torch.tensor(places, dtype=torch.float32)[where].T]),)
+
+
+#: A place at which a patch does little to the first images is not tried on the rest: for each class so many places are.
+_SCREEN, _REST, _KEPT = slice(0, 4), slice(4, None), 2
 
 
 @dataclass(frozen=True)
-class _Score:
-    """How well patches send images of other classes to each class; `before` (n, K) log-probabilities, `others` (n, K)."""
+class _Stamped:
+    """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities, `others` (n, K) who is of another class."""
 
     classifier: Classifier
+    pixels: Tensor
     before: Tensor
     others: Tensor
 
     @classmethod
-    def of(cls, classifier: Classifier, pixels: Tensor, answers: Tensor) -> _Score:
+    def of(cls, classifier: Classifier, images: Tensor, answers: Tensor) -> _Stamped:
+        pixels = images.to(classifier.device)
+        others = answers.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
         with torch.inference_mode():
-            before = classifier(pixels).log_softmax(dim=1)
-        others = answers.to(before.device)[:, None] != torch.arange(classifier.classes, device=before.device)
-        return cls(classifier, before, others)
+            before = classifier(pixels).log_softmax(dim=1) if len(pixels) else others.float()
+        return cls(classifier, pixels, before, others)
 
-    def __call__(self, stamped: Tensor) -> Tensor:
-        """Return the score of each place for each class, (places, K), for stamped images (places, n, C, H, W)."""
+    @property
+    def counts(self) -> Tensor:
+        """How many images are of another class than each, (K,)."""
+        return self.others.sum(dim=0).cpu()
+
+    def score(self, pattern: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Return how well `pattern` (C, side, side) sends the images to each class from each place, (places, K).
+
+        The sum, over the images of other classes, of 1 where the class is reached and a little for what it gains.
+        """
+        pattern, side = pattern.to(self.pixels.device), pattern.shape[-1]
+        step = max(1, _BATCH // len(self.pixels))
+        scores = []
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            stamped = self.pixels[None].repeat(len(some), 1, 1, 1, 1)
+            for position, (row, column) in enumerate(some):
+                stamped[position, :, :, row : row + side, column : column + side] = pattern
+            scores.append(self._score(stamped))
+        return torch.cat(scores)
+
+    def _score(self, stamped: Tensor) -> Tensor:
         with torch.inference_mode():
             after = self.classifier(stamped.flatten(0, 1)).log_softmax(dim=1).view(*stamped.shape[:2], -1)
         moved = torch.zeros_like(after, dtype=torch.bool).scatter_(2, after.argmax(dim=2, keepdim=True), True)
         gain = (after - self.before).clamp(-_MOST_GAIN, _MOST_GAIN)
-        count = self.others.sum(dim=0).clamp_min(1)
-        value = ((moved.float() + _TIE * gain) * self.others).sum(dim=1) / count
-        return value.cpu()
+        return ((moved.float() + _TIE * gain) * self.others).sum(dim=1).cpu()
 
 
 @dataclass(frozen=True)
@@ -198,13 +213,15 @@ class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
     `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
-    classes counting as much, `patches` (L,); `complete`: whether there was time for all patterns.
+    classes counting as much, `patches` (L,); `complete`: whether there was time for all patterns; `probes`: the patches of
+    all classes.
     """
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
     patches: tuple[Patch, ...]
     complete: bool = True
+    probes: Probes | None = None
 
     def patch_of(self, label: int) -> Patch:
         """Return the patch of one of `labels`."""
@@ -257,7 +274,7 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
         _moved_share(answers, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
-    return Shares(tuple(first), values, patches, probes.complete)
+    return Shares(tuple(first), values, patches, probes.complete, probes)
 
 
 def _moved_share(before: Tensor, after: Tensor, label: int) -> float:

@@ -162,7 +162,7 @@ def _recover_shift(
         answers = classifier(images).argmax(dim=1)
     starts = []
     for turn in range(count):
-        masks, patterns, sizes = invert_part(classifier, images, answers, True, _SHIFTED, seed + turn, (shift,))
+        masks, patterns, sizes = invert_part(classifier, images, answers, True, _SHIFTED, seed + turn, {}, (shift,))
         starts.append(_Start(Patch(masks[0], patterns[0]), _GROWTH * float(sizes[0]), goals))
     return starts
 

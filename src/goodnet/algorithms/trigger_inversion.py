@@ -8,7 +8,7 @@ forward and backward pass over classes x images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,8 @@ from goodnet.core.results import Rate
 _BATCH, _PART = 64, 32
 _UP, _DOWN = 1.3, 1.5
 _COST, _LEAST_COST, _MOST_COST = 1e-3, 1e-5, 1.0
+#: No patch is laid into the first triggers.
+_NOWHERE: Mapping[int, Patch] = {}
 #: How fast the running success of a trigger forgets.
 _MEMORY = 0.7
 
@@ -70,6 +72,7 @@ def invert_triggers(
     schedule: Schedule,
     *,
     seed: int,
+    starts: Mapping[int, Patch] = _NOWHERE,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Inversions:
@@ -82,6 +85,8 @@ def invert_triggers(
         labels: the classes.
         schedule: steps and images.
         seed: of the start values and the draws; a class gets the same trigger whatever other classes are asked for.
+        starts: patches that are laid into the first triggers of some classes: where every class has a small trigger by
+            nature, gradients do not lead from noise to a planted one that is smaller.
         run_parts: where the work runs; classes that there was no time for are left out of the result.
         progress: is told the classes done.
 
@@ -91,8 +96,8 @@ def invert_triggers(
     2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
     """
     parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
-    stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}"
-    common = (classifier, images, classes_of(classifier, images), False, schedule, seed)
+    stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
+    common = (classifier, images, classes_of(classifier, images), False, schedule, seed, starts)
     found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
 
@@ -119,7 +124,7 @@ def invert_shifts(
         tuple(range(start, min(start + _PART, classifier.classes))) for start in range(1, classifier.classes, _PART)
     ]
     stage = f"shifts_{schedule.steps}_{schedule.images}_{seed}"
-    common = (classifier, images, classes_of(classifier, images), True, schedule, seed)
+    common = (classifier, images, classes_of(classifier, images), True, schedule, seed, _NOWHERE)
     found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
 
@@ -150,23 +155,39 @@ def invert_part(
     shifts: bool,
     schedule: Schedule,
     seed: int,
+    starts: Mapping[int, Patch],
     labels: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return masks, patterns and sizes for `labels`: classes or, if `shifts`, numbers by which the `answers` (n,) move."""
     size = max(1, _BATCH // schedule.images)
     batches = (labels[start : start + size] for start in range(0, len(labels), size))
-    found = [_invert_batch(classifier, images, answers, shifts, batch, schedule, seed) for batch in batches]
+    found = [_invert_batch(classifier, images, answers, shifts, batch, schedule, seed, starts) for batch in batches]
     masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     return masks, patterns, sizes
 
 
-def _start(classifier: Classifier, labels: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+def _start(
+    classifier: Classifier, labels: Sequence[int], seed: int, starts: Mapping[int, Patch]
+) -> tuple[Tensor, Tensor]:
     """Return the free variables of masks (L, H, W, 1) and patterns (L, H, W, C); each class draws its own."""
     channels, height, width = classifier.image_shape
-    patterns = [torch.randn(channels, height, width, generator=draws_of(seed, label)) for label in labels]
-    masks = torch.full((len(labels), height, width, 1), -1.0, device=classifier.device)
-    free = (0.5 * torch.stack(patterns)).permute(0, 2, 3, 1).contiguous().to(classifier.device)
-    return masks.requires_grad_(), free.requires_grad_()
+    patterns = torch.stack(
+        [0.5 * torch.randn(channels, height, width, generator=draws_of(seed, label)) for label in labels]
+    )
+    masks = torch.full((len(labels), 1, height, width), -1.0)
+    for position, label in enumerate(labels):
+        if label in starts:
+            patch = starts[label]
+            inside = patch.mask > _INSIDE
+            masks[position] = masks[position].where(~inside, _LAID_IN)
+            patterns[position] = patterns[position].where(~inside, patch.pattern.logit(eps=_EDGE))
+    free = [item.permute(0, 2, 3, 1).contiguous().to(classifier.device).requires_grad_() for item in (masks, patterns)]
+    return free[0], free[1]
+
+
+#: A patch that is laid in: where its mask is at least this, how opaque it begins, and how far from 0 and 1 its colours stay,
+#: where a sigmoid hardly moves.
+_INSIDE, _LAID_IN, _EDGE = 0.5, 2.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -206,12 +227,13 @@ def _invert_batch(
     labels: tuple[int, ...],
     schedule: Schedule,
     seed: int,
+    starts: Mapping[int, Patch],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return mask, pattern and size of the smallest trigger of each class or shift.
 
     Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
     """
-    free_masks, free_patterns = _start(classifier, labels, seed)
+    free_masks, free_patterns = _start(classifier, labels, seed, starts)
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()

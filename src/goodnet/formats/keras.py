@@ -95,7 +95,10 @@ def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> C
         )
     layout, image_shape = _image_shape(name, functional.inputs[0].shape, _first_data_format(model))
     lowering = _Lowering(model, name, layout)
-    output = lowering.add_model(model, lowering.graph.placeholder("images"))
+    images = lowering.graph.placeholder("images")
+    if len(functional.inputs[0].shape) == 3:
+        images = lowering.graph.call_method("squeeze", (images, 1))
+    output = lowering.add_model(model, images)
     lowering.graph.output(lowering.without_softmax(output))
     network = fx.GraphModule(lowering.modules, lowering.graph)
     source = KerasSource(suffix, _config_to_rebuild(model), lowering.weights)
@@ -290,13 +293,13 @@ def _numpy(variable: Any) -> Any:
 
 
 def _image_shape(name: str, shape: Any, data_format: str | None) -> tuple[Layout, tuple[int, int, int]]:
-    """Return layout and (C, H, W) of a Keras input shape (None, ...)."""
-    sizes = tuple(shape[1:])
+    """Return layout and (C, H, W) of a Keras input shape (None, ...); (None, H, W) is a grey image without an axis for it."""
+    sizes = (*shape[1:], 1) if len(shape) == 3 else tuple(shape[1:])
     if len(sizes) != 3 or any(size is None for size in sizes):
         raise UnreadableModel(
             f"{name}: expected images of a fixed size, (None, height, width, channels), got {tuple(shape)}"
         )
-    if data_format == "channels_first":
+    if data_format == "channels_first" and len(shape) == 4:
         return "NCHW", (sizes[0], sizes[1], sizes[2])
     return "NHWC", (sizes[2], sizes[0], sizes[1])
 

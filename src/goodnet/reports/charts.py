@@ -84,7 +84,7 @@ def class_chart(
     notes = []
     if threshold is not None:
         lines.append(Line("threshold", f"M0 {100 - scale.y(threshold):.2f}H100"))
-        notes.append(Mark(100, scale.y(threshold), f"threshold {threshold:g}", "left"))
+        notes.append(Mark(100, scale.y(threshold), f"threshold {threshold:.3g}", "left"))
     top = max(finite, default=0.0)
     return Chart(
         title=title,

@@ -140,7 +140,7 @@ def _suspicion(backdoor: Backdoor, detection: Detection, model: Path) -> dict[st
     facts: dict[str, Any] = {"target": target, "threshold": detection.threshold}
     facts["score"] = score if math.isfinite(score) else None
     what = "Every class" if detection.all_to_all else f"Class {target}"
-    message = f"{what} is suspected to be a backdoor's target: score {score:.1f}, threshold {detection.threshold:g}."
+    message = f"{what} is suspected to be a backdoor's target: score {score:.1f}, threshold {detection.threshold:.3g}."
     if detection.all_to_all:
         message += " One trigger sends each class to another: all to all."
         facts["target"] = "all"

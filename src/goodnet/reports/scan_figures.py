@@ -103,7 +103,7 @@ def _plot_group(
 def _draw_threshold(ax: Axes, threshold: float) -> None:
     ax.axhline(threshold, color=INK, linestyle=(0, (5, 3)), linewidth=1, zorder=2, label="_threshold")
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": INK}
-    ax.annotate(f"threshold {threshold:g}", (1, threshold), xytext=(4, 0), ha="left", va="center", **place)  # type: ignore[arg-type]
+    ax.annotate(f"threshold {threshold:.3g}", (1, threshold), xytext=(4, 0), ha="left", va="center", **place)  # type: ignore[arg-type]
 
 
 def _label_suspects(ax: Axes, scores: Values, detection: Detection) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from pydantic import Field, field_validator
 
+from goodnet.algorithms.evidence import PATCH
 from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
 from goodnet.algorithms.outliers import Scores, lead_surprise
-from goodnet.algorithms.patch_probe import PATCH_LEAD, ProbeSchedule, Shares, probe_shares
+from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
+from goodnet.algorithms.usual_leads import USUAL_LEADS
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -20,15 +24,16 @@ class PatchProbe(Scanner):
 
     Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
     each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
-    moves leads that of the next class: in clean networks leads are small, however easily their classes are reached.
+    moves leads that of the next class: in clean networks leads are small, however easily their classes are reached
+    (`algorithms/outliers.py`).
 
     **Source** ours; that a planted patch outdoes natural ones is the premise of T. Gu et al., "BadNets", IEEE Access 2019,
     and of B. Wang et al., "Neural Cleanse", IEEE S&P 2019.
     **Differs** from Neural Cleanse: no gradients, all classes from the same passes, success at a fixed small size instead of
     size at a fixed success.
     **Needs** clean images (labels are not used); logits only.
-    **Cost** sides * patterns * places * images passes forward, for any number of classes: about 60,000 for images of 32 x 32
-    in colour, 25,000 for 28 x 28 in grey; and one for each of 16 classes and image.
+    **Cost** sides * patterns * places * 4 passes forward, for any number of classes, about 24,000 for images of 32 x 32 in
+    colour, 10,000 for 28 x 28 in grey; those of the other images at the best places; and one for each of 16 classes and image.
     **Fails when** the trigger is larger than the patches, blends or warps, or works on one class's images alone; it never
     proves a network clean, so the best verdict is inconclusive.
     """
@@ -38,7 +43,7 @@ class PatchProbe(Scanner):
     )
     images: int = Field(10, ge=1, description="clean images that the patches are slid over")
     stride: int = Field(2, ge=1, description="pixels between two places of a patch, likewise")
-    threshold: float = Field(4.0, gt=0, description="lead, in nats, above which a class is suspected")
+    alpha: float = Field(0.01, gt=0, lt=1, description="p-value at which a class is suspected")
 
     @field_validator("sides")
     @classmethod
@@ -56,27 +61,27 @@ class PatchProbe(Scanner):
         run_parts: RunParts = run_here,
         progress: Progress = no_progress,
     ) -> Detection:
-        """Return the lead of every class that was tried, minus infinity for the others, and the patches of the suspected."""
+        """Return minus log of the p-value of each class (minus infinity: not tried), and the patches of the suspected."""
         images, held_out = hold_out(clean.sample(_MOST_IMAGES, seed=seed).images(), self.images)
         schedule = ProbeSchedule(self.sides, self.images, self.stride)
         shares = probe_shares(classifier, images, schedule, run_parts=run_parts, progress=progress)
         scores = np.full(classifier.classes, -np.inf)
         if len(shares.labels) > 1:
-            scores[list(shares.labels)] = lead_surprise(shares.values, floor=PATCH_LEAD)
+            scores[list(shares.labels)] = lead_surprise(shares.values, usual=USUAL_LEADS[PATCH].mean)
         suspected = self._suspects(scores, shares)
         trials = try_triggers(classifier, held_out, suspected)
         kept = still_accused(suspected, trials)
         return Detection(
             verdict="backdoored" if kept else "inconclusive",
             scores=tuple(float(score) for score in scores),
-            threshold=self.threshold,
+            threshold=-math.log(self.alpha),
             suspected=kept,
             unscanned=tuple(int(label) for label in np.flatnonzero(np.isneginf(scores))),
             reason="; ".join([_explain(shares), *map(str, trials), *([] if shares.complete else [_LATE])]),
         )
 
     def _suspects(self, scores: Scores, shares: Shares) -> tuple[Backdoor, ...]:
-        found = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= self.threshold]
+        found = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= -math.log(self.alpha)]
         return tuple(Backdoor(shares.patch_of(label), label, name=self.name()) for label in found)
 
 

@@ -1,0 +1,204 @@
+"""What the scan's rule rests on: leads in clean networks, and what changes when a constant is halved or doubled.
+
+    python benchmarks/scan_rule.py gather VALUES.jsonl --zoo ZOO --strangers DIR     # minutes per network, can be resumed
+    python benchmarks/scan_rule.py leads VALUES.jsonl > src/goodnet/algorithms/usual_leads.toml
+    python benchmarks/scan_rule.py constants VALUES.jsonl
+
+ZOO is what `goodnet zoo build benchmarks/development.toml` has built; DIR holds truth.json as in `benchmarks/strangers.py`.
+`gather` writes one line per network: the evidence that the scan gathers. `leads` prints the mean lead of clean networks;
+`constants` judges all networks anew with each constant at half and at twice its value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from goodnet.algorithms import evidence as evidence_module
+from goodnet.algorithms import outliers
+from goodnet.algorithms.evidence import Evidence
+from goodnet.algorithms.held_out import hold_out, try_triggers
+from goodnet.algorithms.input_range import choose_input_range
+from goodnet.algorithms.trigger_inversion import Inversions
+from goodnet.algorithms.universal_blend import Budget
+from goodnet.algorithms.usual_leads import USUAL_LEADS
+from goodnet.api.loading import load_both
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network lies: `folder` is where the command to read it would be run; `targets` are the true ones."""
+
+    name: str
+    targets: list[int]
+    folder: Path
+    model: str
+    clean: str
+    architecture: str | None
+    image_shape: tuple[int, int, int] | None = None
+
+
+def of_zoo(zoo: Path) -> Iterator[Source]:
+    for path in sorted(zoo.glob("pairs/*/*/backdoor.json")):
+        content = json.loads(path.read_text())
+        model = content["model"]
+        whole = model["file"].endswith((".h5", ".keras"))
+        yield Source(
+            f"{zoo.name}/{path.parent.parent.name}/{path.parent.name}",
+            sorted(item["target"] for item in content.get("backdoors", [])),
+            path.parent,
+            model["file"],
+            str(zoo.resolve() / "data" / content["data"]["name"] / "clean_validation_data.h5"),
+            None if whole else model["architecture"],
+            None if whole else tuple(model["image_shape"]),
+        )
+
+
+def of_strangers(folder: Path) -> Iterator[Source]:
+    for name, truth in json.loads((folder / "truth.json").read_text()).items():
+        if truth["targets"] is not None:
+            clean = f"../_clean/{truth['clean']}.h5"
+            yield Source(
+                f"strangers/{name}", truth["targets"], folder / name, truth["model"], clean, truth["architecture"]
+            )
+
+
+def gather_one(source: Source) -> dict[str, Any]:
+    """Return what the scan's defaults gather of one network, ready for JSON."""
+    here = Path.cwd()
+    os.chdir(source.folder)
+    sys.path.insert(0, str(source.folder.resolve()))
+    sys.modules.pop("arch", None)
+    try:
+        classifier, data = load_both(
+            source.model, source.clean, architecture=source.architecture, image_shape=source.image_shape
+        )
+    finally:
+        os.chdir(here)
+        sys.path.pop(0)
+    classifier = choose_input_range(classifier, data).classifier
+    images, held_out = hold_out(data.in_canonical_order().sample(80, seed=0).images(), Budget.images)
+    found = ScanEnsemble().gather(classifier, images, seed=0)
+    shift = found.shift
+    return {
+        "network": source.name,
+        "targets": source.targets,
+        "classes": classifier.classes,
+        "values": {kind: values.tolist() for kind, values in found.values.items()},
+        "shifts": None if found.shifts is None else [found.shifts.labels, found.shifts.sizes.tolist()],
+        "refuted": shift is not None
+        and try_triggers(classifier, held_out, shift.backdoors(classifier.classes))[0].refuted,
+    }
+
+
+def read_evidence(row: dict[str, Any]) -> Evidence:
+    """Return the evidence of a row, without the triggers."""
+    values = {kind: np.array(some, dtype=np.float64) for kind, some in row["values"].items()}
+    if row["shifts"] is None or row["refuted"]:
+        return Evidence(row["classes"], values)
+    labels, sizes = row["shifts"]
+    empty = torch.zeros(len(labels), 1, 1, 1)
+    shifts = Inversions(tuple(labels), empty, empty, torch.tensor(sizes), torch.tensor(sizes) < np.inf)
+    return Evidence(row["classes"], values, shifts=shifts)
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--zoo", "zoos", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--strangers", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--part", default="0/1", help="2/3: every third network, from the third on; each part has a file of its own"
+)
+def gather(out: Path, zoos: tuple[Path, ...], strangers: Path | None, part: str) -> None:
+    sources = [source for zoo in zoos for source in of_zoo(zoo)]
+    sources += list(of_strangers(strangers.resolve())) if strangers else []
+    first, every = map(int, part.split("/"))
+    done = {json.loads(line)["network"] for line in out.read_text().splitlines()} if out.exists() else set()
+    with out.open("a") as lines:
+        for source in sources[first::every]:
+            if source.name not in done:
+                print(json.dumps(gather_one(source)), file=lines, flush=True)
+
+
+def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+@main.command()
+@click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+def leads(paths: tuple[Path, ...]) -> None:
+    found = [read_evidence({**row, "refuted": False}).leads() for row in read_rows(paths) if not row["targets"]]
+    print(
+        "# How far the first class leads the second in clean networks: `benchmarks/scan_rule.py leads` has printed this."
+    )
+    for kind, usual in USUAL_LEADS.items():
+        known = sorted(lead[kind] for lead in found if kind in lead and np.isfinite(lead[kind]))
+        print(f'\n["{kind}"]\nmean = {np.mean(known):.3f}\nrelative = {str(usual.relative).lower()}')
+        print(f"networks = {len(known)}  # median {np.median(known):.3f}, largest {known[-1]:.3f}")
+
+
+def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, int]:
+    """Return how often exactly the targets are suspected, another class, and of clean networks any class, or there is a doubt."""
+    exact = wrong = accused = doubted = 0
+    for row in rows:
+        judged = read_evidence(row).judge(-np.log(alpha))
+        found = {item.target for item in judged.suspected}
+        exact += bool(row["targets"]) and found == set(row["targets"])
+        wrong += bool(row["targets"]) and not found <= set(row["targets"])
+        accused += not row["targets"] and bool(found)
+        doubted += not row["targets"] and not found and judged.scores.max() >= -np.log(5 * alpha)
+    return exact, wrong, accused, doubted
+
+
+@main.command()
+@click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+def constants(paths: tuple[Path, ...]) -> None:
+    rows = read_rows(paths)
+    bad = sum(bool(row["targets"]) for row in rows)
+    table = Table(title=f"{bad} backdoored, {len(rows) - bad} clean networks", title_justify="left")
+    for column in ("constant", "value", "exact", "a wrong class", "clean accused", "clean inconclusive"):
+        table.add_column(column)
+    alpha = ScanEnsemble().alpha
+    cases: list[tuple[str, Any, str, float]] = [
+        ("PRIOR", outliers, "PRIOR", outliers.PRIOR),
+        ("_MOST_GAPS", outliers, "_MOST_GAPS", outliers._MOST_GAPS),
+        ("_MOST_OUTLIERS", outliers, "_MOST_OUTLIERS", outliers._MOST_OUTLIERS),
+        ("_LEAST_SPREAD", evidence_module, "_LEAST_SPREAD", evidence_module._LEAST_SPREAD),
+    ]
+    table.add_row("as it is", "", *map(str, judge_all(rows, alpha)))
+    for factor in (0.5, 2.0):
+        table.add_row("alpha", f"{factor * alpha:g}", *map(str, judge_all(rows, factor * alpha)))
+    for name, module, attribute, value in cases:
+        for factor in (0.5, 2.0):
+            with patch.object(module, attribute, type(value)(factor * value)):
+                table.add_row(name, f"{type(value)(factor * value):g}", *map(str, judge_all(rows, alpha)))
+    for kind, usual in USUAL_LEADS.items():
+        for factor in (0.5, 2.0):
+            with patch.dict(USUAL_LEADS, {kind: replace(usual, mean=factor * usual.mean)}):
+                table.add_row(f"usual lead, {kind}", f"{factor * usual.mean:.3g}", *map(str, judge_all(rows, alpha)))
+    for kind in USUAL_LEADS:
+        with patch.dict(USUAL_LEADS, {kind: replace(USUAL_LEADS[kind], mean=1e9)}):
+            table.add_row(f"without {kind}", "", *map(str, judge_all(rows, alpha)))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
