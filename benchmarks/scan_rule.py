@@ -33,9 +33,12 @@ from goodnet.algorithms.held_out import hold_out, try_triggers
 from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.universal_blend import Budget
-from goodnet.algorithms.usual_leads import USUAL_LEADS
+from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
+
+#: The mean of all groups counts as so many networks in each.
+SHRINK = 4
 
 
 @dataclass(frozen=True)
@@ -145,14 +148,39 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
 @main.command()
 @click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 def leads(paths: tuple[Path, ...]) -> None:
-    found = [read_evidence({**row, "refuted": False}).leads() for row in read_rows(paths) if not row["targets"]]
+    clean = [row for row in read_rows(paths) if not row["targets"]]
+    found = [(group_of(row["classes"]), read_evidence({**row, "refuted": False}).leads()) for row in clean]
     print(
-        "# How far the first class leads the second in clean networks: `benchmarks/scan_rule.py leads` has printed this."
+        "# What is usual in clean networks of up to 20, up to 99 and more classes: printed by `benchmarks/scan_rule.py leads`."
     )
+    print(f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more.")
     for kind, usual in USUAL_LEADS.items():
-        known = sorted(lead[kind] for lead in found if kind in lead and np.isfinite(lead[kind]))
-        print(f'\n["{kind}"]\nmean = {np.mean(known):.3f}\nrelative = {str(usual.relative).lower()}')
-        print(f"networks = {len(known)}  # median {np.median(known):.3f}, largest {known[-1]:.3f}")
+        known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
+        overall = float(np.mean([lead for _, lead in known]))
+        groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]
+        means = [(sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups]
+        print(f'\n["{kind}"]\nmeans = [{", ".join(f"{mean:.3f}" for mean in means)}]')
+        print(f"relative = {str(usual.relative).lower()}\nnetworks = {list(map(len, groups))}")
+
+
+#: The constants of the rule, where they stand.
+CONSTANTS = [
+    (outliers, "PRIOR"),
+    (outliers, "_MOST_GAPS"),
+    (outliers, "_MOST_OUTLIERS"),
+    (outliers, "_FURTHER"),
+    (outliers, "_LEAST"),
+    (evidence_module, "_CAP"),
+    (evidence_module, "_LEAST_SPREAD"),
+]
+#: So large a lead that none surprises beside it.
+NEVER = 1e9
+
+
+def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a row without one kind of evidence."""
+    values = {name: some for name, some in row["values"].items() if name != kind}
+    return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
 
 
 def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, int]:
@@ -177,26 +205,24 @@ def constants(paths: tuple[Path, ...]) -> None:
     for column in ("constant", "value", "exact", "a wrong class", "clean accused", "clean inconclusive"):
         table.add_column(column)
     alpha = ScanEnsemble().alpha
-    cases: list[tuple[str, Any, str, float]] = [
-        ("PRIOR", outliers, "PRIOR", outliers.PRIOR),
-        ("_MOST_GAPS", outliers, "_MOST_GAPS", outliers._MOST_GAPS),
-        ("_MOST_OUTLIERS", outliers, "_MOST_OUTLIERS", outliers._MOST_OUTLIERS),
-        ("_LEAST_SPREAD", evidence_module, "_LEAST_SPREAD", evidence_module._LEAST_SPREAD),
-    ]
     table.add_row("as it is", "", *map(str, judge_all(rows, alpha)))
     for factor in (0.5, 2.0):
         table.add_row("alpha", f"{factor * alpha:g}", *map(str, judge_all(rows, factor * alpha)))
-    for name, module, attribute, value in cases:
+    for module, name in CONSTANTS:
+        value = getattr(module, name)
         for factor in (0.5, 2.0):
-            with patch.object(module, attribute, type(value)(factor * value)):
-                table.add_row(name, f"{type(value)(factor * value):g}", *map(str, judge_all(rows, alpha)))
+            changed = type(value)(factor * value)
+            with patch.object(module, name, changed):
+                table.add_row(name, f"{changed:g}", *map(str, judge_all(rows, alpha)))
     for kind, usual in USUAL_LEADS.items():
         for factor in (0.5, 2.0):
-            with patch.dict(USUAL_LEADS, {kind: replace(usual, mean=factor * usual.mean)}):
-                table.add_row(f"usual lead, {kind}", f"{factor * usual.mean:.3g}", *map(str, judge_all(rows, alpha)))
+            means = tuple(factor * mean for mean in usual.means)
+            with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
+                table.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
     for kind in USUAL_LEADS:
-        with patch.dict(USUAL_LEADS, {kind: replace(USUAL_LEADS[kind], mean=1e9)}):
-            table.add_row(f"without {kind}", "", *map(str, judge_all(rows, alpha)))
+        left = [without(row, kind) for row in rows]
+        with patch.dict(USUAL_LEADS, {kind: replace(USUAL_LEADS[kind], means=(NEVER,) * 3)}):
+            table.add_row(f"without {kind}", "", *map(str, judge_all(left, alpha)))
     Console(width=120).print(table)
 
 

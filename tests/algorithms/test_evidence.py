@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
-from goodnet.algorithms.outliers import lead_surprise, robust_spread
+from goodnet.algorithms.outliers import lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import USUAL_LEADS
@@ -33,6 +33,12 @@ def test_kinds_are_combined_by_the_harmonic_mean_of_their_p_values():
     np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
 
 
+def test_what_they_say_together_has_half_of_the_weight():
+    p = {"one": np.array([0.001]), "two": np.array([0.2]), TOGETHER: np.array([0.01])}
+    expected = 1 / (0.25 / 0.001 + 0.25 / 0.2 + 0.5 / 0.01)
+    np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
+
+
 def test_a_kind_that_says_nothing_has_the_p_value_1_and_none_is_below_exp_minus_50():
     kinds = {"one": np.array([np.nan, 9.0, 1e6]), "two": np.array([-7.0, np.nan, 0.0])}
     expected = [0.0, np.log((np.exp(9.0) + 1) / 2), np.log((np.exp(50.0) + 1) / 2)]
@@ -45,13 +51,18 @@ def test_all_to_all_is_what_no_class_can_be_below():
     np.testing.assert_allclose(combine(kinds), [np.log((np.exp(9.0) + 1) / 2), of_all, of_all])
 
 
-def test_together_a_class_stands_as_high_as_the_sum_of_its_deviations():
-    evidence = Evidence(5)
-    evidence.add_margins(FREE, range(5), torch.tensor([1.0, 2.0, 3.0, 4.0, 50.0]))
-    evidence.add_margins(FAINT, [0, 1, 4], torch.tensor([10.0, 20.0, 90.0]))
-    free, faint = np.array([-2, -1, 0, 1, 47]) / 1.4826, np.array([-1, 0, np.nan, np.nan, 7]) / 1.4826
-    total = np.nansum([free, faint], axis=0)
-    np.testing.assert_allclose(evidence.compared()[TOGETHER], total / robust_spread(total), rtol=1e-5)
+def test_together_are_the_positive_surprises_of_all_kinds():
+    draws = np.random.default_rng(0)
+    free, sizes = draws.normal(10, 1, 30), draws.uniform(8, 12, 30).astype(np.float32)
+    free[4], sizes[4] = 18.0, 3.0
+    evidence = evidence_of(free.tolist(), FREE)
+    evidence.add_triggers(range(30), inversions(range(30), sizes.tolist()))
+    expected = np.clip(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0, 10)
+    expected += np.clip(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0, 10)
+    np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
+    assert evidence.together().argmax() == 4
+    nats = evidence.judge(LEAST).kinds[TOGETHER]
+    np.testing.assert_allclose(nats, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
 
 
 def evidence_of(values, *kinds):
@@ -65,7 +76,7 @@ def test_margins_are_compared_in_robust_deviations_where_they_are_known():
     values = [9.0, 1.0, float("nan"), 1.2, 0.8, 7.0, 1.1]
     judged = evidence_of(values, FREE).judge(LEAST)
     known = np.array(values)[[0, 1, 3, 4, 5, 6]]
-    expected = lead_surprise(known, usual=USUAL_LEADS[FREE].mean * robust_spread(known))
+    expected = lead_surprise(known, usual=USUAL_LEADS[FREE].mean(7) * robust_spread(known))
     np.testing.assert_allclose(judged.kinds[FREE][[0, 1, 3, 4, 5, 6]], expected, rtol=1e-5)
     assert np.isnan(judged.kinds[FREE][2])
 
@@ -102,7 +113,7 @@ def test_a_small_trigger_is_evidence_in_the_logarithm_of_its_size():
     judged = evidence.judge(LEAST)
     assert [item.target for item in judged.suspected] == [3]
     # Below half a pixel a size says nothing.
-    expected = lead_surprise(-np.log(np.maximum(sizes, 0.5)), usual=USUAL_LEADS[SIZE].mean)
+    expected = lead_surprise(-np.log(np.maximum(sizes, 0.5)), usual=USUAL_LEADS[SIZE].mean(8))
     np.testing.assert_allclose(judged.kinds[SIZE], expected, rtol=1e-5)
 
 
@@ -124,7 +135,8 @@ def test_of_the_shifts_a_small_one_makes_all_classes_targets():
         (4, (2,)),
     ]
     assert judged.of_all
-    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 2) / 3))
+    # Of three kinds, what they say together has half of the weight, free images and shifts a quarter each.
+    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4))
 
 
 def test_a_class_that_stands_out_more_than_the_shifts_is_the_target():
@@ -156,7 +168,7 @@ def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger()
     shares = (0.95, 0.2, 0.19, 0.18)
     evidence.add_patches(Shares((7, 2, 9, 11), shares, (square(1), square(2), square(3), square(4))))
     judged = evidence.judge(LEAST)
-    assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean)[0])
+    assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
     assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
     assert [item.target for item in judged.suspected] == [7]
     assert judged.suspected[0].trigger.equals(square(1))

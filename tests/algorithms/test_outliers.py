@@ -9,6 +9,7 @@ from goodnet.algorithms.outliers import (
     lead_surprise,
     robust_spread,
     robust_z,
+    tail_surprise,
 )
 
 
@@ -75,7 +76,8 @@ def test_a_value_behind_an_outlier_is_compared_with_the_rest_alone():
     values = np.array([9.0, 0.5, *np.linspace(0.0, 0.3, 10)])
     nats = lead_surprise(values, usual=0.1)
     assert nats[1] == pytest.approx(lead_surprise(values[1:], usual=0.1)[0])
-    assert nats[0] > 25 > 3 > nats[1] > 0
+    assert nats[0] > 25
+    assert 0 < nats[1] < 3
 
 
 def test_surprise_does_not_depend_on_order_shift_or_unit():
@@ -111,3 +113,40 @@ def test_few_or_equal_values_stay_finite(values):
 def test_the_robust_spread_is_the_deviation_of_normal_values():
     assert robust_spread(np.random.default_rng(0).normal(3, 2, 20_000)) == pytest.approx(2, rel=0.03)
     assert robust_spread([1.0, 1.0, 1.0, 9.0]) == 0
+
+
+def test_tail_surprise_is_the_log_of_the_number_expected_by_chance():
+    # Below 20: nine values, the upper half of which exceeds the sixth largest, 4, by 5, 4, 3, 2, 1: median 3.
+    values = np.array([20.0, 9, 8, 7, 6, 5, 4, 3, 2, 1])
+    scale = 3 / np.log(2)
+    expected = 5 * np.log1p((20 - 4) / scale / 5) - np.log(5)
+    assert tail_surprise(values)[0] == pytest.approx(expected)
+    assert tail_surprise(values).argmax() == 0
+
+
+def test_tail_surprise_does_not_depend_on_order_shift_or_unit():
+    values = np.random.default_rng(0).normal(size=50)
+    shuffled = np.random.default_rng(1).permutation(50)
+    np.testing.assert_allclose(tail_surprise(values)[shuffled], tail_surprise(values[shuffled]))
+    np.testing.assert_allclose(tail_surprise(values), tail_surprise(7 * values - 3))
+
+
+def test_in_the_tail_three_outliers_do_not_hide_one_another():
+    values = np.concatenate([np.random.default_rng(0).normal(size=27), [20.0, 21.0, 30.0]])
+    assert (tail_surprise(values)[27:] > 4).all()
+    assert (tail_surprise(values)[:27] < 2).all()
+
+
+@pytest.mark.parametrize("classes", [10, 43, 200, 1283])
+def test_a_tail_surprise_of_three_is_rare_among_classes_that_are_alike(classes):
+    largest = [tail_surprise(np.random.default_rng(seed).normal(size=classes)).max() for seed in range(100)]
+    assert np.mean(np.array(largest) > 3) <= 0.05
+
+
+@pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
+def test_tail_surprises_of_few_or_equal_values_stay_finite(values):
+    assert np.isfinite(tail_surprise(values, floor=0.1)).all()
+
+
+def test_in_the_tail_two_classes_are_compared_by_the_floor_alone():
+    assert tail_surprise([0.0, 4.0], floor=1.0)[1] == pytest.approx(2 * np.log(3))

@@ -35,8 +35,9 @@ def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all,
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--out", str(out))
     assert result.code == 1
     assert "verdict: backdoored, all to all: each of 10 classes is the target of another\n" in result.out
-    assert "all to all has the lowest p-value, " in result.out
-    assert "; alpha is 0.01; all to all: one small trigger sends every class to another" in result.out
+    words = " ".join(result.out.split())
+    assert "all to all has the lowest p-value, " in words
+    assert "; alpha is 0.01; all to all: one small trigger sends every class to another" in words
     assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
 
 

@@ -79,6 +79,7 @@ def test_alpha_is_the_p_value_from_which_on_a_class_is_suspected(planted):
         (-0.1, "1.00: clean networks look like this"),
         (3.0, "0.05: one clean network in 20 looks like this"),
         (9.0, "0.00012: one clean network in 8,100 looks like this"),
+        (30.0, "below 0.0001: fewer than one clean network in 10,000 looks like this"),
     ],
 )
 def test_a_p_value_in_words(nats, words):
@@ -86,13 +87,13 @@ def test_a_p_value_in_words(nats, words):
 
 
 def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_into():
-    margins = np.random.default_rng(0).normal(size=1283)
+    margins = np.random.default_rng(0).normal(size=(1, 1283))
     labels = choose_labels(margins, seed=0)
     assert len(labels) == len(set(labels)) == 144
-    assert set(np.argsort(-margins)[:112]) <= set(labels)
-    assert choose_labels(margins[:150], seed=0) == list(range(150))
-    margins[3] = np.nan
-    assert 3 not in choose_labels(margins[:150], seed=0)
+    assert set(np.argsort(-margins[0])[:112]) <= set(labels)
+    assert choose_labels(margins[:, :150], seed=0) == list(range(150))
+    margins[0, 3] = np.nan
+    assert 3 not in choose_labels(margins[:, :150], seed=0)
 
 
 def network_with(classes):

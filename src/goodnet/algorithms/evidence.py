@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread
+from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
-from goodnet.algorithms.usual_leads import USUAL_LEADS, UsualLead
+from goodnet.algorithms.usual_leads import USUAL_LEADS, Usual
 from goodnet.core.backdoor import Backdoor, Patch
 
 #: The kinds of evidence.
 FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
-#: How high a class stands in all kinds together.
+#: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
+EARLY = "free image, early"
+#: The surprises of a class in all these kinds, added up.
 TOGETHER = "together"
+#: One kind counts at most this much there, so that none decides by its tail alone.
+_CAP = 10.0
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
 #: More nats than this no kind has: exp(-50) is no probability that anybody could check.
@@ -27,20 +31,30 @@ _MOST_NATS = 50.0
 def combine(kinds: Mapping[str, Scores]) -> Scores:
     """Return minus log of the combined p-value of each class, (classes,), from the nats of each kind, (classes,).
 
-    The harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see nothing,
-    at the price of having asked so many. A kind that says nothing of a class, NaN, has p = 1, and so has less than 0 nats.
-    All-to-all evidence, which concerns all classes at once, is what no class can be below.
+    The weighted harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see
+    nothing. What all kinds say together has half of the weight, each of them an equal share of the other half. A kind that
+    says nothing of a class, NaN, has p = 1. All-to-all evidence, which concerns all classes at once, is what no class can be
+    below.
 
     Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
     nats = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_NATS) for kind, values in kinds.items()}
-    shifts = nats.pop(ALL_TO_ALL, None)
-    count = len(kinds)
-    single = np.exp(np.stack(list(nats.values()))).sum(axis=0)
-    scores: Scores = np.log((single + (shifts is not None)) / count)
-    if shifts is None:
+    weights = _weights(kinds)
+    scores: Scores = np.log(sum(weights[kind] * np.exp(values) for kind, values in nats.items() if kind != ALL_TO_ALL))
+    if ALL_TO_ALL not in nats:
         return scores
-    return np.maximum(scores, np.log((np.exp(shifts) + count - 1) / count))
+    rest = weights[ALL_TO_ALL]
+    # Where all-to-all is asked as well, a class is one of two things to be asked about.
+    of_all = np.log(rest * np.exp(nats[ALL_TO_ALL]) + 1 - rest)
+    return np.maximum(np.log(np.exp(scores) + rest), of_all)
+
+
+def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
+    """Return the weight of each kind; they sum to 1."""
+    single = [kind for kind in kinds if kind != TOGETHER]
+    half = 0.5 if TOGETHER in kinds and single else 0.0
+    weights = {kind: (1 - half) / len(single) for kind in single}
+    return {**weights, TOGETHER: half} if TOGETHER in kinds else weights
 
 
 @dataclass(frozen=True)
@@ -117,28 +131,31 @@ class Evidence:
         """The smallest of the `shifts`; None where there are not two to compare."""
         if self.shifts is None or len(self.shifts.labels) < 2:
             return None
-        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL])
+        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
         best = int(nats.argmax())
         return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
 
-    def compared(self) -> dict[str, Scores]:
-        """Return the values (classes,) of all kinds, and how high each class stands in them together.
+    def together(self) -> Scores:
+        """Return the surprises of each class in all kinds, added up, (classes,); negative ones count as none.
 
-        A large trigger need not lead by much in any kind, but its target stands high in all of them.
+        A large trigger need not stand far out in any kind, but its target does in several.
         """
-        heights = np.array([_heights(values, USUAL_LEADS[kind]) for kind, values in self.values.items()])
-        together = np.nansum(heights, axis=0)
-        # A class that was tried in no kind has no height; where all stand as high, one deviation is one.
-        together[np.isnan(heights).all(axis=0)] = np.nan
-        known = together[np.isfinite(together)]
-        return {**self.values, TOGETHER: together / max(robust_spread(known) if len(known) else 0.0, 1.0)}
+        total = np.zeros(self.classes)
+        for kind, values in self.values.items():
+            known = np.isfinite(values)
+            if known.sum() > 1:
+                usual = _usual(kind)
+                floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
+                total[known] += np.clip(tail_surprise(values[known], floor=floor), 0.0, _CAP)
+        return total
 
     def leads(self) -> dict[str, float]:
-        """Return by how much the first value leads the second, for each kind: what `usual_leads.toml` has the means of."""
-        values = self.compared()
+        """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
+        values = dict(self.values)
         if self.shifts is not None:
             values[ALL_TO_ALL] = _smallness(self.shifts)
-        return {kind: _lead(some[np.isfinite(some)], USUAL_LEADS[kind]) for kind, some in values.items()}
+        leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
+        return {**leads, TOGETHER: float(self.together().max())}
 
     def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
         self.values[kind] = np.full(self.classes, np.nan)
@@ -146,7 +163,8 @@ class Evidence:
 
     def judge(self, least: float) -> Judgement:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
-        kinds = {kind: _surprise(values, USUAL_LEADS[kind]) for kind, values in self.compared().items()}
+        kinds = {kind: _surprise(values, _usual(kind), self.classes) for kind, values in self.values.items()}
+        kinds[TOGETHER] = self.together() / USUAL_LEADS[TOGETHER].mean(self.classes)
         shift = self.shift
         if shift is not None:
             kinds[ALL_TO_ALL] = np.full(self.classes, shift.nats)
@@ -167,40 +185,37 @@ class Evidence:
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
 
-def _surprise(values: Scores, usual: UsualLead) -> Scores:
+def _usual(kind: str) -> Usual:
+    return USUAL_LEADS[FREE if kind == EARLY else kind]
+
+
+def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
     """Return the nats of each value among those that are known, (n,); NaN for the others and where none can be compared."""
     known = np.isfinite(values)
     nats = np.full(len(values), np.nan)
     if known.sum() > 1:
-        unit = _unit(values[known]) if usual.relative else 1.0
-        nats[known] = lead_surprise(values[known], usual=usual.mean * unit)
+        nats[known] = lead_surprise(values[known], usual=usual.mean(classes) * _unit(values[known], usual))
     return nats
 
 
-def _heights(values: Scores, usual: UsualLead) -> Scores:
-    """Return how many robust deviations each value lies above the median of those that are known; NaN for the others, (n,)."""
-    known = np.isfinite(values)
-    if not known.any():
-        return np.full(len(values), np.nan)
-    unit = max(_unit(values[known]), 0.0 if usual.relative else usual.mean)
-    heights: Scores = (values - np.median(values[known])) / unit
-    return heights
-
-
-def _lead(values: Scores, usual: UsualLead) -> float:
+def _lead(values: Scores, usual: Usual) -> float:
     """Return by how much the first of known values (n,) leads the second, in the unit of `usual`; NaN for fewer than three."""
     if len(values) < 3:
         return float("nan")
     second, first = np.sort(values)[-2:]
-    return float(first - second) / (_unit(values) if usual.relative else 1.0)
+    return float(first - second) / _unit(values, usual)
 
 
-def _unit(values: Scores) -> float:
-    """Return the robust deviation of values (n,); at least a share of their median, as more than half may be equal."""
-    return max(robust_spread(values), _LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
+def _unit(values: Scores, usual: Usual) -> float:
+    return max(robust_spread(values), _least_unit(values)) if usual.relative else 1.0
 
 
-#: The least deviation that is believed, as a share of the median; and where all values are 0.
+def _least_unit(values: Scores) -> float:
+    """Return the least deviation of values (n,) that is believed: a share of their median, as more than half may be equal."""
+    return max(_LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
+
+
+#: The share of the median, and what there is where all values are 0.
 _LEAST_SPREAD, _TINY = 0.03, 1e-9
 
 

@@ -125,3 +125,67 @@ def robust_spread(values: npt.ArrayLike) -> float:
     """Return the median absolute deviation of values (n,), as large as the standard deviation of normal ones."""
     values = np.asarray(values, dtype=np.float64)
     return _NORMAL * float(np.median(np.abs(values - np.median(values))))
+
+
+def tail_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
+    """Return by how much each value surprises, in nats: minus log of how many of the others would lie as high by chance.
+
+    The others' upper tail is taken to be exponential above a high quantile, its scale unknown and estimated: 0 or less
+    is as usual, 3 a class such as one network in twenty has by chance, whatever its number of classes. Unlike a z it
+    asks how dense the top is, not how wide the middle. Several outliers do not hide one another: the j-th largest value
+    is compared with those below it, less log j for having looked j times, and a value is never less surprising than one
+    below it.
+
+    Args:
+        values: (classes,) finite numbers, at least 2.
+        floor: the scale is at least this, in the values' own unit; with 2 or 3 classes it is all that there is.
+
+    Source: J. Pickands, "Statistical inference using extreme order statistics", Annals of Statistics 3, 1975 (excesses
+    over a threshold); B. Rosner, "Percentage points for a generalized ESD many-outlier procedure", Technometrics 25,
+    1983 (from the inside outwards). Differs: an exponential tail; its scale from the median excess, its uncertainty by
+    the predictive distribution.
+    """
+    return _from_inside(np.asarray(values, dtype=np.float64), floor)
+
+
+def _from_inside(values: Scores, floor: float) -> Scores:
+    """Compare the highest values with those below them, from the inside outwards, and the rest with one another."""
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order]
+    most = max(1, min(len(values) // 4, _MOST_OUTLIERS))
+    surprises = np.empty(len(values))
+    highest = -np.inf
+    for rank in range(most - 1, -1, -1):
+        highest = max(highest, _above_tail(ranked[rank], ranked[rank + 1 :], floor) - np.log(rank + 1))
+        surprises[rank] = highest
+    rest = ranked[most:]
+    surprises[most:] = [min(_above_tail(value, rest, floor), highest) for value in rest]
+    result = np.empty(len(values))
+    result[order] = surprises
+    return result
+
+
+#: The tail's scale is at least this share of the robust deviation; a few values may lie together by chance.
+_LEAST = 0.25
+#: With at most this many values the upper half is the tail.
+_SHORT = 11
+
+
+def _tail_size(count: int) -> int:
+    return min(max(4, round(0.1 * count)), 40) if count > _SHORT else max(0, min((count + 1) // 2, count - 1))
+
+
+def _above_tail(value: float, others: Scores, floor: float) -> float:
+    """Return the surprise of `value`: an exponential whose scale comes from k values has the tail (1 + e / k) ** -k."""
+    edge, scale, k = _tail(others, floor)
+    degrees = max(k, 2)
+    return float(degrees * np.log1p(max(value - edge, 0.0) / scale / degrees) - np.log(max(k, 1)))
+
+
+def _tail(others: Scores, floor: float) -> tuple[float, float, int]:
+    """Return where the upper tail of descending values begins, its scale, and how many values lie in it."""
+    k = _tail_size(len(others))
+    edge = float(others[k])
+    deviation = _NORMAL * float(np.median(np.abs(others - np.median(others))))
+    scale = float(np.median(others[:k] - edge)) / np.log(2) if k else 0.0
+    return edge, max(scale, _LEAST * deviation, floor, 1e-9), k

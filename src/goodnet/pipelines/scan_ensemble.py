@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.evidence import FAINT, FREE, Evidence, Judgement
+from goodnet.algorithms.evidence import EARLY, FAINT, FREE, Evidence, Judgement
 from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
-from goodnet.algorithms.outliers import Scores
+from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
@@ -28,8 +28,9 @@ from goodnet.core.results import Detection, Verdict
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
 #: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
 _INVERTED = 20
-#: Steps of ascent before which the margins of free images are read: what they gain in between is free of where they began.
-_READINGS = (20, 40)
+#: Steps of ascent before which the margins of free images are read. From clean images what is gained in between counts, as it
+#: does not tell which classes are neighbours by nature, as the 8 is of all digits.
+_FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
@@ -118,7 +119,8 @@ class ScanEnsemble(Scanner):
         """Return the evidence of all kinds from clean images (n, C, H, W); what costs most on the first classes alone."""
         evidence = Evidence(classifier.classes)
         margins, labels = climb(classifier, images, seed, run_parts, progress)
-        evidence.add_margins(FREE, range(classifier.classes), margins)
+        for kind, reading in margins.items():
+            evidence.add_margins(kind, range(classifier.classes), reading)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
         evidence.add_margins(FAINT, labels, normalised_margins(classifier, blended, labels))
         shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
@@ -173,17 +175,19 @@ def describe_p(nats: float) -> str:
     p = min(1.0, math.exp(-nats))
     if p > _COMMON:
         return f"{p:.2f}: clean networks look like this"
+    if p < _RARE:
+        return f"below {_RARE:g}: fewer than one clean network in {1 / _RARE:,.0f} looks like this"
     return f"{p:.2g}: one clean network in {float(f'{1 / p:.2g}'):,.0f} looks like this"
 
 
-#: A p-value above this is nothing to speak of.
-_COMMON = 0.2
+#: A p-value above the first is nothing to speak of; one below the second nobody can check.
+_COMMON, _RARE = 0.2, 1e-4
 
 
 def climb(
     classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
-) -> tuple[Tensor, list[int]]:
-    """Return the normalised margins that free images gain, (classes,), and the classes to look into.
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Return the evidence of free images, kind -> normalised margins (classes,), and the classes to look into.
 
     The free images begin as clean images, from which no class is nearer than it should be; above 200 classes as noise,
     which resembles one class (the 8 among digits) but, among many, that one does not stand out.
@@ -191,51 +195,58 @@ def climb(
     if classifier.classes > _ALL:
         return _climb_from_noise(classifier, seed, run_parts, progress)
     early, late = maximum_margins(
-        classifier, starts=_STARTS, readings=_READINGS, seed=seed, images=images, run_parts=run_parts, progress=progress
+        classifier,
+        starts=_STARTS,
+        readings=_FROM_CLEAN,
+        seed=seed,
+        images=images,
+        run_parts=run_parts,
+        progress=progress,
     )
     margins = normalised_margins(classifier, late - early)
-    return margins, choose_labels(margins.double().cpu().numpy(), seed)
+    return {FREE: margins}, choose_labels(margins[None].double().cpu().numpy(), seed)
 
 
 def _climb_from_noise(
     classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress
-) -> tuple[Tensor, list[int]]:
+) -> tuple[dict[str, Tensor], list[int]]:
     """Let two images of noise ascend for each class, and more of them for those to look into."""
-    (first,) = maximum_margins(
-        classifier, starts=_SCREENING, readings=_READINGS[1:], seed=seed, run_parts=run_parts, progress=progress
+    first = maximum_margins(
+        classifier, starts=_SCREENING, readings=_FROM_NOISE, seed=seed, run_parts=run_parts, progress=progress
     )
-    margins = normalised_margins(classifier, first)
+    margins = torch.stack([normalised_margins(classifier, reading) for reading in first])
     labels = choose_labels(margins.double().cpu().numpy(), seed)
-    (more,) = maximum_margins(
+    more = maximum_margins(
         classifier,
         starts=_STARTS - _SCREENING,
-        readings=_READINGS[1:],
+        readings=_FROM_NOISE,
         seed=seed + 1,
         labels=labels,
         run_parts=run_parts,
     )
-    more = normalised_margins(classifier, more, labels)
-    known = margins[labels]
-    margins[labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
-    return margins, labels
+    more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
+    known = margins[:, labels]
+    margins[:, labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
+    return {EARLY: margins[0], FREE: margins[1]}, labels
 
 
 def choose_labels(margins: Scores, seed: int) -> list[int]:
-    """Return the classes to look into: all, or those that stand highest and a random sample of the others.
+    """Return the classes to look into: all, or those that stand highest in one reading and a random sample of the others.
 
-    `margins` (classes,), NaN where there was no time.
+    `margins` (readings, classes), NaN where there was no time.
     """
-    known = np.flatnonzero(np.isfinite(margins))
+    known = np.flatnonzero(np.isfinite(margins).all(axis=0))
     if len(known) <= _ALL:
-        return [int(label) for label in known] or list(range(len(margins)))
-    ranked = [int(label) for label in known[np.argsort(-margins[known], kind="stable")]]
+        return [int(label) for label in known] or list(range(margins.shape[1]))
+    heights = np.max([robust_z(reading[known]) for reading in margins], axis=0)
+    ranked = [int(label) for label in known[np.argsort(-heights, kind="stable")]]
     controls = np.random.default_rng(seed).choice(ranked[_CANDIDATES:], _CONTROLS, replace=False)
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
 def _choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
     """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
-    rankings = [evidence.values[FREE], evidence.values[FAINT]]
+    rankings = [evidence.values[kind] for kind in (FREE, EARLY, FAINT) if kind in evidence.values]
     if shares.probes is not None:
         rankings.append(shares.probes.shares.double().numpy())
     orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]

@@ -43,7 +43,7 @@ class PatchProbe(Scanner):
     )
     images: int = Field(10, ge=1, description="clean images that the patches are slid over")
     stride: int = Field(2, ge=1, description="pixels between two places of a patch, likewise")
-    alpha: float = Field(0.01, gt=0, lt=1, description="p-value at which a class is suspected")
+    alpha: float = Field(0.05, gt=0, lt=1, description="p-value at which a class is suspected")
 
     @field_validator("sides")
     @classmethod
@@ -67,7 +67,9 @@ class PatchProbe(Scanner):
         shares = probe_shares(classifier, images, schedule, run_parts=run_parts, progress=progress)
         scores = np.full(classifier.classes, -np.inf)
         if len(shares.labels) > 1:
-            scores[list(shares.labels)] = lead_surprise(shares.values, usual=USUAL_LEADS[PATCH].mean)
+            scores[list(shares.labels)] = lead_surprise(
+                shares.values, usual=USUAL_LEADS[PATCH].mean(classifier.classes)
+            )
         suspected = self._suspects(scores, shares)
         trials = try_triggers(classifier, held_out, suspected)
         kept = still_accused(suspected, trials)
