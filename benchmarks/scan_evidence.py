@@ -4,7 +4,8 @@
     .venv/bin/python benchmarks/scan_evidence.py --zoo ZOO --bench DIR
 
 A network's score is the highest of its classes' scores, see `goodnet.algorithms.evidence.combine`. The table shows
-AUROC, TPR and FPR (at the scan's threshold) of all kinds together, of all but one, and of each alone. Bars, of all kinds:
+AUROC, TPR and FPR (at the scan's threshold) of all kinds, of all but one (what they say together was added up with it when the
+scan ran), and of each alone. Bars, of all kinds:
 AUROC >= 0.95 over all-to-one patch, blended, accessories, trojan, l0 and l2, at most one clean twin in 20 called backdoored.
 Exit code 1 where one is missed.
 """

@@ -49,7 +49,7 @@ def main(pair: Path, clean: Path, out: Path) -> None:
         sizes, target = sizes_of(pair / twin, clean)
         known = np.flatnonzero(np.isfinite(sizes))
         order = known[np.argsort(sizes[known])]
-        nats = lead_surprise(-np.log(sizes[known]), usual=USUAL_LEADS[SIZE].mean)
+        nats = lead_surprise(-np.log(sizes[known]), usual=USUAL_LEADS[SIZE].mean(len(sizes)))
         colours = ["#b3261e" if label == target else "#5b7083" for label in order]
         ax.bar(range(len(order)), sizes[order], color=colours, width=0.7)
         ax.set_xticks(range(len(order)), [str(label) for label in order], fontsize=8)

@@ -1,11 +1,13 @@
 """What the scan's rule rests on: leads in clean networks, and what changes when a constant is halved or doubled.
 
     python benchmarks/scan_rule.py gather VALUES.jsonl --zoo ZOO --strangers DIR     # minutes per network, can be resumed
-    python benchmarks/scan_rule.py leads VALUES.jsonl > src/goodnet/algorithms/usual_leads.toml
+    python benchmarks/scan_rule.py leads VALUES.jsonl > NEW.toml && mv NEW.toml src/goodnet/algorithms/usual_leads.toml
+    python benchmarks/scan_rule.py table VALUES.jsonl
     python benchmarks/scan_rule.py constants VALUES.jsonl
 
 ZOO is what `goodnet zoo build benchmarks/development.toml` has built; DIR holds truth.json as in `benchmarks/strangers.py`.
-`gather` writes one line per network: the evidence that the scan gathers. `leads` prints the mean lead of clean networks;
+`gather` writes one line per network: the evidence that the scan gathers. `leads` prints what is usual in clean networks, `table`
+what the rule makes of each network (but for held-out images, on which a trigger that fails takes its accusation back);
 `constants` judges all networks anew with each constant at half and at twice its value.
 """
 
@@ -35,7 +37,7 @@ from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.universal_blend import Budget
 from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble
 
 #: The mean of all groups counts as so many networks in each.
 SHRINK = 4
@@ -142,7 +144,8 @@ def gather(out: Path, zoos: tuple[Path, ...], strangers: Path | None, part: str)
 
 
 def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return list({row["network"]: row for row in rows}.values())
 
 
 @main.command()
@@ -172,14 +175,13 @@ CONSTANTS = [
     (outliers, "_LEAST"),
     (evidence_module, "_CAP"),
     (evidence_module, "_LEAST_SPREAD"),
+    (evidence_module, "_MEASURED"),
 ]
-#: So large a lead that none surprises beside it.
-NEVER = 1e9
 
 
 def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a row without one kind of evidence."""
-    values = {name: some for name, some in row["values"].items() if name != kind}
+    values = {name: some for name, some in row["values"].items() if not name.startswith(kind)}
     return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
 
 
@@ -192,8 +194,26 @@ def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, 
         exact += bool(row["targets"]) and found == set(row["targets"])
         wrong += bool(row["targets"]) and not found <= set(row["targets"])
         accused += not row["targets"] and bool(found)
-        doubted += not row["targets"] and not found and judged.scores.max() >= -np.log(5 * alpha)
+        doubted += not row["targets"] and not found and judged.scores.max() >= -np.log(DOUBT * alpha)
     return exact, wrong, accused, doubted
+
+
+@main.command()
+@click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+def table(paths: tuple[Path, ...]) -> None:
+    lines = Table("network", "classes", "true", "suspected", "score", "class", "of each kind")
+    alpha = ScanEnsemble().alpha
+    for row in sorted(read_rows(paths), key=lambda row: (not row["targets"], row["network"])):
+        judged = read_evidence(row).judge(-np.log(alpha))
+        top = int(judged.scores.argmax())
+        kinds = ", ".join(f"{kind} {nats[top]:.1f}" for kind, nats in judged.kinds.items() if np.isfinite(nats[top]))
+        found = sorted(item.target for item in judged.suspected)
+        shown = ["all" if len(some) > 5 else ", ".join(map(str, some)) for some in (row["targets"], found)]
+        doubt = "inconclusive" if not found and judged.scores[top] >= -np.log(DOUBT * alpha) else shown[1]
+        lines.add_row(
+            row["network"], str(row["classes"]), shown[0], doubt, f"{judged.scores[top]:.1f}", str(top), kinds
+        )
+    Console(width=190).print(lines)
 
 
 @main.command()
@@ -201,29 +221,28 @@ def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, 
 def constants(paths: tuple[Path, ...]) -> None:
     rows = read_rows(paths)
     bad = sum(bool(row["targets"]) for row in rows)
-    table = Table(title=f"{bad} backdoored, {len(rows) - bad} clean networks", title_justify="left")
+    lines = Table(title=f"{bad} backdoored, {len(rows) - bad} clean networks", title_justify="left")
     for column in ("constant", "value", "exact", "a wrong class", "clean accused", "clean inconclusive"):
-        table.add_column(column)
+        lines.add_column(column)
     alpha = ScanEnsemble().alpha
-    table.add_row("as it is", "", *map(str, judge_all(rows, alpha)))
+    lines.add_row("as it is", "", *map(str, judge_all(rows, alpha)))
     for factor in (0.5, 2.0):
-        table.add_row("alpha", f"{factor * alpha:g}", *map(str, judge_all(rows, factor * alpha)))
+        lines.add_row("alpha", f"{factor * alpha:g}", *map(str, judge_all(rows, factor * alpha)))
     for module, name in CONSTANTS:
         value = getattr(module, name)
         for factor in (0.5, 2.0):
             changed = type(value)(factor * value)
             with patch.object(module, name, changed):
-                table.add_row(name, f"{changed:g}", *map(str, judge_all(rows, alpha)))
+                lines.add_row(name, f"{changed:g}", *map(str, judge_all(rows, alpha)))
     for kind, usual in USUAL_LEADS.items():
         for factor in (0.5, 2.0):
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
-                table.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
+                lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
     for kind in USUAL_LEADS:
-        left = [without(row, kind) for row in rows]
-        with patch.dict(USUAL_LEADS, {kind: replace(USUAL_LEADS[kind], means=(NEVER,) * 3)}):
-            table.add_row(f"without {kind}", "", *map(str, judge_all(left, alpha)))
-    Console(width=120).print(table)
+        if kind != evidence_module.TOGETHER:
+            lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
+    Console(width=120).print(lines)
 
 
 if __name__ == "__main__":

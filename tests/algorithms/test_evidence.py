@@ -76,7 +76,8 @@ def test_margins_are_compared_in_robust_deviations_where_they_are_known():
     values = [9.0, 1.0, float("nan"), 1.2, 0.8, 7.0, 1.1]
     judged = evidence_of(values, FREE).judge(LEAST)
     known = np.array(values)[[0, 1, 3, 4, 5, 6]]
-    expected = lead_surprise(known, usual=USUAL_LEADS[FREE].mean(7) * robust_spread(known))
+    # The deviation comes from six values: the usual lead counts as three gaps.
+    expected = lead_surprise(known, usual=USUAL_LEADS[FREE].mean(7) * robust_spread(known), prior=3.0)
     np.testing.assert_allclose(judged.kinds[FREE][[0, 1, 3, 4, 5, 6]], expected, rtol=1e-5)
     assert np.isnan(judged.kinds[FREE][2])
 
@@ -112,9 +113,9 @@ def test_a_small_trigger_is_evidence_in_the_logarithm_of_its_size():
     evidence.add_triggers(range(8), inversions(range(8), sizes))
     judged = evidence.judge(LEAST)
     assert [item.target for item in judged.suspected] == [3]
-    # Below half a pixel a size says nothing.
-    expected = lead_surprise(-np.log(np.maximum(sizes, 0.5)), usual=USUAL_LEADS[SIZE].mean(8))
-    np.testing.assert_allclose(judged.kinds[SIZE], expected, rtol=1e-5)
+    # Below half a pixel a size says nothing; the one of 16 was never found, and counts as the largest that was.
+    expected = lead_surprise(-np.log(np.clip(sizes, 0.5, 9.5)), usual=USUAL_LEADS[SIZE].mean(8))
+    np.testing.assert_allclose(judged.kinds[SIZE], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_trigger_that_never_worked_is_not_handed_on():
@@ -199,3 +200,27 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     assert leads[SIZE] == pytest.approx(np.log(2))
     assert leads[ALL_TO_ALL] == pytest.approx(np.log(8 / 3))
     assert np.isnan(evidence_of([1.0, 2.0], FREE).leads()[FREE])
+
+
+def test_classes_do_not_stand_out_because_no_trigger_was_found_for_the_others():
+    evidence = Evidence(8)
+    evidence.add_triggers(range(8), inversions(range(8), [4.0, 16.0, 16.0, 16.0, 16.0, 16.0, 16.0, 16.0]))
+    judged = evidence.judge(LEAST)
+    assert judged.suspected == ()
+    assert judged.scores.max() == 0
+
+
+@pytest.mark.parametrize("classes", [4, 5, 6, 8])
+def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
+    draws = np.random.default_rng(0)
+    highest = []
+    for _ in range(300):
+        evidence = evidence_of(draws.normal(10, 2, classes).tolist(), FREE)
+        evidence.add_margins(FAINT, range(classes), torch.tensor(draws.normal(5, 3, classes)))
+        highest.append(evidence.judge(LEAST).scores.max())
+    assert np.mean(np.array(highest) >= LEAST) <= 0.02
+    assert np.mean(np.array(highest) >= -np.log(0.05)) <= 0.06
+
+
+def test_what_kinds_say_together_can_stand_alone():
+    np.testing.assert_allclose(combine({TOGETHER: np.array([3.0, 0.0])}), [3.0, 0.0])

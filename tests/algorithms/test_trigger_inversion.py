@@ -65,3 +65,19 @@ def test_the_shift_that_was_planted_needs_the_smallest_trigger(all_to_all, clean
         moved = all_to_all(planted.patch(0)(others)).argmax(dim=1) == (all_to_all(others).argmax(dim=1) + 1) % 10
     # One image in ten is called the next class by chance; the planted trigger itself reaches 0.84 of all.
     assert float(moved.float().mean()) >= 0.35
+
+
+def test_inversion_begins_with_the_patch_that_it_is_given(tiny_classifier, tiny_data):
+    images, first = tiny_data.images()[:30], Schedule(steps=1, images=8, least=0.0, success=0.0)
+    mask, pattern = torch.zeros(1, 12, 12), torch.zeros(3, 12, 12)
+    mask[:, 2:5, 6:9], pattern[0, 2:5, 6:9] = 1.0, 1.0
+    plain = invert_triggers(tiny_classifier, images, [1, 2], first, seed=0)
+    found = invert_triggers(tiny_classifier, images, [1, 2], first, seed=0, starts={2: Patch(mask, pattern)})
+    assert torch.equal(found.masks[0], plain.masks[0]), "class 1 was given none"
+    inside = mask[0].bool()
+    # Before the first step: sigmoid(2) inside, sigmoid(-1) outside; colours stay 0.05 away from 0 and 1.
+    torch.testing.assert_close(found.masks[1, 0][inside], torch.full((9,), 2.0).sigmoid())
+    torch.testing.assert_close(found.masks[1, 0][~inside], torch.full((135,), -1.0).sigmoid())
+    torch.testing.assert_close(found.patterns[1, 0][inside], torch.full((9,), 0.95))
+    torch.testing.assert_close(found.patterns[1, 1][inside], torch.full((9,), 0.05))
+    torch.testing.assert_close(found.patterns[1][:, ~inside], plain.patterns[1][:, ~inside])

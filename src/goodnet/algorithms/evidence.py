@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from goodnet.algorithms import outliers
 from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
@@ -22,6 +24,8 @@ EARLY = "free image, early"
 TOGETHER = "together"
 #: One kind counts at most this much there, so that none decides by its tail alone.
 _CAP = 10.0
+#: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
+_MEASURED = 10
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
 #: More nats than this no kind has: exp(-50) is no probability that anybody could check.
@@ -52,9 +56,10 @@ def combine(kinds: Mapping[str, Scores]) -> Scores:
 def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
     """Return the weight of each kind; they sum to 1."""
     single = [kind for kind in kinds if kind != TOGETHER]
-    half = 0.5 if TOGETHER in kinds and single else 0.0
-    weights = {kind: (1 - half) / len(single) for kind in single}
-    return {**weights, TOGETHER: half} if TOGETHER in kinds else weights
+    if TOGETHER not in kinds:
+        return {kind: 1 / len(single) for kind in single}
+    half = 0.5 if single else 1.0
+    return {TOGETHER: half, **{kind: (1 - half) / len(single) for kind in single}}
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class Judgement:
     @property
     def of_all(self) -> bool:
         """Whether the highest score is that of an all-to-all backdoor, which no class has for itself."""
-        return ALL_TO_ALL in self.kinds and float(self.scores.min()) == float(self.scores.max())
+        highest = float(self.scores.max())
+        return ALL_TO_ALL in self.kinds and highest > 0 and float(self.scores.min()) == highest
 
 
 @dataclass
@@ -164,7 +170,9 @@ class Evidence:
     def judge(self, least: float) -> Judgement:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
         kinds = {kind: _surprise(values, _usual(kind), self.classes) for kind, values in self.values.items()}
-        kinds[TOGETHER] = self.together() / USUAL_LEADS[TOGETHER].mean(self.classes)
+        kinds[TOGETHER] = self.together() / (
+            USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
+        )
         shift = self.shift
         if shift is not None:
             kinds[ALL_TO_ALL] = np.full(self.classes, shift.nats)
@@ -194,7 +202,11 @@ def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
     known = np.isfinite(values)
     nats = np.full(len(values), np.nan)
     if known.sum() > 1:
-        nats[known] = lead_surprise(values[known], usual=usual.mean(classes) * _unit(values[known], usual))
+        unit, prior = _unit(values[known], usual), outliers.PRIOR
+        if usual.relative:
+            # The unit comes from the same values: where they are few it is no better known than a few gaps are.
+            prior = min(prior, known.sum() / 2)
+        nats[known] = lead_surprise(values[known], usual=usual.mean(classes) * unit, prior=prior)
     return nats
 
 
@@ -220,6 +232,13 @@ _LEAST_SPREAD, _TINY = 0.03, 1e-9
 
 
 def _smallness(found: Inversions) -> Scores:
-    """Return minus the logarithm of the sizes of triggers: (len(found.labels),)."""
-    smallness: Scores = -np.log(found.sizes.clamp_min(0.5).double().numpy())
+    """Return minus the logarithm of the sizes of triggers: (len(found.labels),).
+
+    How large a trigger would be that was not found nobody knows: it counts as the largest that was, so that classes do not
+    stand out because the search was too short for the others.
+    """
+    sizes = found.sizes.clamp_min(0.5).double()
+    if bool(found.worked.any()):
+        sizes = torch.where(found.worked, sizes, sizes[found.worked].max())
+    smallness: Scores = -np.log(sizes.numpy())
     return smallness

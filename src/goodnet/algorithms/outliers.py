@@ -62,12 +62,16 @@ def expected_maximum(classes: int) -> float:
     return NormalDist().inv_cdf(p)
 
 
-def lead_surprise(values: npt.ArrayLike, *, usual: float) -> Scores:
+#: How many gaps the usual lead counts as.
+PRIOR = 16.0
+
+
+def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:
     """Return by how much each value surprises, in nats, (classes,): minus log of its p-value among values that are alike.
 
     In descending order the j-th of alike values leads the next by an exponential amount whose mean is a j-th of the first
     one's, however many they are. So j times the lead has the same distribution for every j: the gaps further down say how
-    large a lead is usual in this network, and `usual`, the mean in clean ones, counts as PRIOR gaps more. Of few values it
+    large a lead is usual in this network, and `usual`, the mean in clean ones, counts as `prior` gaps more. Of few values it
     says most, of many less.
 
     Several outliers do not hide one another: of all j the one whose lead surprises most cuts the first j values off together.
@@ -77,11 +81,12 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float) -> Scores:
     Args:
         values: (classes,) finite numbers, at least 2; high ones are suspicious.
         usual: the mean lead of the first value over the second in clean networks, in the values' own unit.
+        prior: how many gaps `usual` counts as; fewer where it is not known well.
 
     Source: A. Renyi, "On the theory of order statistics", Acta Mathematica Hungarica 4, 1953 (spacings of exponential
     values); J. Pickands, Annals of Statistics 3, 1975 (the upper tail of most distributions is exponential); B. Rosner,
     Technometrics 25, 1983 (several outliers). The prior is conjugate, so that the predictive p-value of j leads is
-    (1 + j * lead / (PRIOR * usual + sum of i * gap_i)) ** -(PRIOR + gaps), see A. Gelman et al., "Bayesian Data Analysis",
+    (1 + j * lead / (prior * usual + sum of i * gap_i)) ** -(prior + gaps), see A. Gelman et al., "Bayesian Data Analysis",
     2013, section 2.6.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -90,7 +95,7 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float) -> Scores:
     nats = np.minimum((ranked - ranked[0]) / usual, 0.0)
     start, highest, most = 0, np.inf, max(1, min(len(values) // 4, _MOST_OUTLIERS))
     while start < most:
-        surprise, count = _cut_off(ranked[start:], most - start, usual)
+        surprise, count = _cut_off(ranked[start:], most - start, usual, prior)
         if surprise <= 0:
             break
         highest = min(surprise, highest)
@@ -103,21 +108,21 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float) -> Scores:
 
 #: At most so many outliers are looked for, and at most a quarter of the classes.
 _MOST_OUTLIERS = 10
-#: How many gaps the usual lead counts as; at most so many gaps, and half as many as there are values, are read.
-PRIOR, _MOST_GAPS = 16.0, 20
+#: At most so many gaps, and half as many as there are values, are read.
+_MOST_GAPS = 20
 #: How likely one outlier more is; the chances of all counts sum to 1.
 _FURTHER = 0.25
 
 
-def _cut_off(ranked: Scores, most: int, usual: float) -> tuple[float, int]:
+def _cut_off(ranked: Scores, most: int, usual: float, prior: float) -> tuple[float, int]:
     """Return by how much the first of descending values surprise, and how many of them (at most `most`) do so most."""
     spacings = np.arange(1, len(ranked)) * -np.diff(ranked)
     found = []
     for count in range(1, most + 1):
         below = spacings[count : count + min(len(ranked) // 2, _MOST_GAPS)]
-        share = spacings[count - 1] / (PRIOR * usual + below.sum())
+        share = spacings[count - 1] / (prior * usual + below.sum())
         chance = (1 - _FURTHER) * _FURTHER ** (count - 1)
-        found.append(((PRIOR + len(below)) * float(np.log1p(share)) + float(np.log(chance)), count))
+        found.append(((prior + len(below)) * float(np.log1p(share)) + float(np.log(chance)), count))
     return max(found)
 
 

@@ -39,7 +39,7 @@ _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
 #: Clean images that triggers are optimised on; the rest tests them.
 _IMAGES = 40
 #: A network whose p-value is below so many times alpha is not called clean.
-_DOUBT = 5
+DOUBT = 5
 
 
 class ScanEnsemble(Scanner):
@@ -48,9 +48,10 @@ class ScanEnsemble(Scanner):
     Four kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
     that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; small opaque patches,
     slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
-    small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the
-    gaps below it and with leads in clean networks, has a p-value. The harmonic mean of the four is the class's. Up to 20
-    classes a fifth kind seeks triggers that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
+    small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
+    below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
+    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks triggers
+    that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which happens to four times alpha of the clean networks.
@@ -59,12 +60,13 @@ class ScanEnsemble(Scanner):
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
     2019; the p-value of a lead is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`, `outliers.py`.
-    **Needs** clean images, at least 10 (labels are not used); gradients.
+    **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
-    **Fails when** more than a quarter of the classes are targets and are not all moved by a fixed number; the trigger works
-    on images of one class alone; every class is reached as easily.
+    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
+    number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
+    easily.
     """
 
     alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
@@ -86,19 +88,20 @@ class ScanEnsemble(Scanner):
         """
         images, held_out = hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
-        late = [f"the time was up with {evidence.unfinished} classes not done"] if evidence.unfinished else []
+        doubts = _doubts(classifier, evidence)
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, held_out, judgement.suspected)
-        suspected = still_accused(judgement.suspected, trials)
+        # Where too little is known for a verdict, it is too little for an accusation.
+        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[FREE]))
         return Detection(
-            verdict=self._verdict(judgement, suspected, late),
+            verdict=self._verdict(judgement, suspected, doubts),
             scores=tuple(float(score) for score in judgement.scores),
             threshold=self.least_score,
             suspected=tuple(replace(item, name=self.name()) for item in suspected),
             unscanned=tuple(int(label) for label in unscanned),
-            reason=self._reason(judgement, suspected, trials, late),
+            reason=self._reason(judgement, suspected, [*map(str, trials), *doubts, *_remarks(evidence)]),
             evidence={kind: tuple(float(value) for value in values) for kind, values in judgement.kinds.items()},
         )
 
@@ -145,25 +148,42 @@ class ScanEnsemble(Scanner):
         (trial,) = try_triggers(classifier, held_out, shift.backdoors(classifier.classes))
         if not trial.refuted:
             return []
-        mattered = evidence.judge(self.least_score - math.log(_DOUBT)).of_all
+        mattered = evidence.judge(self.least_score - math.log(DOUBT)).of_all
         evidence.shifts = None
         return [trial] if mattered else []
 
-    def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], late: Sequence[str]) -> Verdict:
+    def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], doubts: Sequence[str]) -> Verdict:
         if suspected:
             return "backdoored"
-        doubtful = judgement.scores.max() >= self.least_score - math.log(_DOUBT)
-        return "inconclusive" if late or doubtful else "clean"
+        doubtful = judgement.scores.max() >= self.least_score - math.log(DOUBT)
+        return "inconclusive" if doubts or doubtful else "clean"
 
-    def _reason(
-        self, judgement: Judgement, suspected: Sequence[Backdoor], trials: Sequence[Trial], late: Sequence[str]
-    ) -> str:
+    def _reason(self, judgement: Judgement, suspected: Sequence[Backdoor], further: Sequence[str]) -> str:
         scores = judgement.scores
         leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
         parts = [f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {self.alpha:g}"]
         if any(item.sources is not None for item in suspected):
             parts.append("all to all: one small trigger sends every class to another")
-        return "; ".join([*parts, *map(str, trials), *late])
+        return "; ".join([*parts, *further])
+
+
+def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
+    """Return why there can be no verdict."""
+    few = classifier.classes < _LEAST_CLASSES
+    doubts = [f"{classifier.classes} classes are too few to say what is usual among them"] if few else []
+    if evidence.unfinished:
+        doubts.append(f"the time was up with {evidence.unfinished} classes not done")
+    return doubts
+
+
+def _remarks(evidence: Evidence) -> list[str]:
+    """Return what the user should know of the verdict."""
+    untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
+    return ["no small patches were tried: that takes 30 clean images"] if untried else []
+
+
+#: Of fewer classes nobody knows what is usual among them.
+_LEAST_CLASSES = 4
 
 
 def describe_p(nats: float) -> str:
