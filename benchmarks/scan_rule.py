@@ -1,11 +1,12 @@
 """What the scan's rule rests on: leads in clean networks, and what changes when a constant is halved or doubled.
 
-    python benchmarks/scan_rule.py gather VALUES.jsonl --zoo ZOO --strangers DIR     # minutes per network, can be resumed
+    python benchmarks/scan_rule.py gather VALUES.jsonl --zoo ZOO --strangers DIR --cases CASES   # can be resumed
     python benchmarks/scan_rule.py leads VALUES.jsonl > NEW.toml && mv NEW.toml src/goodnet/algorithms/usual_leads.toml
     python benchmarks/scan_rule.py table VALUES.jsonl
     python benchmarks/scan_rule.py constants VALUES.jsonl
 
-ZOO is what `goodnet zoo build benchmarks/development.toml` has built; DIR holds truth.json as in `benchmarks/strangers.py`.
+ZOO is what `goodnet zoo build benchmarks/development.toml` has built; DIR holds truth.json as in `benchmarks/strangers.py`,
+CASES the project's `../shared/data/cases`.
 `gather` writes one line per network: the evidence that the scan gathers. `leads` prints what is usual in clean networks, `table`
 what the rule makes of each network (but for held-out images, on which a trigger that fails takes its accusation back);
 `constants` judges all networks anew with each constant at half and at twice its value.
@@ -81,12 +82,20 @@ def of_strangers(folder: Path) -> Iterator[Source]:
             )
 
 
+def of_cases(folder: Path) -> Iterator[Source]:
+    """The two clean networks on which goodnet was wrong once."""
+    name = "cifar_patch_target3_before_poisoning.pth"
+    yield Source(f"cases/{name}", [], folder, name, "cifar_clean.npz", "networks:small")
+    yield Source("cases/clean.pt", [], folder, "clean.pt", "clean.h5", "networks:digits", (1, 16, 16))
+
+
 def gather_one(source: Source) -> dict[str, Any]:
     """Return what the scan's defaults gather of one network, ready for JSON."""
     here = Path.cwd()
     os.chdir(source.folder)
     sys.path.insert(0, str(source.folder.resolve()))
-    sys.modules.pop("arch", None)
+    for module in ("arch", "networks"):
+        sys.modules.pop(module, None)
     try:
         classifier, data = load_both(
             source.model, source.clean, architecture=source.architecture, image_shape=source.image_shape
@@ -129,12 +138,14 @@ def main() -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--zoo", "zoos", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--strangers", type=click.Path(path_type=Path, exists=True))
+@click.option("--cases", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--part", default="0/1", help="2/3: every third network, from the third on; each part has a file of its own"
 )
-def gather(out: Path, zoos: tuple[Path, ...], strangers: Path | None, part: str) -> None:
+def gather(out: Path, zoos: tuple[Path, ...], strangers: Path | None, cases: Path | None, part: str) -> None:
     sources = [source for zoo in zoos for source in of_zoo(zoo)]
     sources += list(of_strangers(strangers.resolve())) if strangers else []
+    sources += list(of_cases(cases.resolve())) if cases else []
     first, every = map(int, part.split("/"))
     done = {json.loads(line)["network"] for line in out.read_text().splitlines()} if out.exists() else set()
     with out.open("a") as lines:
