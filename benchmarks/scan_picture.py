@@ -16,10 +16,11 @@ import numpy as np
 
 from goodnet.algorithms.evidence import SIZE
 from goodnet.algorithms.held_out import hold_out
+from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.outliers import Scores, lead_surprise
 from goodnet.algorithms.universal_blend import Budget
 from goodnet.algorithms.usual_leads import USUAL_LEADS
-from goodnet.api.loading import load
+from goodnet.api.loading import load_both
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 
 matplotlib.use("Agg")
@@ -30,9 +31,10 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
     """Return the pixels of the smallest trigger of each class, and the true target."""
     truth = json.loads((folder / "backdoor.json").read_text())
     model = truth["model"]
-    classifier, data = load(
+    classifier, data = load_both(
         folder / model["file"], clean, architecture=model["architecture"], image_shape=tuple(model["image_shape"])
     )
+    classifier = choose_input_range(classifier, data).classifier
     images, _ = hold_out(data.in_canonical_order().sample(80, seed=0).images(), Budget.images)
     values = ScanEnsemble().gather(classifier, images, seed=0).values[SIZE]
     targets = [item["target"] for item in truth.get("backdoors", [])]
