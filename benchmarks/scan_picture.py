@@ -41,6 +41,10 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
     return np.exp(-values), targets[0] if targets else None
 
 
+#: Pixels on the axis.
+TICKS = (5, 10, 20, 50)
+
+
 @click.command()
 @click.argument("pair", type=click.Path(path_type=Path, exists=True))
 @click.option("--clean", type=click.Path(path_type=Path, exists=True), required=True)
@@ -59,6 +63,8 @@ def main(pair: Path, clean: Path, out: Path) -> None:
         ax.set_title(f"{title}: second / first = {ratio:.2f}, p = {np.exp(-nats.max()):.2g}", fontsize=10)
         ax.set_xlabel("class, the smallest trigger first")
         ax.set_yscale("log")
+        ax.set_yticks(TICKS, list(map(str, TICKS)))
+        ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("size of the trigger in pixels")
     figure.savefig(out, dpi=110)
