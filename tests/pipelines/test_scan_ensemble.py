@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import SIZE
+from goodnet.algorithms.evidence import FAINT, FREE, SIZE, Evidence
+from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.pytorch import from_module
-from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_labels, describe_p
+from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels, describe_p
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -126,3 +127,18 @@ def test_triggers_are_inverted_for_twenty_classes_at_most(classes):
     data = Dataset.from_arrays(images, np.arange(60) % classes)
     found = ScanEnsemble(steps=2).examine(network_with(classes), data, seed=0)
     assert np.isfinite(found.evidence[SIZE]).sum() == 20
+
+
+def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted():
+    free, faint, patch = np.arange(40.0), -np.arange(40.0), torch.zeros(40)
+    free[5], patch[33] = 100.0, 1.0
+    faint[[0, 1]] = np.nan
+    nowhere = torch.zeros(40, dtype=torch.int64)
+    shares = Shares((), (), (), probes=Probes(patch, nowhere, nowhere, nowhere, nowhere))
+    chosen = choose_inverted(Evidence(40, {FREE: free, FAINT: faint}), shares)
+    # Free images name 5, 39, 38 ... 34; the faint image 2, 3, 4 and from then on who is named already; patches 33, 0, 1 ...
+    assert len(chosen) == 20
+    assert {5, 39, 38, 37, 2, 3, 4, 33, 0, 1} <= set(chosen)
+    assert not set(range(20, 30)) & set(chosen)
+    alone = choose_inverted(Evidence(40, {FREE: free}), Shares((), (), ()))
+    assert alone == sorted([5, *range(21, 40)])

@@ -128,7 +128,7 @@ class ScanEnsemble(Scanner):
         evidence.add_margins(FAINT, labels, normalised_margins(classifier, blended, labels))
         shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
         evidence.add_patches(shares)
-        labels = _choose_inverted(evidence, shares)
+        labels = choose_inverted(evidence, shares)
         starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
         schedule = Schedule(self.steps, self.images)
         found = invert_triggers(
@@ -264,7 +264,7 @@ def choose_labels(margins: Scores, seed: int) -> list[int]:
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
-def _choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
+def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
     """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
     rankings = [evidence.values[kind] for kind in (FREE, EARLY, FAINT) if kind in evidence.values]
     if shares.probes is not None:
