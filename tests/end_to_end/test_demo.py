@@ -10,7 +10,8 @@ from PIL import Image
 from goodnet import demo
 from goodnet.formats.networks import read_network
 
-pytestmark = pytest.mark.slow
+# Alone it takes about three minutes, beside another process nearly five.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
