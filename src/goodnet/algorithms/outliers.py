@@ -32,7 +32,7 @@ def robust_z(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
 
 def _z_against(values: Scores, others: Scores, floor: float) -> Scores:
     median = np.median(others)
-    spread = max(_NORMAL * float(np.median(np.abs(others - median))), floor, 1e-12)
+    spread = max(robust_spread(others), floor, 1e-12)
     scores: Scores = (values - median) / spread
     return scores
 
@@ -47,9 +47,7 @@ def anomaly_index(norms: npt.ArrayLike) -> Scores:
     Source: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section IV-B.
     """
     norms = np.asarray(norms, dtype=np.float64)
-    median = np.median(norms)
-    spread = _NORMAL * float(np.median(np.abs(norms - median)))
-    index: Scores = (median - norms) / max(spread, 1e-12)
+    index: Scores = (np.median(norms) - norms) / max(robust_spread(norms), 1e-12)
     return index
 
 
@@ -191,6 +189,6 @@ def _tail(others: Scores, floor: float) -> tuple[float, float, int]:
     """Return where the upper tail of descending values begins, its scale, and how many values lie in it."""
     k = _tail_size(len(others))
     edge = float(others[k])
-    deviation = _NORMAL * float(np.median(np.abs(others - np.median(others))))
+    deviation = robust_spread(others)
     scale = float(np.median(others[:k] - edge)) / np.log(2) if k else 0.0
     return edge, max(scale, _LEAST * deviation, floor, 1e-9), k

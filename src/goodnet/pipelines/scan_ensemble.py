@@ -54,7 +54,7 @@ class ScanEnsemble(Scanner):
     that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
-    alpha makes the verdict inconclusive, which happens to four times alpha of the clean networks.
+    alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
