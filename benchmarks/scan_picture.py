@@ -15,13 +15,11 @@ import matplotlib
 import numpy as np
 
 from goodnet.algorithms.evidence import SIZE
-from goodnet.algorithms.held_out import hold_out
 from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.outliers import Scores, lead_surprise
-from goodnet.algorithms.universal_blend import Budget
 from goodnet.algorithms.usual_leads import USUAL_LEADS
 from goodnet.api.loading import load_both
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.pipelines.scan_ensemble import ScanEnsemble, split_images
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -35,7 +33,7 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
         folder / model["file"], clean, architecture=model["architecture"], image_shape=tuple(model["image_shape"])
     )
     classifier = choose_input_range(classifier, data).classifier
-    images, _ = hold_out(data.in_canonical_order().sample(80, seed=0).images(), Budget.images)
+    images, _ = split_images(data.in_canonical_order(), seed=0)
     values = ScanEnsemble().gather(classifier, images, seed=0).values[SIZE]
     targets = [item["target"] for item in truth.get("backdoors", [])]
     return np.exp(-values), targets[0] if targets else None

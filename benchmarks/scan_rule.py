@@ -32,13 +32,12 @@ from rich.table import Table
 from goodnet.algorithms import evidence as evidence_module
 from goodnet.algorithms import outliers
 from goodnet.algorithms.evidence import Evidence
-from goodnet.algorithms.held_out import hold_out, try_triggers
+from goodnet.algorithms.held_out import try_triggers
 from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.trigger_inversion import Inversions
-from goodnet.algorithms.universal_blend import Budget
 from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
-from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble
+from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble, split_images
 
 #: The mean of all groups counts as so many networks in each.
 SHRINK = 4
@@ -104,7 +103,7 @@ def gather_one(source: Source) -> dict[str, Any]:
         os.chdir(here)
         sys.path.pop(0)
     classifier = choose_input_range(classifier, data).classifier
-    images, held_out = hold_out(data.in_canonical_order().sample(80, seed=0).images(), Budget.images)
+    images, held_out = split_images(data.in_canonical_order(), seed=0)
     found = ScanEnsemble().gather(classifier, images, seed=0)
     shift = found.shift
     return {

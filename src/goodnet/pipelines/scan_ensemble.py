@@ -86,7 +86,7 @@ class ScanEnsemble(Scanner):
 
         A trigger that fails on held-out images takes its accusation with it.
         """
-        images, held_out = hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
+        images, held_out = split_images(clean, seed)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
         doubts = _doubts(classifier, evidence)
         trials = self._refute_shift(classifier, evidence, held_out)
@@ -165,6 +165,11 @@ class ScanEnsemble(Scanner):
         if any(item.sources is not None for item in suspected):
             parts.append("all to all: one small trigger sends every class to another")
         return "; ".join([*parts, *further])
+
+
+def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
+    return hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
 
 
 def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
