@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import http.client
 import json
 import socket
@@ -92,8 +93,10 @@ def serving(network: ServedNetwork, *, send_buffer: int | None = None, **options
         yield Site(port, network, server.config.app)
     finally:
         server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive(), "the server did not stop"
+        thread.join(choices.request_seconds + 15)
+        if thread.is_alive():
+            faulthandler.dump_traceback(all_threads=True)
+            pytest.fail("the server did not stop; what its threads wait for is printed above")
 
 
 @pytest.fixture(scope="session")
