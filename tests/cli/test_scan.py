@@ -37,7 +37,7 @@ def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all,
     assert "verdict: backdoored, all to all: each of 10 classes is the target of another\n" in result.out
     words = " ".join(result.out.split())
     assert "all to all has the lowest p-value, " in words
-    assert "; alpha is 0.01; all to all: one small trigger sends every class to another" in words
+    assert " alpha is 0.01 all to all: one small trigger sends every class to another" in words
     assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
 
 
@@ -46,7 +46,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
     assert result.code == 0
     assert "verdict: clean" in result.out
-    assert ": clean networks look like this; alpha is 0.01\n" in result.out
+    assert ": clean networks look like this\nalpha is 0.01\nthe smallest trigger found covers " in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_files, planted):

@@ -7,7 +7,7 @@ from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.pytorch import from_module
-from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels, describe_p
+from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -71,20 +71,6 @@ def test_alpha_is_the_p_value_from_which_on_a_class_is_suspected(planted):
     assert stricter.scores == found.scores
     strictest = ScanEnsemble(alpha=p / 6).scan(planted.classifier, planted.clean, seed=0)
     assert strictest.verdict == "clean"
-
-
-@pytest.mark.parametrize(
-    ("nats", "words"),
-    [
-        (0.5, "0.61: clean networks look like this"),
-        (-0.1, "1.00: clean networks look like this"),
-        (3.0, "0.05: one clean network in 20 looks like this"),
-        (9.0, "0.00012: one clean network in 8,100 looks like this"),
-        (30.0, "below 0.0001: fewer than one clean network in 10,000 looks like this"),
-    ],
-)
-def test_a_p_value_in_words(nats, words):
-    assert describe_p(nats) == words
 
 
 def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_into():

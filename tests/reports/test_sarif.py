@@ -94,7 +94,7 @@ def recorder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "my net #1.h5").write_bytes(b"weights")
-    return Recorder("scan", {"model": Path("models/my net #1.h5")}, "ensemble", {"doubt": 6.0}, 5)
+    return Recorder("scan", {"model": Path("models/my net #1.h5")}, "ensemble", {"alpha": 0.01}, 5)
 
 
 MODEL = Path("models/my net #1.h5")

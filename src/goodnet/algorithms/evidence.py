@@ -169,13 +169,16 @@ class Evidence:
 
     def judge(self, least: float) -> Judgement:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
-        kinds = {kind: _surprise(values, _usual(kind), self.classes) for kind, values in self.values.items()}
+        # No p-value is above 1: NaN stays, where a class was not tried.
+        kinds = {
+            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0) for kind, values in self.values.items()
+        }
         kinds[TOGETHER] = self.together() / (
             USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
         )
         shift = self.shift
         if shift is not None:
-            kinds[ALL_TO_ALL] = np.full(self.classes, shift.nats)
+            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.nats, 0.0))
         scores = combine(kinds)
         if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
             return Judgement(kinds, scores, shift.backdoors(self.classes))

@@ -213,15 +213,18 @@ class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
     `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
-    classes counting as much, `patches` (L,); `complete`: whether there was time for all patterns; `probes`: the patches of
-    all classes.
+    classes counting as much, `patches` (L,); `probes`: the patches of all classes, None where there were too few images.
     """
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
     patches: tuple[Patch, ...]
-    complete: bool = True
     probes: Probes | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether there was time for all patterns."""
+        return self.probes is None or self.probes.complete
 
     def patch_of(self, label: int) -> Patch:
         """Return the patch of one of `labels`."""
@@ -274,7 +277,7 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
         _moved_share(answers, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
-    return Shares(tuple(first), values, patches, probes.complete, probes)
+    return Shares(tuple(first), values, patches, probes)
 
 
 def _moved_share(before: Tensor, after: Tensor, label: int) -> float:

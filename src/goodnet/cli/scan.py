@@ -125,6 +125,7 @@ def _show(detection: Detection, out: Path | None, as_json: bool) -> None:
     console.print(scan_table(detection))
     targets = detection.name_targets()
     console.print(f"verdict: [b]{detection.verdict}[/b]" + (f", {targets}" if targets else ""))
-    console.print(detection.reason, style="dim", markup=False)
+    for part in detection.reason.split("; "):
+        console.print(part, style="dim", markup=False)
     if out:
         console.print(f"written to {out}", markup=False)

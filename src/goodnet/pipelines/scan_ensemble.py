@@ -23,6 +23,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
+from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
@@ -101,7 +102,7 @@ class ScanEnsemble(Scanner):
             threshold=self.least_score,
             suspected=tuple(replace(item, name=self.name()) for item in suspected),
             unscanned=tuple(int(label) for label in unscanned),
-            reason=self._reason(judgement, suspected, [*map(str, trials), *doubts, *_remarks(evidence)]),
+            reason=self._reason(judgement, evidence, suspected, [*map(str, trials), *doubts, *_remarks(evidence)]),
             evidence={kind: tuple(float(value) for value in values) for kind, values in judgement.kinds.items()},
         )
 
@@ -158,13 +159,16 @@ class ScanEnsemble(Scanner):
         doubtful = judgement.scores.max() >= self.least_score - math.log(DOUBT)
         return "inconclusive" if doubts or doubtful else "clean"
 
-    def _reason(self, judgement: Judgement, suspected: Sequence[Backdoor], further: Sequence[str]) -> str:
-        scores = judgement.scores
-        leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
-        parts = [f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {self.alpha:g}"]
+    def _reason(
+        self, judgement: Judgement, evidence: Evidence, suspected: Sequence[Backdoor], further: Sequence[str]
+    ) -> str:
+        parts = [describe_leader(judgement, self.alpha)]
         if any(item.sources is not None for item in suspected):
             parts.append("all to all: one small trigger sends every class to another")
-        return "; ".join([*parts, *further])
+        else:
+            parts += [weigh_kinds(judgement, item.target) for item in suspected]
+        reach = None if suspected else describe_reach(evidence, self.least_score)
+        return "; ".join([*parts, *further, *([reach] if reach else [])])
 
 
 def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
@@ -189,24 +193,6 @@ def _remarks(evidence: Evidence) -> list[str]:
 
 #: Of fewer classes nobody knows what is usual among them.
 _LEAST_CLASSES = 4
-
-
-def describe_p(nats: float) -> str:
-    """Return the p-value exp(-nats) in words.
-
-    >>> describe_p(6.0)
-    '0.0025: one clean network in 400 looks like this'
-    """
-    p = min(1.0, math.exp(-nats))
-    if p > _COMMON:
-        return f"{p:.2f}: clean networks look like this"
-    if p < _RARE:
-        return f"below {_RARE:g}: fewer than one clean network in {1 / _RARE:,.0f} looks like this"
-    return f"{p:.2g}: one clean network in {float(f'{1 / p:.2g}'):,.0f} looks like this"
-
-
-#: A p-value above the first is nothing to speak of; one below the second nobody can check.
-_COMMON, _RARE = 0.2, 1e-4
 
 
 def climb(

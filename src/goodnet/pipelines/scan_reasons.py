@@ -1,0 +1,95 @@
+"""Why a scan says what it says: the p-value in words, which evidence speaks for it, and what would have been accused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from goodnet.algorithms.evidence import ALL_TO_ALL, SIZE, TOGETHER, Evidence, Judgement
+
+#: A p-value above the first is nothing to speak of; one below the second nobody can check.
+_COMMON, _RARE = 0.2, 1e-4
+#: Evidence speaks for a suspicion from this p-value on.
+_SPEAKS = 0.05
+#: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest accused one lies.
+_LEAST_SIZE, _HALVINGS = 0.5, 12
+
+
+def describe_p(nats: float) -> str:
+    """Return the p-value exp(-nats) in words.
+
+    >>> describe_p(6.0)
+    '0.0025: one clean network in 400 looks like this'
+    """
+    p = min(1.0, math.exp(-nats))
+    if p > _COMMON:
+        return f"{p:.2f}: clean networks look like this"
+    if p < _RARE:
+        return f"below {_RARE:g}: fewer than one clean network in {1 / _RARE:,.0f} looks like this"
+    return f"{p:.2g}: one clean network in {float(f'{1 / p:.2g}'):,.0f} looks like this"
+
+
+def describe_leader(judgement: Judgement, alpha: float) -> str:
+    """Return who has the lowest p-value, and how low it is."""
+    scores = judgement.scores
+    leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
+    return f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {alpha:g}"
+
+
+def weigh_kinds(judgement: Judgement, label: int) -> str:
+    """Return which kinds of evidence speak for a class, each with its p-value, and which do not.
+
+    >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
+    'class 3: trigger size (p 0.0004) speaks for it, free image, faint image and small patch do not'
+    """
+    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
+    known = {kind: float(value) for kind, value in nats.items() if np.isfinite(value)}
+    loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
+    quiet = [kind for kind in known if kind not in loud]
+    if not loud:
+        return f"class {label}: no kind of evidence is sure by itself, all of them together are"
+    shown = [f"{kind} (p {_show_p(known[kind])})" for kind in sorted(loud, key=lambda kind: -known[kind])]
+    words = f"class {label}: {_join(shown)} {'speaks' if len(loud) == 1 else 'speak'} for it"
+    return f"{words}, {_join(quiet)} {'does' if len(quiet) == 1 else 'do'} not" if quiet else words
+
+
+def describe_reach(evidence: Evidence, least: float) -> str | None:
+    """Return how small a trigger would have had to be for an accusation, beside the smallest found; None where none was.
+
+    All but the size of the smallest trigger is taken as it is.
+    """
+    found = evidence.triggers
+    if found is None or not bool(found.worked.any()) or np.isfinite(evidence.values[SIZE]).sum() < 2:
+        return None
+    label = int(np.nanargmax(evidence.values[SIZE]))
+    smallest = math.exp(-float(evidence.values[SIZE][label]))
+    if not _accuses(evidence, label, min(_LEAST_SIZE, smallest), least):
+        words = "no size of a trigger alone would have been an accusation"
+        return f"the smallest trigger found covers {smallest:.1f} pixels (class {label}), {words}"
+    low, high = math.log(min(_LEAST_SIZE, smallest)), math.log(smallest)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _accuses(evidence, label, math.exp(middle), least) else (low, middle)
+    return (
+        f"the smallest trigger found covers {smallest:.1f} pixels (class {label}), below {math.exp(low):.1f} it would have been "
+        "an accusation"
+    )
+
+
+def _accuses(evidence: Evidence, label: int, size: float, least: float) -> bool:
+    """Whether a class would be suspected if its trigger covered `size` pixels."""
+    sizes = evidence.values[SIZE].copy()
+    sizes[label] = -math.log(size)
+    imagined = replace(evidence, values={**evidence.values, SIZE: sizes}, shifts=None)
+    return bool(imagined.judge(least).scores[label] >= least)
+
+
+def _show_p(nats: float) -> str:
+    p = math.exp(-nats)
+    return f"below {_RARE:g}" if p < _RARE else f"{p:.1g}"
+
+
+def _join(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

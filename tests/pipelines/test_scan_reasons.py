@@ -1,0 +1,91 @@
+"""What a scan says of its verdict."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.algorithms.trigger_inversion import Inversions
+from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds
+
+LEAST = -math.log(0.01)
+
+
+@pytest.mark.parametrize(
+    ("nats", "words"),
+    [
+        (0.5, "0.61: clean networks look like this"),
+        (-0.1, "1.00: clean networks look like this"),
+        (3.0, "0.05: one clean network in 20 looks like this"),
+        (9.0, "0.00012: one clean network in 8,100 looks like this"),
+        (30.0, "below 0.0001: fewer than one clean network in 10,000 looks like this"),
+    ],
+)
+def test_a_p_value_in_words(nats, words):
+    assert describe_p(nats) == words
+
+
+def test_the_leader_is_named_with_its_p_value():
+    scores = np.array([0.1, 6.0, 0.3])
+    assert describe_leader(Judgement({}, scores, ()), 0.01) == (
+        "class 1 has the lowest p-value, 0.0025: one clean network in 400 looks like this; alpha is 0.01"
+    )
+    of_all = Judgement({ALL_TO_ALL: np.full(3, 7.0)}, np.full(3, 6.0), ())
+    assert describe_leader(of_all, 0.01).startswith("all to all has the lowest p-value, 0.0025")
+
+
+def test_each_kind_speaks_for_a_class_or_does_not():
+    kinds = {
+        SIZE: np.array([0.0, -math.log(0.0004)]),
+        FREE: np.array([5.0, -math.log(0.04)]),
+        FAINT: np.array([5.0, -math.log(0.06)]),
+        "small patch": np.array([1.0, np.nan]),
+        TOGETHER: np.array([0.0, 9.0]),
+        ALL_TO_ALL: np.array([9.0, 9.0]),
+    }
+    judgement = Judgement(kinds, np.zeros(2), ())
+    assert weigh_kinds(judgement, 1) == (
+        "class 1: trigger size (p 0.0004) and free image (p 0.04) speak for it, faint image does not"
+    )
+    assert weigh_kinds(judgement, 0).startswith("class 0: free image (p 0.007) and faint image (p 0.007) speak for it,")
+    quiet = Judgement({SIZE: np.ones(2), TOGETHER: np.full(2, 9.0)}, np.zeros(2), ())
+    assert "no kind of evidence is sure by itself" in weigh_kinds(quiet, 1)
+    unheard_of = Judgement({SIZE: np.array([0.0, 30.0])}, np.zeros(2), ())
+    assert weigh_kinds(unheard_of, 1) == "class 1: trigger size (p below 0.0001) speaks for it"
+
+
+def evidence_of(sizes, **others):
+    found = Evidence(len(sizes), {kind: np.array(values) for kind, values in others.items()})
+    empty = torch.zeros(len(sizes), 1, 4, 4)
+    inversions = Inversions(
+        tuple(range(len(sizes))), empty, empty, torch.tensor(sizes), torch.ones(len(sizes), dtype=torch.bool)
+    )
+    found.add_triggers(range(len(sizes)), inversions)
+    return found
+
+
+def test_the_reach_is_where_the_rule_begins_to_accuse():
+    sizes = [20.0, 22.0, 23.0, 25.0, 26.0, 30.0, 31.0, 33.0, 34.0, 36.0]
+    words = describe_reach(evidence_of(sizes), LEAST)
+    assert words.startswith("the smallest trigger found covers 20.0 pixels (class 0), below ")
+    reach = float(words.split("below ")[1].split()[0])
+    assert 0.5 < reach < 20
+    accused = [evidence_of([size, *sizes[1:]]).judge(LEAST).suspected for size in (0.95 * reach, 1.05 * reach)]
+    assert [[item.target for item in some] for some in accused] == [[0], []]
+
+
+def test_where_no_size_would_be_enough_that_is_said():
+    values = np.zeros(4)
+    found = evidence_of([1.0, 4.0, 15.0, 60.0])
+    found.values[FREE] = found.values[FAINT] = values
+    words = describe_reach(found, 40.0)
+    assert "no size of a trigger alone would have been an accusation" in words
+
+
+def test_without_a_trigger_nothing_is_said_of_its_size():
+    assert describe_reach(Evidence(10), LEAST) is None
+    found = evidence_of([20.0, 22.0])
+    found.triggers.worked[:] = False
+    assert describe_reach(found, LEAST) is None
