@@ -113,7 +113,7 @@ def test_what_cannot_work_on_a_network_is_refused_before_a_scan(monkeypatch, tmp
 def test_data_on_which_neither_range_works(badnet):
     data = read_data(badnet.validation)
     shuffled = replace(data, labels=(data.targets + 1) % 4, name="wrong.h5")
-    with pytest.raises(UnreadableData, match=r"wrong\.h5: neither input range gives bd_net\.h5 a plausible accuracy"):
+    with pytest.raises(UnreadableData, match=r"wrong\.h5: no usual input range gives bd_net\.h5 a plausible accuracy"):
         api.repair(badnet.model, shuffled, method="pruning")
 
 

@@ -73,7 +73,7 @@ def test_a_value_outside_its_bounds_is_one_line(badnet, goodnet, tmp_path):
         "guard", badnet.model, "--clean", badnet.validation, "--out", tmp_path / "out", "--false-refusals", "1.5"
     )
     assert done.code == 2
-    assert done.err.startswith("goodnet: guard_ensemble: option 'false_refusals': ")
+    assert done.err.startswith("goodnet: ensemble: option 'false_refusals': ")
     assert done.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -44,7 +44,7 @@ def test_a_classifier_computes_what_the_module_computes(name: str) -> None:
     module, classifier, images = network(name)
     with torch.no_grad():
         torch.testing.assert_close(
-            classifier(images), module(images), rtol=1e-4, atol=1e-3 if name == "deepid" else 1e-6
+            classifier(images), module(images), rtol=1e-4, atol=3e-3 if name == "deepid" else 1e-6
         )
 
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,29 @@ class Reader:
             finished = self.goodnet(*words[1:])
             self.code = finished.code
             return str(finished.out + finished.err)
+        if words[:3] == ["pip", "install", "--editable"]:
+            return self._install(self.folder / words[3])
         environment = {**_environment(), "PYTHONPATH": str(self.folder / "src")}
         done = subprocess.run(
             command, shell=True, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
         self.code = done.returncode
         return done.stdout + done.stderr
+
+    def _install(self, project: Path) -> str:
+        """Do what pip does, without a build: put the folder on the path, and beside it what the package says of itself."""
+        meta = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+        info = project / f"{meta['name'].replace('-', '_')}-{meta['version']}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {meta['name']}\nVersion: {meta['version']}\n")
+        groups = [
+            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+            for group, entries in meta["entry-points"].items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(groups))
+        sys.path.insert(0, str(project))
+        _forget_methods()
+        return ""
 
     def _start(self, command: str, promised: list[str]) -> str:
         """Start a command and wait until it has printed what it promises."""
@@ -114,6 +132,11 @@ class Reader:
         self.background.clear()
 
 
+def _forget_methods() -> None:
+    catalog.names.cache_clear()
+    catalog._brought.cache_clear()
+
+
 def _environment() -> dict[str, str]:
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": programs, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -132,10 +155,10 @@ def extend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[catalog.Family
     def add(family: catalog.Family, folder: Path) -> None:
         package = importlib.import_module(f"goodnet.{family}")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-        catalog.names.cache_clear()
+        _forget_methods()
 
     yield add
-    catalog.names.cache_clear()
+    _forget_methods()
 
 
 @pytest.fixture

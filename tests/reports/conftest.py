@@ -61,9 +61,7 @@ def runs(badnet, repaired_badnet, tmp_path_factory) -> Runs:
 
     folder = tmp_path_factory.mktemp("runs & <b>more<b>")
     clean = replace(read_data(badnet.validation), class_names=HOSTILE)
-    recorder = Recorder(
-        "scan", {"model": badnet.model, "clean": badnet.validation}, "scan_ensemble", {"alpha": 0.01}, 3
-    )
+    recorder = Recorder("scan", {"model": badnet.model, "clean": badnet.validation}, "ensemble", {"alpha": 0.01}, 3)
     write_scan(output_folder(folder / "scan"), make_detection(), clean, read_network(badnet.model), recorder)
     shutil.copytree(repaired_badnet, folder / "repair")
     api.evaluate(badnet.model, badnet.test, [badnet.poisoned], repaired=[folder / "repair"], out=folder / "evaluation")

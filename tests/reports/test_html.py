@@ -76,7 +76,7 @@ def test_every_part_is_there(page):
         *("The trigger recovered for class 0", "covers 9.0 of 144 pixels (6.2%)", "with the trigger", "its mask"),
         *("Repair of bd_net.h5", "recommended", "channels of pool_2 pruned, ascending", "fraction of the 12 channels"),
         *("Before and after, measured", "attack success rate on corner.h5", "clean images refused", "robust accuracy"),
-        *("Inspected", "images per class", "Provenance", "SHA-256", "scan · scan_ensemble", "torch"),
+        *("Inspected", "images per class", "Provenance", "SHA-256", "scan · ensemble", "torch"),
     ):
         assert words in read.text or words == "robust accuracy", words
     assert text.count('<figure class="chart') == 5, (
@@ -192,7 +192,7 @@ def test_a_guard(tmp_path):
     trigger = {"target": 3, "surrogate": "shifted", "success": Rate.of(9, 10).model_dump()}
     refused = Rate.of(1, 100).model_dump()
     result = {
-        "method": "guard_ensemble",
+        "method": "ensemble",
         "threshold": 0.5,
         "targets": [3],
         "false_refusals": {"expected": 0.01, "bound": 0.0321, "n": 40},

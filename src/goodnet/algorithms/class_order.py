@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 
-from goodnet.core.classifier import Classifier, InputRange
+from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.errors import UnreadableData
+from goodnet.core.preprocessing import PLAIN_RANGES
 from goodnet.core.results import Rate
 from goodnet.core.task_check import is_plausible, run_network
 
@@ -36,7 +36,7 @@ def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Data
         "from 0 on, in order of number": _by_rank(by_number),
     }
     sample = by_number.sample(_IMAGES, seed=0)
-    ranges = get_args(InputRange)
+    ranges = PLAIN_RANGES
     answers = [run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in ranges]
     number, *others = (_best_accuracy(answers, data) for data in orders.values())
     words, data, rate = max(

@@ -4,7 +4,7 @@ from goodnet.api.attacking import attack, preview_attack
 from goodnet.api.benching import bench, build_zoo
 from goodnet.api.evaluating import evaluate
 from goodnet.api.exporting import export
-from goodnet.api.guarding import find_guard, guard
+from goodnet.api.guarding import guard
 from goodnet.api.loading import (
     DataLike,
     Loaded,
@@ -15,9 +15,9 @@ from goodnet.api.loading import (
     open_path,
 )
 from goodnet.api.predicting import predict
-from goodnet.api.repairing import find_repairer, repair
+from goodnet.api.repairing import repair
 from goodnet.api.reporting import report
-from goodnet.api.scanning import find_scanner, scan
+from goodnet.api.scanning import scan
 from goodnet.formats.live_networks import ModelLike
 
 __all__ = [
@@ -30,9 +30,6 @@ __all__ = [
     "build_zoo",
     "evaluate",
     "export",
-    "find_guard",
-    "find_repairer",
-    "find_scanner",
     "guard",
     "load",
     "load_classifier",

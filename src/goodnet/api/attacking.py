@@ -31,7 +31,7 @@ def attack(
     data: str | Path,
     *,
     out: str | Path,
-    attack: str = "badnets",
+    attack: str | Attack = "badnets",
     architecture: str = "small_cnn",
     options: Mapping[str, Any] | None = None,
     training: Training | Mapping[str, Any] | None = None,
@@ -48,7 +48,8 @@ def attack(
         data: a path, or a word such as `faces:50x40` or `digits`, see `goodnet.datasets.sources`.
         out: folder for the network, `backdoor.json` (the truth), triggers, triggered test images and `run.json`. A
             training that was stopped goes on from the checkpoint in it.
-        attack: the attack's name; its `options` are its fields. "none" trains on clean data: the BadNet's twin.
+        attack: an attack, or its name; the `options` are the fields of the one named. "none" trains on clean data: the
+            BadNet's twin.
         architecture: a name, or `package.module:factory`.
         options: of the attack.
         training: of the training, see `Training`.
@@ -68,9 +69,9 @@ def attack(
     files = source_files(data, test)
     inputs = {f"data {number}": path for number, path in enumerate(files)}
     settings = {**(method.model_dump(mode="json") if method else {}), "training": how.model_dump(mode="json")}
-    recorder = Recorder("attack", inputs, attack, settings, seed)
+    recorder = Recorder("attack", inputs, _name_of(method), settings, seed)
     out = output_folder(out)
-    mark = hash_json([str(data), attack, settings, architecture, file_format, seed])[:16]
+    mark = hash_json([str(data), _name_of(method), settings, architecture, file_format, seed])[:16]
     planted = planting.plant(
         parts,
         method,
@@ -94,7 +95,7 @@ def preview_attack(
     data: str | Path,
     *,
     out: str | Path,
-    attack: str = "badnets",
+    attack: str | Attack = "badnets",
     options: Mapping[str, Any] | None = None,
     test: str | Path | None = None,
     seed: int = 0,
@@ -118,16 +119,21 @@ def preview_attack(
         shown.triggered,
         output_folder(out) / "preview.png",
         labels=shown.labels,
-        title=f"{attack} on {data}",
+        title=f"{method.name()} on {data}",
     )
 
 
-def _make_attack(name: str, options: Mapping[str, Any] | None) -> Attack | None:
+def _name_of(attack: Attack | None) -> str:
+    """Return the attack's name, "none" where there is none."""
+    return NONE if attack is None else attack.name()
+
+
+def _make_attack(name: str | Attack, options: Mapping[str, Any] | None) -> Attack | None:
     if name == NONE:
         if options:
             raise InvalidOption(f"attack none has no options, got {', '.join(options)}")
         return None
-    return cast(type[Attack], catalog.find("attacks", name)).from_options(**(options or {}))
+    return cast(Attack, catalog.make("attacks", name, options or {}))
 
 
 def _make_training(training: Training | Mapping[str, Any] | None) -> Training:

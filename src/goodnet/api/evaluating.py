@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from goodnet.algorithms.class_order import choose_class_order, relabel
-from goodnet.algorithms.input_range import RangeOption, choose_input_range
+from goodnet.algorithms.input_range import choose_input_range
 from goodnet.api.loading import (
     DataLike,
     Shape,
@@ -26,6 +26,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
 from goodnet.core.method import Progress, no_progress
+from goodnet.core.preprocessing import RangeOption
 from goodnet.core.results import Evaluation, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning

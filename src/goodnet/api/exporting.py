@@ -9,8 +9,9 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from goodnet.api.loading import Shape, load_classifier, refuse_key
-from goodnet.core.classifier import Classifier, InputRange
+from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnwritableOutput
+from goodnet.core.preprocessing import InputRange
 from goodnet.formats.deployment import Deployed, DeployedCard, write_pt2
 from goodnet.formats.keras_goodnet import write_keras_goodnet
 from goodnet.formats.live_networks import ModelLike
@@ -94,7 +95,7 @@ def _open(
 def _require_range(original: Classifier, known: bool) -> InputRange:
     if not known:
         raise InvalidOption(
-            f"{original.name}: the input range is not known; say in which range it was trained: --input-range 0..1 or 0..255"
+            f"{original.name}: the input range is not known; say in which range it was trained: --input-range 0..1, ..."
         )
     return original.input_range
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 from goodnet import catalog
 from goodnet.algorithms.calibration import Calibrated, score_all
 from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.input_range import RangeOption
 from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
@@ -16,12 +15,12 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
+from goodnet.core.preprocessing import RangeOption
 from goodnet.core.results import Rate
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.guards.disagreement import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
-from goodnet.pipelines.guard_ensemble import GuardEnsemble
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.reports.guards import GuardOutcome, remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
@@ -30,20 +29,11 @@ from goodnet.reports.runs import Recorder, read_repair
 _MEASURED = 1000
 
 
-def find_guard(method: str) -> type[Guard]:
-    """Return the guard called `method`; "ensemble" is the pipeline of several.
-
-    Raises:
-        UnknownMethod: there is none.
-    """
-    return GuardEnsemble if method == "ensemble" else cast(type[Guard], catalog.find("guards", method))
-
-
 def guard(
     model: ModelLike,
     clean: DataLike,
     *,
-    method: str = "ensemble",
+    method: str | Guard = "ensemble",
     repaired: ModelLike | None = None,
     suspected: Suspects | None = None,
     out: str | Path | None = None,
@@ -61,7 +51,7 @@ def guard(
         model: the network, a file or a live object, see `load_classifier`; it stays as it is.
         clean: clean images, with labels or without (a repair may need them), a file, a folder or a live object, see
             `load_dataset`.
-        method: the guard's name, or "ensemble"; its `options` are its fields.
+        method: a guard, or its name; the `options` are the fields of the one named.
         repaired: the repaired network, or the folder of a repair; without it the network is repaired first, where the
             method needs that.
         suspected: the folder of a scan, or backdoors; without it the network is scanned first, where the method or
@@ -79,17 +69,17 @@ def guard(
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    fitting = find_guard(method).from_options(**options)
+    fitting = cast(Guard, catalog.make("guards", method, options))
     recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
     recorded |= told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
-    recorder = Recorder("guard", inputs, method.replace("-", "_"), recorded, seed)
+    recorder = Recorder("guard", inputs, fitting.name(), recorded, seed)
     loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
     try:
-        outcome = _fit(fitting, recorder.method or method, loaded, backdoors, network, seed, progress)
+        outcome = _fit(fitting, loaded, backdoors, network, seed, progress)
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
@@ -111,7 +101,6 @@ def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:
 
 def _fit(
     fitting: Guard,
-    method: str,
     loaded: Loaded,
     suspected: tuple[Backdoor, ...] | None,
     repaired: Classifier | None,
@@ -127,7 +116,7 @@ def _fit(
     if to_repair:
         repaired = _repair(classifier, clean, suspected, seed, progress)
     fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
-    return _judge(method, fitted, loaded, suspected, repaired, seed)
+    return _judge(fitting.name(), fitted, loaded, suspected, repaired, seed)
 
 
 def _repair(

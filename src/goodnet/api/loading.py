@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from goodnet.algorithms.class_order import choose_class_order
-from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
+from goodnet.algorithms.input_range import choose_input_range, choose_unlabelled_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
+from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
 from goodnet.formats.file_kinds import find_kind
 from goodnet.formats.images import other_order
@@ -56,7 +57,7 @@ def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "da
     Args:
         data: `.h5`, `.npz`, a folder of class folders, a picture; or images or `(images, labels)` as arrays or
             tensors, a PyTorch `Dataset` or `DataLoader`, which is read once, into memory. Pixels are uint8, or floats
-            in 0..1 or 0..255, never normalised: normalisation belongs into the network.
+            in 0..1 or 0..255, never normalised: that is the network's, see `input_range`.
         channels: 1 reads pictures as grey, 3 as RGB, None as grey if all of them are.
         name: what messages and tables call live data; files go by their own name.
 
@@ -199,7 +200,9 @@ class Loaded:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reading of the two has to say: what was left out, how it was understood."""
-        return (*self.classifier.notes, *self.clean.notes)
+        unusual = self.classifier.input_range not in PLAIN_RANGES
+        pixels = (f"pixels are fed as {self.classifier.input_range}, {self.reason}",) if unusual else ()
+        return (*self.classifier.notes, *pixels, *self.clean.notes)
 
 
 def load(

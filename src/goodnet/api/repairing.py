@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.algorithms.input_range import RangeOption
 from goodnet.algorithms.unlabelled_images import widen, without_labels
 from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
@@ -17,6 +16,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.preprocessing import RangeOption
 from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -25,20 +25,11 @@ from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, remove_previous, write_repair
 
 
-def find_repairer(method: str) -> type[Repairer]:
-    """Return the repairer called `method`; "auto" is the pipeline that chooses.
-
-    Raises:
-        UnknownMethod: there is none.
-    """
-    return AutoRepair if method == "auto" else cast(type[Repairer], catalog.find("repairers", method))
-
-
 def repair(
     model: ModelLike,
     clean: DataLike,
     *,
-    method: str = "auto",
+    method: str | Repairer = "auto",
     out: str | Path | None = None,
     suspected: Suspects | None = None,
     unlabelled: DataLike | None = None,
@@ -57,7 +48,7 @@ def repair(
         model: the network, a file or a live object, see `load_classifier`; it stays as it is.
         clean: clean images, a file, a folder or a live object, see `load_dataset`; without labels the network's own answers
             stand for them, except for methods that go by labels alone.
-        method: the repairer's name, or "auto", which scans and unlearns what is found; its `options` are its fields.
+        method: a repairer, or its name; the `options` are the fields of the one named. "auto" scans and unlearns what is found.
         suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first, and "auto" scans the
             repaired network too: what hid behind the first targets is unlearned with them, from the original on.
         unlabelled: further images to repair with, of the network's own world; labels, if any, are not looked at. What the
@@ -77,7 +68,7 @@ def repair(
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    repairer = find_repairer(method).from_options(**options)
+    repairer = cast(Repairer, catalog.make("repairers", method, options))
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
     options |= {"key": key, "keep_all": keep_all, **told_targets(suspected)}
     recorder = Recorder(

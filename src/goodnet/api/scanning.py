@@ -11,17 +11,17 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.algorithms.input_range import RangeOption, choose_input_range, choose_unlabelled_range
+from goodnet.algorithms.input_range import choose_input_range, choose_unlabelled_range
 from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.api.loading import DataLike, Loaded, Shape, load_both, named_paths
 from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
+from goodnet.core.preprocessing import RangeOption
 from goodnet.core.results import Detection, Rate
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scans import write_scan
 from goodnet.shards import Shards
@@ -33,20 +33,11 @@ _MEASURED = 2000
 _MARKED = 100
 
 
-def find_scanner(method: str) -> type[Scanner]:
-    """Return the scanner called `method`; "ensemble" is the pipeline of several.
-
-    Raises:
-        UnknownMethod: there is none.
-    """
-    return ScanEnsemble if method == "ensemble" else cast(type[Scanner], catalog.find("scanners", method))
-
-
 def scan(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,
-    method: str = "ensemble",
+    method: str | Scanner = "ensemble",
     out: str | Path | None = None,
     architecture: str | None = None,
     image_shape: Shape | None = None,
@@ -65,7 +56,7 @@ def scan(  # noqa: PLR0913
     Args:
         model: the network, a file or a live object, see `load_classifier`.
         clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
-        method: the scanner's name, or "ensemble"; its `options` are its fields.
+        method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
         architecture, image_shape, input_range, key: how to read the network, see `load`.
         seed: of whatever the method draws at random.
@@ -79,13 +70,13 @@ def scan(  # noqa: PLR0913
         InputError: something that came in cannot be used.
         MethodFailed: the method reached no result.
     """
-    scanner = find_scanner(method).from_options(**options)
+    scanner = cast(Scanner, catalog.make("scanners", method, options))
     loaded = _load(model, clean, architecture, image_shape, input_range, key)
     recorder = Recorder(
         "scan",
         named_paths(model=model, clean=clean),
         scanner.name(),
-        scanner.model_dump(mode="json") | {"key": key},
+        scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range},
         seed,
     )
     folder = None if out is None else output_folder(out)

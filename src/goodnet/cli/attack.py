@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from goodnet import api, catalog
+from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, json_option, out_option, seed_option, take_given
 from goodnet.evaluation.badnet_files import TRUTH
@@ -20,7 +19,7 @@ from goodnet.training import Training
 @click.command(
     "attack",
     cls=MethodCommand,
-    find=partial(catalog.find, "attacks"),
+    family="attacks",
     default="badnets",
     flag="--attack",
     none="none",

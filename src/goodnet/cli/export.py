@@ -11,7 +11,7 @@ from rich.markup import escape
 from goodnet import api
 from goodnet.api.exporting import Format
 from goodnet.cli.console import output
-from goodnet.cli.options import file_options
+from goodnet.cli.options import InputRangeType, file_options
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import require_file
 
@@ -25,7 +25,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--out", type=_PATH, required=True, help="The file; its ending is the format's.")
 @click.option(
-    "--input-range", type=click.Choice(["0..1", "0..255"]), help="Pixels of the training, where it is not known."
+    "--input-range", type=InputRangeType(auto=False), help="Pixels of the training, where they are not known."
 )
 @click.option("--class-names", type=_PATH, help="Text file with one name per class and line, to go into the file.")
 @file_options

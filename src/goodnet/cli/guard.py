@@ -26,7 +26,7 @@ from goodnet.reports.guards import GuardOutcome, guard_table
 @click.command(
     "guard",
     cls=MethodCommand,
-    find=api.find_guard,
+    family="guards",
     default="ensemble",
     short_help="Refuse backdoored inputs of a network that is in use.",
 )

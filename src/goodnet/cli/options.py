@@ -12,8 +12,11 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from goodnet import catalog
+from goodnet.catalog import Family
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.method import Method
+from goodnet.core.errors import InvalidOption
+from goodnet.core.preprocessing import FORMS, Preprocessing
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,6 +33,24 @@ class ImageShape(click.ParamType[tuple[int, int, int]]):
             self.fail(f"expected channels,height,width, e.g. 3,32,32, got {value!r}", param, ctx)
         channels, height, width = (int(part) for part in parts)
         return channels, height, width
+
+
+class InputRangeType(click.ParamType[str]):
+    """How pixels enter a network: a name of `Preprocessing.read`; with `auto` that word too."""
+
+    name = "RANGE"
+
+    def __init__(self, *, auto: bool) -> None:
+        self._auto = auto
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        if not (self._auto and value == "auto"):
+            try:
+                Preprocessing.read(value)
+            except InvalidOption as error:
+                self.fail(str(error), param, ctx)
+        return str(value)
 
 
 def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +70,10 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how the network in a model file is to be read, and what pixels it takes."""
     input_range = click.option(
         "--input-range",
-        type=click.Choice(["auto", "0..1", "0..255"]),
+        type=InputRangeType(auto=True),
         default="auto",
         show_default=True,
-        help="Pixels that the network was trained on; auto tries both on the clean labels.",
+        help=f"Pixels that the network was trained on: {FORMS}. auto tries the usual ones on the clean labels.",
     )
     return file_options(input_range(function))
 
@@ -119,7 +140,7 @@ class MethodCommand(click.Command):
     def __init__(
         self,
         *args: Any,
-        find: Callable[[str], type[Method]],
+        family: Family,
         default: str,
         flag: str = "--method",
         none: str | None = None,
@@ -127,12 +148,12 @@ class MethodCommand(click.Command):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.find, self.default, self.flag, self.none, self.extra = find, default, flag, none, extra
+        self.family, self.default, self.flag, self.none, self.extra = family, default, flag, none, extra
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the method's name first, then everything with the method's own options."""
         name = _peek(args, self.flag, self.default)
-        method = None if name == self.none else self.find(name)
+        method = None if name == self.none else catalog.find(self.family, name)
         own, more = field_options(method), field_options(self.extra)
         ctx.obj = {
             "method": self.none if method is None else method.name(),
@@ -141,6 +162,12 @@ class MethodCommand(click.Command):
         }
         self.params = [*(param for param in self.params if not isinstance(param, _FieldOption)), *own, *more]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and below them the methods that there are."""
+        super().format_options(ctx, formatter)
+        with formatter.section(f"Choices of {self.flag}"):
+            formatter.write_dl(list(catalog.describe(self.family).items()))
 
 
 def take_given(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

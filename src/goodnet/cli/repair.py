@@ -29,7 +29,7 @@ from goodnet.reports.tables import repair_table
 @click.command(
     "repair",
     cls=MethodCommand,
-    find=api.find_repairer,
+    family="repairers",
     default="auto",
     short_help="Repair a network with clean images alone.",
 )

@@ -43,7 +43,7 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.command(
     "scan",
     cls=MethodCommand,
-    find=api.find_scanner,
+    family="scanners",
     default="ensemble",
     short_help="Decide whether a network carries a backdoor.",
 )

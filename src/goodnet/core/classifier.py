@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from goodnet.core import graph
-from goodnet.core.errors import UnknownMethod, UnwritableOutput, WrongShape
+from goodnet.core.errors import InvalidOption, UnknownMethod, UnwritableOutput, WrongShape
 from goodnet.core.logits import Logits, as_logits
 from goodnet.core.one_line import describe_error
+from goodnet.core.preprocessing import InputRange, Preprocessing
 
-InputRange = Literal["0..1", "0..255"]
 Layout = Literal["NCHW", "NHWC"]
 
 #: Nodes that map 0 to 0 channel by channel: a channel that is zero before them is zero after them.
@@ -115,7 +115,8 @@ class Classifier:
         network: the graph that computes logits from images in the network's own range, NCHW. Where it computes
             probabilities, or one number, it is changed so that logits come out, see `as_logits`.
         image_shape: (C, H, W).
-        input_range: what the network was trained on; `__call__` scales from [0, 1] to it.
+        input_range: what is done to pixels in [0, 1] before they enter the network, a name of `Preprocessing.read`:
+            the range that it was trained on, or a normalisation. `__call__` does it.
         layout: the layout in which the original took its images; the core is NCHW throughout.
         source: writes the weights back in the format they came in.
         name: for messages, usually the file name.
@@ -124,6 +125,7 @@ class Classifier:
 
     Raises:
         WrongShape: the network does not give one row of at least two logits per image.
+        InvalidOption: there is no such input range, or it is one for another number of channels.
     """
 
     def __init__(
@@ -147,7 +149,16 @@ class Classifier:
         self.source = source
         self.name = name
         self.architecture = architecture
+        self.preprocessing = self._read_preprocessing(input_range)
         self.classes = self._count_classes()
+
+    def _read_preprocessing(self, input_range: InputRange) -> Preprocessing:
+        preprocessing = Preprocessing.read(input_range)
+        if not preprocessing.fits(self.image_shape[0]):
+            raise InvalidOption(
+                f"{self.name}: the input range '{input_range}' does not go with images of {self.image_shape[0]} channels"
+            )
+        return preprocessing
 
     def _count_classes(self) -> int:
         try:
@@ -181,8 +192,8 @@ class Classifier:
 
     @property
     def scale(self) -> float:
-        """What an image in [0, 1] is multiplied by before it enters the network."""
-        return 255.0 if self.input_range == "0..255" else 1.0
+        """What an image in [0, 1] is multiplied by before it enters the network, on average over its channels."""
+        return self.preprocessing.scale
 
     def prepare(self, images: Tensor) -> Tensor:
         """Bring images (N, C, H, W) in [0, 1] to the network's device, range and memory format."""
@@ -191,7 +202,7 @@ class Classifier:
                 f"{self.name} takes images of shape {self.image_shape} (C, H, W), got {tuple(images.shape[1:])}"
             )
         images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
-        return images if self.scale == 1.0 else images * self.scale
+        return self.preprocessing.apply(images)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (N, classes) for images (N, C, H, W) float32 in [0, 1]; gradients flow."""

@@ -74,11 +74,13 @@ class Method(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: ClassVar[str]
+    #: The method's word, where it is not the class name's.
+    word: ClassVar[str | None] = None
 
     @classmethod
     def name(cls) -> str:
-        """The method's word on the command line: its class name in snake case, which is its file name."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        """The method's word on the command line: `word`, or its class name in snake case, which is its file name."""
+        return cls.word or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     @classmethod
     def from_options(cls, **options: Any) -> Self:

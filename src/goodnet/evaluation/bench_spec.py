@@ -8,23 +8,13 @@ from typing import Any, Self, cast
 from pydantic import Field, model_validator
 
 from goodnet import catalog
-from goodnet.algorithms.input_range import RangeOption
 from goodnet.catalog import Family
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Guard, Method
+from goodnet.core.preprocessing import RangeOption
 from goodnet.evaluation.toml_specs import Strict
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.formats.files import require_file
-from goodnet.pipelines.auto_repair import AutoRepair
-from goodnet.pipelines.guard_ensemble import GuardEnsemble
-from goodnet.pipelines.scan_ensemble import ScanEnsemble
-
-#: The words of the command line that stand for the pipeline of a family instead of one method.
-_PIPELINES: dict[tuple[Family, str], type[Method]] = {
-    ("scanners", "ensemble"): ScanEnsemble,
-    ("repairers", "auto"): AutoRepair,
-    ("guards", "ensemble"): GuardEnsemble,
-}
 
 
 class MethodSpec(Strict):
@@ -46,12 +36,12 @@ class MethodSpec(Strict):
         return self.label or self.method.replace("-", "_")
 
     def kind(self, family: Family) -> type[Method]:
-        """Return the method's class; "ensemble" and "auto" are the pipelines, as on the command line.
+        """Return the method's class.
 
         Raises:
             UnknownMethod: there is no such method.
         """
-        return _PIPELINES.get((family, self.method)) or catalog.find(family, self.method)
+        return catalog.find(family, self.method)
 
     def make(self, family: Family) -> Method:
         """Return the method with its options.

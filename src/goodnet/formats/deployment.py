@@ -14,9 +14,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from goodnet.core.classifier import InputRange, Layout
+from goodnet.core.classifier import Layout
 from goodnet.core.errors import MethodFailed
 from goodnet.core.one_line import describe_error
+from goodnet.core.preprocessing import InputRange, Preprocessing
 from goodnet.core.results import Record
 from goodnet.formats.files import replacing
 
@@ -60,6 +61,13 @@ class DeployedCard(Record):
         channels, height, width = self.image_shape
         return (height, width, channels) if self.layout == "NHWC" else self.image_shape
 
+    def fed(self, images: Tensor) -> Tensor:
+        """Bring images in [0, 1], in the file's layout, to what the file takes."""
+        preprocessing = Preprocessing.read(self.input_range)
+        if self.layout == "NCHW":
+            return preprocessing.apply(images)
+        return preprocessing.apply(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
 
 class Deployed(nn.Module):
     """Takes images in the original's layout and range; returns scores (n, N + 1) and opinions (n, 2) int64.
@@ -94,7 +102,7 @@ class Deployed(nn.Module):
 def example_images(card: DeployedCard, count: int = 2, seed: int = 0) -> Tensor:
     """Return random images as the file takes them: to trace it with, and to compare it with its origin on."""
     images = torch.rand(count, *card.input_shape, generator=torch.Generator().manual_seed(seed))
-    return images * 255.0 if card.input_range == "0..255" else images
+    return card.fed(images)
 
 
 def on_cpu(module: Deployed) -> Deployed:

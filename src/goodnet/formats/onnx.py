@@ -208,8 +208,8 @@ class OnnxGoodNet:
 
     def _run_batch(self, images: npt.NDArray[Any]) -> OnnxOutputs:
         floats = np.ascontiguousarray(images, dtype=np.float32)
-        if images.dtype == np.uint8 and self.card.input_range == "0..1":
-            floats = floats / np.float32(255)
+        if images.dtype == np.uint8 and self.card.input_range != "0..255":
+            floats = np.ascontiguousarray(self.card.fed(torch.from_numpy(floats / np.float32(255))).numpy())
         scores, opinions = _run(self._session, [SCORES, OPINIONS], floats)
         expected = ((len(images), self.classes + 1), (len(images), 2))
         if (scores.shape, opinions.shape) != expected:
@@ -228,8 +228,8 @@ class OnnxGoodNet:
         require_fit(self, dataset)
         found = []
         for number, batch in enumerate(dataset.batches(), start=1):
-            images = batch.images.numpy() * np.float32(255 if self.card.input_range == "0..255" else 1)
-            found.append(self.run(images.transpose(0, 2, 3, 1) if self.card.layout == "NHWC" else images).opinions)
+            images = batch.images.permute(0, 2, 3, 1) if self.card.layout == "NHWC" else batch.images
+            found.append(self.run(self.card.fed(images).numpy()).opinions)
             progress(min(number * BATCH, len(dataset)), len(dataset))
         opinions = np.concatenate(found)
         return Answers(opinions[:, 0], opinions[:, 1], self.classes, self.card.targets)

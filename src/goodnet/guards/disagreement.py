@@ -16,10 +16,11 @@ from goodnet.algorithms.predictions import require_fit
 from goodnet.algorithms.refusal import Answers, RefusingPair
 from goodnet.algorithms.shared_layers import share_layers
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.classifier import Classifier, InputRange
+from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Guard, Progress, no_progress
+from goodnet.core.preprocessing import InputRange
 from goodnet.core.results import Record
 from goodnet.formats.files import replacing_folder, require_file, write_text
 from goodnet.formats.live_networks import ModelLike, as_classifier
@@ -176,8 +177,9 @@ class GoodNet:
             )
         if shape != accepted["NCHW"] or (shape == accepted["NHWC"] and self.original.layout == "NHWC"):
             images = images.permute(0, 3, 1, 2)
-        scale = 255.0 if images.dtype == torch.uint8 and self._range_known else self.original.scale
-        return images.to(torch.float32) / scale
+        if images.dtype == torch.uint8 and self._range_known:
+            return images.to(torch.float32) / 255
+        return self.original.preprocessing.undo(images.to(torch.float32))
 
     def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
         """Return what B, B' and the GoodNet say of every image. Cost: one pass and one of the layers that differ."""

@@ -60,6 +60,7 @@ class AutoRepair(Repairer):
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 
+    word: ClassVar[str | None] = "auto"
     needs_suspects: ClassVar[bool] = True
 
     max_accuracy_drop: float = Field(

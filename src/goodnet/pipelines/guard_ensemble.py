@@ -60,6 +60,7 @@ class GuardEnsemble(Guard):
     **Fails when** the scan suspects nothing and triggered images look ordinary to all opinions.
     """
 
+    word: ClassVar[str | None] = "ensemble"
     needs_suspects: ClassVar[bool] = True
     needs_repaired: ClassVar[bool] = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +71,7 @@ class ScanEnsemble(Scanner):
     easily.
     """
 
+    word: ClassVar[str | None] = "ensemble"
     alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
     steps: int = Field(100, ge=1, description="steps of inversion per class")
     images: int = Field(16, ge=1, description="clean images per step")
