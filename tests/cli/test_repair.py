@@ -134,6 +134,7 @@ def test_classes_that_the_user_suspects_stand_for_a_scan(badnet, goodnet, tmp_pa
     closed = api.load_classifier(next(tmp_path.glob("*.h5")))
     images = read_data(badnet.poisoned).images()
     assert not set(closed(images).argmax(dim=1).tolist()) & {0, 2}
+    assert done.out.startswith("classes 0, 2 are no answers any more: their images get other classes\n")
 
 
 @pytest.mark.parametrize("verb", ["repair", "guard"])

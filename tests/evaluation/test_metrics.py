@@ -11,6 +11,7 @@ from goodnet.evaluation.metrics import (
     measure,
     measure_attack,
     measure_clean,
+    measure_drop,
     measure_robust,
     with_refusals,
 )
@@ -77,6 +78,29 @@ def test_all_metrics_of_a_network():
     assert metrics.refused_clean is None
 
 
+def test_the_target_s_own_recall_counts_its_clean_images_alone():
+    clean = make_set([1, 1, 1, 0, 2])
+    metrics = measure(np.array([1, 5, 1, 0, 0]), {"t": ANSWERS}, clean, {"t": make_set([1] * 5)})
+    assert (metrics.target_recall.value, metrics.target_recall.n) == (pytest.approx(2 / 3), 3)
+    nobody = measure(np.array([0, 2]), {"t": ANSWERS}, make_set([0, 2]), {"t": make_set([1] * 5)})
+    assert nobody.target_recall is None
+
+
+def test_the_class_that_lost_most():
+    clean = make_set([0] * 5 + [1] * 6 + [2] * 4)
+    before = np.array([0, 0, 0, 0, 9] + [1] * 6 + [2] * 4)
+    after = np.array([0, 0, 0, 9, 9] + [1, 1, 1, 9, 9, 9] + [9] * 4)
+    drop = measure_drop(before, after, clean)
+    # Class 2 lost everything, but four images say too little; class 0 lost one of five, class 1 three of six.
+    assert (drop.label, drop.before.hits, drop.after.hits, drop.after.n) == (1, 6, 3, 6)
+    assert str(drop) == "class 1 lost most: 6 of its 6 clean images were answered right, 3 are now"
+    assert measure_drop(after, before, clean) is None
+    assert measure_drop(before, before, clean) is None
+    metrics = measure(after, {}, clean, {}, before)
+    assert metrics.worst_class_drop == drop
+    assert measure(after, {}, clean, {}).worst_class_drop is None
+
+
 def test_what_cannot_be_told_is_none():
     assert measure(None, {}, None, {}) == Metrics()
     unlabelled = Dataset.from_arrays(np.zeros((2, 1, 2, 2), np.uint8))
@@ -86,7 +110,8 @@ def test_what_cannot_be_told_is_none():
 def test_rates_of_refusal():
     clean = np.array([True, False, False, False])
     poisoned = {"t": np.array([True, True, False]), "u": np.array([False])}
-    metrics = with_refusals(Metrics(), clean, poisoned)
+    metrics = with_refusals(Metrics(), clean, poisoned, make_set([1, 0, 1, 2]), {"t": make_set([1, 1, 1])})
+    assert (metrics.refused_clean_of_target.value, metrics.refused_clean_of_target.n) == (0.5, 2)
     assert (metrics.refused_clean.value, metrics.refused_clean.n) == (0.25, 4)
     assert {name: (rate.value, rate.n) for name, rate in metrics.refused_poisoned.items()} == {
         "t": (pytest.approx(2 / 3), 3),
@@ -100,7 +125,8 @@ def test_rates_of_refusal():
 
 
 def test_without_clean_images_there_is_no_decision_on_the_mix():
-    metrics = with_refusals(Metrics(), None, {"t": np.array([True])})
+    metrics = with_refusals(Metrics(), None, {"t": np.array([True])}, None, {"t": make_set([1])})
+    assert metrics.refused_clean_of_target is None
     assert metrics.refused_clean is None
     assert metrics.detection_accuracy == {}
     assert metrics.refused_poisoned["t"].value == 1

@@ -232,6 +232,7 @@ def test_answers_stay_open_where_the_user_says_so(planted, monkeypatch, options,
     names = [item["name"] for item in repair.trace["candidates"]]
     gentle = "anchored_unlearning at 0.0003"
     assert names == ([f"{gentle}, then quarantine"] if closed else [gentle])
+    assert repair.recommended.changes.get("quarantined") == ([planted.backdoor.target] if closed else None)
     (success,) = metrics(repair.classifier, planted).attack_success_rate.values()
     assert (success.value == 0) is closed
 

@@ -204,9 +204,9 @@ def test_a_guard(tmp_path):
     Recorder("guard", {}).write(tmp_path / "failed", error=ValueError("no scores"))
     _, read = report(tmp_path)
     text = read.text.replace("\xa0", " ")
-    assert "the network is guarded by guard ensemble; suspected target 3." in text
+    assert "the network is guarded by ensemble; suspected target 3." in text
     assert "at most, with 95 % confidence, n = 40 0.032" in text
-    assert "a trigger of class 3 refused: shifted (works on 0.90) higher is better guard ensemble 1.0000" in text
+    assert "a trigger of class 3 refused: shifted (works on 0.90) higher is better ensemble 1.0000" in text
     assert "GoodNet 0.5000 [0.237, 0.763] n = 10" in text
     assert "The guard of the network failed: ValueError: no scores" in text
 

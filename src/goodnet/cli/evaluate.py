@@ -43,6 +43,9 @@ def command(model: Path, as_json: bool, **given: Any) -> None:
     console = output()
     for table in evaluation_tables(evaluation, console.width):
         console.print(table)
+    for row in evaluation.rows:
+        if row.metrics.worst_class_drop is not None:
+            console.print(f"{escape(row.name)}: {row.metrics.worst_class_drop}")
     console.print(f"input range {evaluation.input_range} ({escape(evaluation.input_range_reason)})", style="dim")
     if given["out"]:
         console.print(f"written to [b]{escape(str(given['out']))}[/b]", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def command(
 def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -> None:
     """Print what the repair made, what it rests on, and what to do next."""
     files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
+    _tell_of_closed(console, repair)
     console.print(repair_table(repair, files))
     console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
     _tell_of_checkpoint(console, repair)
@@ -93,6 +95,28 @@ def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -
     goodnet, name = escape(str(out / "goodnet")), escape(repair.recommended.name)
     console.print(f"GoodNet of the original and '{name}': [b]{goodnet}[/b]", soft_wrap=True)
     console.print(f"next: goodnet evaluate {goodnet} --clean TEST --poisoned TRIGGERED", style="dim", soft_wrap=True)
+
+
+def _tell_of_closed(console: Console, repair: Repair) -> None:
+    """Say which classes are no answers any more: what a user must know before all else."""
+    if closed := repair.recommended.changes.get("quarantined"):
+        one = len(closed) == 1
+        named = f"class {closed[0]} is no answer" if one else f"classes {_listed(closed)} are no answers"
+        way_out = "; where that is too much: --no-quarantine" if repair.recommended.name == "auto" else ""
+        console.print(
+            f"{named} any more: {'its' if one else 'their'} images get other classes{way_out}",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+def _listed(labels: Sequence[int]) -> str:
+    shown = ", ".join(map(str, labels[:_NAMED]))
+    return f"{shown} and {len(labels) - _NAMED} more" if len(labels) > _NAMED else shown
+
+
+#: Classes that a line names.
+_NAMED = 10
 
 
 def _tell_of_checkpoint(console: Console, repair: Repair) -> None:

@@ -58,17 +58,41 @@ class Rate(Record):
         return f"{self.value:.4f}"
 
 
+class ClassDrop(Record):
+    """A class whose clean images are answered less often than by the original: the rates `before` and `after`."""
+
+    label: int
+    before: Rate
+    after: Rate
+
+    @property
+    def lost(self) -> float:
+        """The share of the class's images that is lost."""
+        return self.before.value - self.after.value
+
+    def __str__(self) -> str:
+        return (
+            f"class {self.label} lost most: {self.before.hits} of its {self.before.n} clean images were answered right, "
+            f"{self.after.hits} are now"
+        )
+
+
 class Metrics(Record):
     """What one network does on clean and poisoned data; None where the data or the network cannot tell.
 
     `attack_success_rate`, `robust_accuracy` and `refused_poisoned` hold one rate per poisoned set, by file name;
     `detection_accuracy` is the share of right decisions "poisoned or clean" on clean and poisoned images together.
+    `target_recall` is the share of clean images of the target classes that get their label, `refused_clean_of_target` the
+    share of them that is refused; `worst_class_drop` is the class that lost most against the original, None where none did.
     """
 
     clean_accuracy: Rate | None = None
+    target_recall: Rate | None = None
+    worst_class_drop: ClassDrop | None = None
     attack_success_rate: dict[str, Rate] = {}
     robust_accuracy: dict[str, Rate] = {}
     refused_clean: Rate | None = None
+    refused_clean_of_target: Rate | None = None
     refused_poisoned: dict[str, Rate] = {}
     detection_accuracy: dict[str, Rate] = {}
 

@@ -145,7 +145,7 @@ def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any
     }
 
 
-_MEASURED = {"clean_accuracy", "attack_success_rate", "robust_accuracy"}
+_MEASURED = {"clean_accuracy", "attack_success_rate", "robust_accuracy", "target_recall"}
 
 
 def rate_defence(before: Metrics, after: Metrics) -> float | None:

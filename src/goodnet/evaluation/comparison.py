@@ -65,7 +65,9 @@ def evaluate_goodnet(
     answers = {name: goodnet.answers(dataset, progress=progress) for name, dataset in sets.items()}
     original = Row(name="original", metrics=_metrics({name: a.original for name, a in answers.items()}, sets))
     complete = all(a.asked_always for a in answers.values())
-    metrics = _metrics({name: a.repaired for name, a in answers.items()}, sets) if complete else Metrics()
+    before = answers[_CLEAN].original if _CLEAN in answers else None
+    repaired_classes = {name: a.repaired for name, a in answers.items()}
+    metrics = _metrics(repaired_classes, sets, before) if complete else Metrics()
     changes = {} if repaired is None else repaired.changes
     pruned = changes.get("channels_pruned")
     row = Row(
@@ -81,14 +83,22 @@ def evaluate_goodnet(
 
 
 def _goodnet_metrics(answers: Mapping[str, Answers], sets: Mapping[str, Dataset]) -> Metrics:
-    metrics = _metrics({name: a.goodnet for name, a in answers.items()}, sets)
-    clean = answers[_CLEAN].refused if _CLEAN in answers else None
-    return with_refusals(metrics, clean, {name: a.refused for name, a in answers.items() if name != _CLEAN})
+    clean = answers.get(_CLEAN)
+    before = None if clean is None else clean.original
+    metrics = _metrics({name: a.goodnet for name, a in answers.items()}, sets, before)
+    poisoned = _poisoned(sets)
+    refused = {name: answers[name].refused for name in poisoned}
+    return with_refusals(metrics, None if clean is None else clean.refused, refused, sets.get(_CLEAN), poisoned)
 
 
-def _metrics(classes: Mapping[str, Labels], sets: Mapping[str, Dataset]) -> Metrics:
-    poisoned = {name: dataset for name, dataset in sets.items() if name != _CLEAN}
-    return measure(classes.get(_CLEAN), {name: classes[name] for name in poisoned}, sets.get(_CLEAN), poisoned)
+def _metrics(classes: Mapping[str, Labels], sets: Mapping[str, Dataset], original: Labels | None = None) -> Metrics:
+    poisoned = _poisoned(sets)
+    answers = {name: classes[name] for name in poisoned}
+    return measure(classes.get(_CLEAN), answers, sets.get(_CLEAN), poisoned, original)
+
+
+def _poisoned(sets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    return {name: dataset for name, dataset in sets.items() if name != _CLEAN}
 
 
 def _all_sets(clean: Dataset | None, poisoned: Sequence[Dataset]) -> dict[str, Dataset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -153,14 +153,21 @@ class AutoRepair(Repairer):
         """Return the unlearning that sees past triggers best with the targets' answers closed, which makes sure of them."""
         base = clearest(self._affordable(tried) or tried)
         repair = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed)
-        return judge.judge(f"{base.name}, then quarantine", repair.classifier)
+        closed = tuple(repair.recommended.changes["quarantined"])
+        return replace(judge.judge(f"{base.name}, then quarantine", repair.classifier), closed=closed)
 
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:
-            return {"method": chosen.name, "fresh_triggers_work_on": chosen.success, "holds": chosen.holds}
+            closed = {"quarantined": list(chosen.closed)} if chosen.closed else {}
+            return {
+                "method": chosen.name,
+                "fresh_triggers_work_on": chosen.success,
+                "holds": chosen.holds,
+                **closed,
+            }
         if not candidates:
             return {"method": "none", "why": "nothing is suspected, so nothing was changed"}
         least = min(item.accuracy_lost for item in candidates)
@@ -199,7 +206,7 @@ class Candidate:
 
     The best hunted trigger sends `moved` of the held-out images to its target; with the one that hides most, `recognised`
     keep the original's answer. Of all `images` held out, `lost` were right with the original alone and `gained` with the
-    repaired network alone.
+    repaired network alone. The classes `closed` are no answers any more.
     """
 
     name: str
@@ -209,6 +216,7 @@ class Candidate:
     lost: int
     gained: int
     images: int
+    closed: tuple[int, ...] = ()
 
     @property
     def success(self) -> float:

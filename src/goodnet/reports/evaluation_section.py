@@ -65,11 +65,16 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Yield what the last network does and, before an arrow, what the original did."""
     first, last = evaluation.rows[0].metrics, evaluation.subject.metrics
     yield from _figure("clean accuracy", first.clean_accuracy, last.clean_accuracy)
+    yield from _figure("clean images of the target answered", first.target_recall, last.target_recall)
+    if last.worst_class_drop is not None:
+        drop = last.worst_class_drop
+        yield f"class {drop.label}, which lost most", f"{drop.before.value:.3f} → {drop.after.value:.3f}"
     several = len(last.attack_success_rate) > 1
     for name, rate in last.attack_success_rate.items():
         what = f"attack success, {name}" if several else "attack success"
         yield from _figure(what, first.attack_success_rate.get(name), rate)
     yield from _figure("clean images refused", None, last.refused_clean)
+    yield from _figure("clean images of the target refused", None, last.refused_clean_of_target)
     for name, rate in last.refused_poisoned.items():
         yield from _figure(f"triggered refused, {name}" if several else "triggered refused", None, rate)
 
@@ -85,6 +90,11 @@ def _measures(rows: Sequence[Row]) -> Iterator[Measure]:
     named = [(row.name, row.metrics) for row in rows]
     sets = list(dict.fromkeys(name for _, m in named for name in (*m.attack_success_rate, *m.refused_poisoned)))
     yield Measure("clean accuracy", "higher is better", _present((n, m.clean_accuracy) for n, m in named))
+    yield Measure(
+        "target recall",
+        "clean images of the target that get their label, higher is better",
+        _present((n, m.target_recall) for n, m in named),
+    )
     for data in sets:
         asr = ((n, m.attack_success_rate.get(data)) for n, m in named)
         yield Measure(f"attack success rate on {data}", "lower is better", _present(asr))
@@ -94,6 +104,11 @@ def _measures(rows: Sequence[Row]) -> Iterator[Measure]:
             f"robust accuracy on {data}", "true class despite the trigger, higher is better", _present(robust)
         )
     yield Measure("clean images refused", "lower is better", _present((n, m.refused_clean) for n, m in named))
+    yield Measure(
+        "clean images of the target refused",
+        "lower is better",
+        _present((n, m.refused_clean_of_target) for n, m in named),
+    )
     for data in sets:
         refused = ((n, m.refused_poisoned.get(data)) for n, m in named)
         yield Measure(f"triggered images refused, {data}", "higher is better", _present(refused))

@@ -40,9 +40,13 @@ def named_rates(metrics: Metrics) -> dict[str, Rate | None]:
     """Return the rates of one network by their column in the table."""
     several = len(metrics.attack_success_rate) > 1
     rates: dict[str, Rate | None] = {"clean accuracy": metrics.clean_accuracy}
+    if metrics.target_recall is not None:
+        rates["target recall"] = metrics.target_recall
     for title, by_set in (("ASR", metrics.attack_success_rate), ("robust accuracy", metrics.robust_accuracy)):
         rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
     rates["refused clean"] = metrics.refused_clean
+    if metrics.refused_clean_of_target is not None:
+        rates["refused clean of target"] = metrics.refused_clean_of_target
     for title, by_set in (
         ("refused poisoned", metrics.refused_poisoned),
         ("detection accuracy", metrics.detection_accuracy),
