@@ -65,7 +65,10 @@ def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_file
 def test_unknown_scanner(goodnet, twin_files):
     result = goodnet("scan", "net.pt", "--clean", "data.h5", "--method", "guessing")
     assert result.code == 2
-    assert "unknown method 'guessing' among the scanners; known: last_layer, max_margin, neural_cleanse" in result.err
+    assert (
+        "unknown method 'guessing' among the scanners; known: ensemble, last_layer, max_margin, neural_cleanse"
+        in result.err
+    )
 
 
 def test_an_interrupted_scan_goes_on_where_it_was(goodnet, twin_files, monkeypatch):

@@ -35,7 +35,7 @@ from tests.small_networks import Residual, Untraceable, plain, settle
 
 def as_taken(dataset, guard):
     """The images of a data set as the original network takes them, float32."""
-    images = dataset.images().numpy() * np.float32(255 if guard.original.input_range == "0..255" else 1)
+    images = guard.original.prepare(dataset.images()).numpy()
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1) if guard.original.layout == "NHWC" else images)
 
 
@@ -346,3 +346,22 @@ def test_where_it_cannot_be_written(exported, tmp_path):
 def test_class_names_that_do_not_fit(exported, tmp_path):
     with pytest.raises(InvalidOption, match="expected 10 class names, got 2"):
         api.export(exported[0], out=tmp_path / "net.onnx", class_names=["cat", "dog"])
+
+
+@pytest.mark.parametrize("input_range", ["-1..1", "imagenet", "caffe", "0..255+bgr", "0.2,0.4,0.6/0.5,0.25,0.125"])
+def test_a_normalised_network_takes_pixels_as_it_was_trained_on_them(input_range, tmp_path):
+    torch.manual_seed(1)
+    original = from_module(settle(plain()), (3, 14, 14)).with_input_range(input_range)
+    guard = GoodNet(original, changed(original, "5"))
+    guard.save(tmp_path / "goodnet")
+    again = GoodNet.load(tmp_path / "goodnet", architecture="tests.small_networks:plain")
+    file = OnnxGoodNet(api.export(guard, out=tmp_path / "net.onnx"))
+    assert again.original.input_range == again.repaired.input_range == file.card.input_range == input_range
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 14, 14), dtype=np.uint8)
+    data = Dataset.from_arrays(pixels)
+    check(guard, file, data)
+    check(again, file, data)
+    # What torch itself makes of the pixels, normalised by hand.
+    expected = guard.original.network(original.prepare(data.images()))
+    torch.testing.assert_close(original(data.images()), expected)
+    assert np.array_equal(file(pixels).argmax(axis=1), guard(pixels).argmax(axis=1))

@@ -120,7 +120,7 @@ DAMAGES = {
     "no target at all": {"targets": []},
     "targets that are no numbers": {"targets": [True]},
     "a shape that is none": {"image_shape": 12},
-    "a range that is none": {"input_range": "-1..1"},
+    "a range that is none": {"input_range": "0..2"},
     "a file that is a number": {"original": 5},
     "an architecture that is a list": {"architecture": ["deepid"]},
     "a file that is not there": {"repaired": "elsewhere.pt"},

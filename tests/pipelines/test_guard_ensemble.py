@@ -103,7 +103,7 @@ def test_on_a_suspected_target_an_image_leads_those_of_other_classes(planted):
     on_target = planted.classifier(images).argmax(dim=1) == 3
     scores = guard.scores(images)
     assert guard.lead > 0
-    assert (scores[on_target] >= guard.lead).all()
+    assert (scores[on_target] >= guard.lead - 1e-5).all()
     assert (scores[~on_target] < guard.lead).float().mean() > 0.95
     deviations = torch.stack([opinion.judge(images) for opinion in guard.opinions]).detach()
     torch.testing.assert_close(scores, deviations.clamp_min(0).sum(dim=0) + guard.lead * on_target)

@@ -83,8 +83,7 @@ def summarise_repairs(records: Cells) -> dict[str, Number]:
         "ASR before": mean_of(_over_triggers(bad, "before", "attack_success_rate")),
         "ASR after": mean_of(_over_triggers(bad, "after", "attack_success_rate")),
         "robust accuracy": mean_of(_over_triggers(bad, "after", "robust_accuracy")),
-        "target recall before": mean_of(_target_recalls(bad, "before")),
-        "target recall": mean_of(_target_recalls(bad, "after")),
+        "target recall": mean_of(_target_recalls(bad)),
         "DER": mean_of([r["defence_effectiveness"] for r in bad if r["defence_effectiveness"] is not None]),
         "accuracy lost by clean twins": mean_of([_accuracy(r, "before") - _accuracy(r, "after") for r in good]),
     }
@@ -94,9 +93,9 @@ def _accuracy(result: dict[str, Any], when: str) -> float:
     return float(result[when]["clean_accuracy"]["value"])
 
 
-def _target_recalls(results: Sequence[dict[str, Any]], when: str) -> list[float]:
+def _target_recalls(results: Sequence[dict[str, Any]]) -> list[float]:
     """Return the share of clean images of the targets that get their label, of each network whose test set has some."""
-    rates = [result[when]["target_recall"] for result in results]
+    rates = [result["after"]["target_recall"] for result in results]
     return [rate["value"] for rate in rates if rate is not None]
 
 
