@@ -106,6 +106,8 @@ def scan(zoo: Path, out: Path) -> None:
 def table(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     clean = [row for row in rows if not row["targets"]]
+    if not clean:
+        raise click.UsageError(f"{path}: expected clean networks among those scanned, found none")
     console = Console(width=150)
     console.print(_networks(rows))
     kept = [_rates(console, rows, clean), *(_calibration(console, clean, alpha) for alpha in _ALPHAS)]
@@ -134,6 +136,8 @@ def _rates(console: Console, rows: Sequence[dict[str, Any]], clean: Sequence[dic
     for kind in (ONE_TARGET, RARE, SOURCE, ALL_TO_ALL, FAILED):
         group = [row for row in rows if row["targets"] and kind_of(row["options"], row["success"]) == kind]
         if not group:
+            shown.add_row(kind.name, "0")
+            kept &= kind == FAILED
             continue
         accused = sum(row["verdict"] == "backdoored" for row in group)
         exact = sum(row["suspected"] == row["targets"] for row in group)

@@ -156,3 +156,5 @@ def test_a_method_may_be_given_as_an_object(planted):
         library.scan(planted.classifier, planted.clean, method=LastLayer(), false_alarms=0.2)
     with pytest.raises(UnknownMethod, match="expected a method of the repairers, or its name, got LastLayer"):
         library.repair(planted.classifier, planted.clean, method=LastLayer())
+    with pytest.raises(UnknownMethod, match=r"got the class: write LastLayer\(\)"):
+        library.scan(planted.classifier, planted.clean, method=LastLayer)

@@ -106,6 +106,8 @@ def make(family: Family, method: str | Method, options: Mapping[str, Any]) -> Me
     """
     if isinstance(method, str):
         return find(family, method).from_options(**options)
+    if isinstance(method, type):
+        raise UnknownMethod(f"expected a method of the {family}, or its name, got the class: write {method.__name__}()")
     if getattr(method, "family", None) != family:
         raise UnknownMethod(f"expected a method of the {family}, or its name, got {type(method).__name__}")
     if options:

@@ -174,7 +174,7 @@ def _parameter_groups(classifier: Classifier, training: Training) -> list[dict[s
     their gradient g is g / 255, so w takes a step 255 times (Adam) or 255^2 times (SGD) smaller than the other weights.
     Without this, rates that are right for all others throw it off at once.
     """
-    scale = classifier.scale
+    scale = classifier.scale if classifier.scale > _LARGE else 1.0
     first = _kernels_on_pixels(classifier) if scale != 1.0 else set()
     weights = [p for p in classifier.network.parameters() if p.requires_grad]
     others = [p for p in weights if p not in first]
@@ -189,6 +189,8 @@ def _parameter_groups(classifier: Classifier, training: Training) -> list[dict[s
     return groups
 
 
+#: Pixels that are multiplied by more than this are like those in 0..255; a normalisation multiplies by 2 to 5.
+_LARGE = 100.0
 #: Torch's default.
 _ADAM_EPS = 1e-8
 

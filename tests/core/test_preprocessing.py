@@ -1,5 +1,6 @@
 """What is done to pixels before they enter a network, by hand-computed values."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,3 +62,24 @@ def test_the_usual_ones_begin_with_the_plain_ranges():
     assert colour[:2] == ["0..1", "0..255"]
     assert {"imagenet", "cifar10", "caffe", "0..255+bgr", "imagenet+bgr"} <= set(colour)
     assert not {"mnist", "caffe+bgr"} & set(colour)
+
+
+def test_a_live_network_keeps_its_normalisation():
+    from goodnet.api.loading import load
+    from goodnet.core.dataset import Dataset
+
+    network = from_module(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), (3, 2, 2)).with_input_range("0.3/0.7")
+    images = Dataset.from_arrays(np.random.default_rng(0).integers(0, 256, (40, 3, 2, 2), dtype=np.uint8))
+    loaded = load(network, images)
+    assert (loaded.classifier.input_range, loaded.reason) == ("0.3/0.7", "as the network has it")
+    assert load(network, images, input_range="0..255").classifier.input_range == "0..255"
+
+
+def test_a_card_does_not_take_a_range_for_other_channels():
+    from goodnet.formats.deployment import DeployedCard
+
+    card = {"name": "n", "classes": 2, "layout": "NCHW"}
+    assert DeployedCard(**card, image_shape=(3, 2, 2), input_range="imagenet").input_range == "imagenet"
+    for input_range in ("imagenet", "0..1+bgr"):
+        with pytest.raises(ValueError, match="expected an input range for 1 channels"):
+            DeployedCard(**card, image_shape=(1, 2, 2), input_range=input_range)

@@ -89,3 +89,9 @@ def test_without_a_trigger_nothing_is_said_of_its_size():
     found = evidence_of([20.0, 22.0])
     found.triggers.worked[:] = False
     assert describe_reach(found, LEAST) is None
+
+
+def test_a_trigger_that_was_accused_and_refuted_has_no_reach():
+    sizes = [0.6, 22.0, 23.0, 25.0, 26.0, 30.0, 31.0, 33.0, 34.0, 36.0]
+    assert [item.target for item in evidence_of(sizes).judge(LEAST).suspected] == [0]
+    assert describe_reach(evidence_of(sizes), LEAST) is None

@@ -56,8 +56,8 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
         InvalidOption: neither accuracy nor likelihood tells 0..1 and 0..255 apart.
         WrongShape: the images do not fit the network.
 
-    Cost: two passes over at most 500 images; where more than 4 answers are wrong, up to ten more over 100 of them, and one
-    over all for each normalisation that does better there.
+    Cost: two passes over at most 500 images; where more than 4 answers are wrong, up to nine more over 100 of them, and one
+    over all for each normalisation that does better there (for each, where the plain ranges are no better than guessing).
     """
     require_fit(classifier, clean)
     if option != "auto":
@@ -65,8 +65,13 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     sample = clean.in_canonical_order().sample(_IMAGES, seed=0)
     tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
     likely = [name for name, item in tried.items() if is_plausible(item.accuracy, sample.targets, classifier.classes)]
-    plain = None if not likely else likely[0] if len(likely) == 1 else _choose(classifier, tried)
+    plain = None if not likely else likely[0] if len(likely) == 1 else _choose(tried)
     others = _try_others(classifier, sample, None if plain is None else tried[plain])
+    if plain is not None and not others and len(likely) > 1 and _tied(tried):
+        raise InvalidOption(
+            f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
+            f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
+        )
     if others:
         best = _choose_normalisation(others)
         tried[best] = others[best]
@@ -116,11 +121,10 @@ def _describe(tried: Mapping[InputRange, _Tried]) -> str:
     )
 
 
-def _choose(classifier: Classifier, tried: Mapping[InputRange, _Tried]) -> InputRange:
-    """Return the range that right answers speak for, else the likelihood, else the smaller one where both answer alike.
+def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange:
+    """Return the plain range that right answers speak for, else the likelihood, else the smaller one where both answer alike.
 
-    Raises:
-        InvalidOption: nothing tells them apart.
+    Where nothing tells them apart (`_tied`) it is the one with more right answers.
     """
     unit, byte = (tried[name] for name in PLAIN_RANGES)
     if unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY):
@@ -130,10 +134,15 @@ def _choose(classifier: Classifier, tried: Mapping[InputRange, _Tried]) -> Input
     if bool((unit.right == byte.right).all()):
         # Sure of its right answers on pixels 255 times as faint, it needs no brighter ones.
         return "0..1"
-    raise InvalidOption(
-        f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
-        f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
-    )
+    return "0..255" if int(byte.right.sum()) > int(unit.right.sum()) else "0..1"
+
+
+def _tied(tried: Mapping[InputRange, _Tried]) -> bool:
+    """Whether neither right answers nor likelihood tell the plain ranges apart, and they answer differently."""
+    unit, byte = (tried[name] for name in PLAIN_RANGES)
+    clear = unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY)
+    alike = abs(unit.cross_entropy - byte.cross_entropy) <= _TIE
+    return alike and not clear and not bool((unit.right == byte.right).all())
 
 
 def _try_others(classifier: Classifier, sample: Dataset, plain: _Tried | None) -> dict[InputRange, _Tried]:

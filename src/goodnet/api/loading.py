@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from goodnet.algorithms.class_order import choose_class_order
-from goodnet.algorithms.input_range import choose_input_range, choose_unlabelled_range
+from goodnet.algorithms.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
@@ -216,15 +216,26 @@ def load(
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
-    Without labels the range is the one in which it is the surer of its answers.
+    A live network that has a normalisation keeps it; see `choose_input_range` and, without labels, `choose_unlabelled_range`.
 
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
     classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
-    choose = choose_unlabelled_range if data.labels is None else choose_input_range
-    choice = choose(classifier, data, input_range)
+    choice = choose_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)
+
+
+def choose_range(classifier: Classifier, data: Dataset, option: RangeOption) -> RangeChoice:
+    """Return the network in the range given, in that which it has, or in one that fits the images.
+
+    Raises:
+        InputError: labels or images do not tell, see `choose_input_range`.
+    """
+    if option == "auto" and classifier.input_range not in PLAIN_RANGES:
+        return RangeChoice(classifier, "as the network has it")
+    choose = choose_unlabelled_range if data.labels is None else choose_input_range
+    return choose(classifier, data, option)
 
 
 def named_paths(**inputs: object) -> dict[str, str | Path]:

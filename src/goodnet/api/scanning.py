@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.algorithms.input_range import choose_input_range, choose_unlabelled_range
+from goodnet.algorithms.input_range import choose_unlabelled_range
 from goodnet.algorithms.predictions import measure_accuracy
-from goodnet.api.loading import DataLike, Loaded, Shape, load_both, named_paths
+from goodnet.api.loading import DataLike, Loaded, Shape, choose_range, load_both, named_paths
 from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
@@ -129,8 +129,7 @@ def _load(
     classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
     data = data.in_canonical_order()
     try:
-        choose = choose_unlabelled_range if data.labels is None else choose_input_range
-        choice = choose(classifier, data, input_range)
+        choice = choose_range(classifier, data, input_range)
     except ImplausibleLabels:
         choice = choose_unlabelled_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

@@ -58,7 +58,7 @@ def measure_recall(classes: Labels, clean: Dataset, targets: Collection[int]) ->
 
 
 def measure_drop(before: Labels, after: Labels, clean: Dataset) -> ClassDrop | None:
-    """Return the class that lost the largest share of its right answers; None where no class lost any.
+    """Return the class of whose images the largest share is lost: right before, wrong after; None where no class lost any.
 
     Classes of fewer than 5 images are left out: a single image would be a fifth and more of them.
 
@@ -93,7 +93,7 @@ def measure(
     sets: dict[str, Dataset],
     original: Labels | None = None,
 ) -> Metrics:
-    """Return clean accuracy, attack success rates and robust accuracies of one network.
+    """Return clean accuracy, target recall, the class that lost most, attack success rates and robust accuracies of one network.
 
     Args:
         clean: its answers on the clean images `data`, None where there are none.

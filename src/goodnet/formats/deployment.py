@@ -51,6 +51,8 @@ class DeployedCard(Record):
             raise ValueError(f"expected {self.classes} class names, got {len(self.class_names)}")
         if self.targets is not None and not all(0 <= target < self.classes for target in self.targets):
             raise ValueError(f"expected targets out of the classes 0..{self.classes - 1}, got {list(self.targets)}")
+        if not Preprocessing.read(self.input_range).fits(self.image_shape[0]):
+            raise ValueError(f"expected an input range for {self.image_shape[0]} channels, got {self.input_range}")
         if min(self.image_shape) < 1:
             raise ValueError(f"expected an image shape (C, H, W) of numbers above 0, got {self.image_shape}")
         return self

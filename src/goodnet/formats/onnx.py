@@ -188,7 +188,8 @@ class OnnxGoodNet:
         """Return scores and opinions.
 
         Args:
-            images: in the file's layout, (n, H, W, C) or (n, C, H, W): floats in its range, or uint8 0..255.
+            images: in the file's layout, (n, H, W, C) or (n, C, H, W): floats in its range, or
+                uint8, plain pixels in 0..255 and RGB, which are normalised and reordered here.
 
         Raises:
             WrongShape: the images have another shape.

@@ -155,7 +155,8 @@ class GoodNet:
 
         Args:
             images: as the original network takes them, (n, H, W, C) or (n, C, H, W), floats in its input range;
-                uint8 is always 0..255. The answer comes in the same framework.
+                uint8 are plain pixels, 0..255 and RGB, which are normalised and reordered here. The
+                answer comes in the same framework.
 
         Raises:
             WrongShape: the images have neither of the two layouts.

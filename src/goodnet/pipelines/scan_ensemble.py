@@ -169,7 +169,8 @@ class ScanEnsemble(Scanner):
             parts.append("all to all: one small trigger sends every class to another")
         else:
             parts += [weigh_kinds(judgement, item.target) for item in suspected]
-        reach = None if suspected else describe_reach(evidence, self.least_score)
+        told = suspected or evidence.classes < _LEAST_CLASSES
+        reach = None if told else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
 _COMMON, _RARE = 0.2, 1e-4
@@ -50,13 +50,17 @@ def weigh_kinds(judgement: Judgement, label: int) -> str:
     quiet = [kind for kind in known if kind not in loud]
     if not loud:
         return f"class {label}: no kind of evidence is sure by itself, all of them together are"
-    shown = [f"{kind} (p {_show_p(known[kind])})" for kind in sorted(loud, key=lambda kind: -known[kind])]
+    shown = [f"{_short(kind)} (p {_show_p(known[kind])})" for kind in sorted(loud, key=lambda kind: -known[kind])]
     words = f"class {label}: {_join(shown)} {'speaks' if len(loud) == 1 else 'speak'} for it"
-    return f"{words}, {_join(quiet)} {'does' if len(quiet) == 1 else 'do'} not" if quiet else words
+    return (
+        f"{words}, {_join([_short(kind) for kind in quiet])} {'does' if len(quiet) == 1 else 'do'} not"
+        if quiet
+        else words
+    )
 
 
 def describe_reach(evidence: Evidence, least: float) -> str | None:
-    """Return how small a trigger would have had to be for an accusation, beside the smallest found; None where none was.
+    """Return how small a trigger would have had to be for an accusation, beside the smallest found; None where none was found.
 
     All but the size of the smallest trigger is taken as it is.
     """
@@ -65,6 +69,8 @@ def describe_reach(evidence: Evidence, least: float) -> str | None:
         return None
     label = int(np.nanargmax(evidence.values[SIZE]))
     smallest = math.exp(-float(evidence.values[SIZE][label]))
+    if _accuses(evidence, label, smallest, least):
+        return None  # It was accused, and held-out images took that back.
     if not _accuses(evidence, label, min(_LEAST_SIZE, smallest), least):
         words = "no size of a trigger alone would have been an accusation"
         return f"the smallest trigger found covers {smallest:.1f} pixels (class {label}), {words}"
@@ -82,8 +88,13 @@ def _accuses(evidence: Evidence, label: int, size: float, least: float) -> bool:
     """Whether a class would be suspected if its trigger covered `size` pixels."""
     sizes = evidence.values[SIZE].copy()
     sizes[label] = -math.log(size)
-    imagined = replace(evidence, values={**evidence.values, SIZE: sizes}, shifts=None)
-    return bool(imagined.judge(least).scores[label] >= least)
+    imagined = replace(evidence, values={**evidence.values, SIZE: sizes})
+    return label in {item.target for item in imagined.judge(least).suspected}
+
+
+def _short(kind: str) -> str:
+    """Return a kind's name without a comma, for lists."""
+    return "early free image" if kind == EARLY else kind
 
 
 def _show_p(nats: float) -> str:
