@@ -26,6 +26,8 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 import goodnet
+from goodnet.algorithms.evidence import ALL_TO_ALL as OF_ALL
+from goodnet.algorithms.evidence import TOGETHER
 from goodnet.core.results import Rate
 from goodnet.evaluation.ranking import area_with_interval
 from scan_rule import Source, of_zoo
@@ -108,14 +110,14 @@ def table(path: Path) -> None:
     clean = [row for row in rows if not row["targets"]]
     if not clean:
         raise click.UsageError(f"{path}: expected clean networks among those scanned, found none")
-    console = Console(width=150)
+    console = Console(width=175)
     console.print(_networks(rows))
     kept = [_rates(console, rows, clean), *(_calibration(console, clean, alpha) for alpha in _ALPHAS)]
     sys.exit(0 if all(kept) else 1)
 
 
 def _networks(rows: Sequence[dict[str, Any]]) -> Table:
-    shown = Table("network", "architecture", "kind", "ASR", "true", "suspected", "verdict", "score", "s")
+    shown = Table("network", "architecture", "kind", "ASR", "true", "suspected", "verdict", "score", "strongest", "s")
     for row in sorted(rows, key=lambda row: (not row["targets"], row["network"])):
         kind = kind_of(row["options"], row["success"]).name if row["targets"] else "clean"
         true, found = (
@@ -123,8 +125,15 @@ def _networks(rows: Sequence[dict[str, Any]]) -> Table:
         )
         name = row["network"].split("/", 1)[1]
         words = name, row["architecture"].split(":")[-1], kind, f"{row['success']:.2f}", true, found
-        shown.add_row(*words, row["verdict"], f"{row['score']:.1f}", f"{row['seconds']:.0f}")
+        shown.add_row(*words, row["verdict"], f"{row['score']:.1f}", _strongest(row), f"{row['seconds']:.0f}")
     return shown
+
+
+def _strongest(row: dict[str, Any]) -> str:
+    """Return the single kind of evidence with most nats, and the class that it names."""
+    kinds = {kind: np.array(nats, float) for kind, nats in row["evidence"].items() if kind not in (TOGETHER, OF_ALL)}
+    kind = max(kinds, key=lambda name: float(np.nanmax(kinds[name])))
+    return f"{kind}, class {int(np.nanargmax(kinds[kind]))}: {float(np.nanmax(kinds[kind])):.1f}"
 
 
 def _rates(console: Console, rows: Sequence[dict[str, Any]], clean: Sequence[dict[str, Any]]) -> bool:

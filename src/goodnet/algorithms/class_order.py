@@ -36,8 +36,7 @@ def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Data
         "from 0 on, in order of number": _by_rank(by_number),
     }
     sample = by_number.sample(_IMAGES, seed=0)
-    ranges = PLAIN_RANGES
-    answers = [run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in ranges]
+    answers = [run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in PLAIN_RANGES]
     number, *others = (_best_accuracy(answers, data) for data in orders.values())
     words, data, rate = max(
         zip([*orders][1:], [*orders.values()][1:], others, strict=True), key=lambda item: item[2].value

@@ -65,18 +65,20 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     sample = clean.in_canonical_order().sample(_IMAGES, seed=0)
     tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
     likely = [name for name, item in tried.items() if is_plausible(item.accuracy, sample.targets, classifier.classes)]
-    plain = None if not likely else likely[0] if len(likely) == 1 else _choose(tried)
-    others = _try_others(classifier, sample, None if plain is None else tried[plain])
-    if plain is not None and not others and len(likely) > 1 and _tied(tried):
-        raise InvalidOption(
-            f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
-            f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
-        )
+    plain = _choose(tried) if len(likely) > 1 else next(iter(likely), None)
+    # What nothing tells apart is still what a normalisation must do better than.
+    yardstick = plain or max(likely, key=lambda name: int(tried[name].right.sum()), default=None)
+    others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick])
     if others:
         best = _choose_normalisation(others)
         tried[best] = others[best]
     elif plain is not None:
         best = plain
+    elif likely:
+        raise InvalidOption(
+            f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
+            f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
+        )
     else:
         raise ImplausibleLabels(
             f"{clean.name}: no usual input range gives {classifier.name} a plausible accuracy on its labels "
@@ -121,10 +123,10 @@ def _describe(tried: Mapping[InputRange, _Tried]) -> str:
     )
 
 
-def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange:
+def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange | None:
     """Return the plain range that right answers speak for, else the likelihood, else the smaller one where both answer alike.
 
-    Where nothing tells them apart (`_tied`) it is the one with more right answers.
+    None where nothing tells them apart.
     """
     unit, byte = (tried[name] for name in PLAIN_RANGES)
     if unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY):
@@ -134,15 +136,7 @@ def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange:
     if bool((unit.right == byte.right).all()):
         # Sure of its right answers on pixels 255 times as faint, it needs no brighter ones.
         return "0..1"
-    return "0..255" if int(byte.right.sum()) > int(unit.right.sum()) else "0..1"
-
-
-def _tied(tried: Mapping[InputRange, _Tried]) -> bool:
-    """Whether neither right answers nor likelihood tell the plain ranges apart, and they answer differently."""
-    unit, byte = (tried[name] for name in PLAIN_RANGES)
-    clear = unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY)
-    alike = abs(unit.cross_entropy - byte.cross_entropy) <= _TIE
-    return alike and not clear and not bool((unit.right == byte.right).all())
+    return None
 
 
 def _try_others(classifier: Classifier, sample: Dataset, plain: _Tried | None) -> dict[InputRange, _Tried]:

@@ -102,17 +102,19 @@ def measure(
         sets: the poisoned sets; their labels are the targets.
         original: the original network's answers on the clean images, of which the classes must not lose any.
     """
-    labelled = None if clean is None or data is None or data.labels is None else data
-    targets = _targets_of(sets)
     robust = {name: measure_robust(classes, sets[name]) for name, classes in poisoned.items()}
-    return Metrics(
-        clean_accuracy=None if labelled is None or clean is None else measure_clean(clean, labelled),
-        target_recall=None if labelled is None or clean is None else measure_recall(clean, labelled, targets),
-        worst_class_drop=(
-            None if labelled is None or clean is None or original is None else measure_drop(original, clean, labelled)
-        ),
+    on_poisoned = Metrics(
         attack_success_rate={name: measure_attack(classes, sets[name]) for name, classes in poisoned.items()},
         robust_accuracy={name: rate for name, rate in robust.items() if rate is not None},
+    )
+    if clean is None or data is None or data.labels is None:
+        return on_poisoned
+    return on_poisoned.model_copy(
+        update={
+            "clean_accuracy": measure_clean(clean, data),
+            "target_recall": measure_recall(clean, data, _targets_of(sets)),
+            "worst_class_drop": None if original is None else measure_drop(original, clean, data),
+        }
     )
 
 
