@@ -1,9 +1,11 @@
 """Scan networks by others, whose truth is known, with one method: exact, accused, seconds.
 
-    python benchmarks/strangers.py DIR [--method patch_probe] [--out FILE]
+    python benchmarks/strangers.py DIR [--method patch_probe] [--out FILE] [OPTION ...]
+    python benchmarks/strangers.py DIR --method neural_cleanse --steps 1000 --images 32 --keep 1     # the paper's schedule
+    python benchmarks/strangers.py DIR --method max_margin --published --starts 30 --steps 300       # as published
 
 DIR holds truth.json (name -> model, architecture, clean set, targets), a folder for each network and `_clean/`. Each network
-is scanned by a command of its own, in its folder, with the defaults, two at a time. FILE gets a line for each as it ends, and
+is scanned by a command of its own, in its folder, with the defaults or the options that follow, two at a time. FILE gets a line for each as it ends, and
 those that are there already are not scanned again. Bar of the scan: every target, no other class, no clean network accused.
 """
 
@@ -25,9 +27,9 @@ from rich.table import Table
 AT_ONCE = 2
 
 
-def scan(folder: Path, name: str, truth: dict[str, Any], method: str) -> dict[str, Any]:
+def scan(folder: Path, name: str, truth: dict[str, Any], method: str, further: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "goodnet", "scan", truth["model"], "--method", method, "--json", "--workers", "1"]
-    command += ["--clean", f"../_clean/{truth['clean']}.h5"]
+    command += ["--clean", f"../_clean/{truth['clean']}.h5", *further]
     command += ["--architecture", truth["architecture"]] if truth["architecture"] else []
     start = time.perf_counter()
     done = subprocess.run(
@@ -80,14 +82,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", default="ensemble")
     parser.add_argument("--out", type=Path, help="default: strangers_METHOD.jsonl")
-    options = parser.parse_args()
+    options, further = parser.parse_known_args()
     out_path = options.out or Path(f"strangers_{options.method}.jsonl")
     truth = json.loads((options.folder / "truth.json").read_text())
     lines = out_path.read_text().splitlines() if out_path.exists() else []
     rows = {row["name"]: row for row in map(json.loads, lines)}
     left = [name for name in truth if name not in rows]
     with ThreadPoolExecutor(AT_ONCE) as pool, out_path.open("a") as out:
-        for row in pool.map(lambda name: scan(options.folder.resolve(), name, truth[name], options.method), left):
+        for row in pool.map(
+            lambda name: scan(options.folder.resolve(), name, truth[name], options.method, further), left
+        ):
             rows[row["name"]] = row
             print(json.dumps(row), file=out, flush=True)
     show([rows[name] for name in truth])

@@ -1,6 +1,6 @@
 import torch
 
-from goodnet.algorithms.class_draws import draw_others, draws_of
+from goodnet.algorithms.class_draws import draw_from, draw_others, draws_of
 
 
 def test_a_class_draws_the_same_in_one_run_and_others_in_another() -> None:
@@ -22,3 +22,11 @@ def test_a_class_is_never_shown_images_that_are_its_own() -> None:
 def test_where_all_images_are_of_the_class_any_is_drawn() -> None:
     drawn = draw_others(torch.zeros(5, dtype=torch.int64), torch.tensor([0]), 5, draws_of(0, 0))
     assert sorted(drawn[0].tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_each_aim_draws_from_what_it_is_allowed() -> None:
+    allowed = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    drawn = draw_from(allowed, 3, draws_of(0, 0))
+    order = torch.randperm(4, generator=draws_of(0, 0)).tolist()
+    assert drawn[0].tolist() == [place for place in order if place != 1]
+    assert drawn[1].tolist() == [1, 1, 1]

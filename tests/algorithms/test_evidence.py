@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
+from goodnet.algorithms.evidence import FAINT, FREE, PAIR, PATCHES, SIZE, TOGETHER, Evidence, combine
 from goodnet.algorithms.outliers import lead_surprise, robust_spread, tail_surprise
+from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import USUAL_LEADS
@@ -43,12 +44,6 @@ def test_a_kind_that_says_nothing_has_the_p_value_1_and_none_is_below_exp_minus_
     kinds = {"one": np.array([np.nan, 9.0, 1e6]), "two": np.array([-7.0, np.nan, 0.0])}
     expected = [0.0, np.log((np.exp(9.0) + 1) / 2), np.log((np.exp(50.0) + 1) / 2)]
     np.testing.assert_allclose(combine(kinds), expected)
-
-
-def test_all_to_all_is_what_no_class_can_be_below():
-    kinds = {"one": np.array([9.0, 3.0, 0.0]), ALL_TO_ALL: np.full(3, 6.0)}
-    of_all = np.log((np.exp(6.0) + 1) / 2)
-    np.testing.assert_allclose(combine(kinds), [np.log((np.exp(9.0) + 1) / 2), of_all, of_all])
 
 
 def test_together_are_the_positive_surprises_of_all_kinds():
@@ -125,70 +120,88 @@ def test_a_trigger_that_never_worked_is_not_handed_on():
     assert [(item.target, item.trigger) for item in evidence.judge(LEAST).suspected] == [(4, None)]
 
 
-def test_of_the_shifts_a_small_one_makes_all_classes_targets():
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05], FREE)
-    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 0.5, 9.5, 8.8]))
-    judged = evidence.judge(LEAST)
-    assert [(item.target, item.sources) for item in judged.suspected] == [
-        (0, (3,)),
-        (1, (4,)),
-        (2, (0,)),
-        (3, (1,)),
-        (4, (2,)),
-    ]
-    assert judged.of_all
-    # Of three kinds, what they say together has half of the weight, free images and shifts a quarter each.
-    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4))
+def pairs(classes, sizes, missing=()):
+    """Return triggers of all pairs of 10 pixels more or less, but for those in `sizes`, (source, target) -> pixels."""
+    draws = np.random.default_rng(1)
+    usual = draws.uniform(9.5, 10.5, (classes, classes))
+    tried = [(s, t) for s in range(classes) for t in range(classes) if s != t and (s, t) not in missing]
+    found = inversions([s * classes + t for s, t in tried], [float(sizes.get(pair, usual[pair])) for pair in tried])
+    return Pairs(classes, found, classes * (classes - 1))
 
 
-def test_a_class_that_stands_out_more_than_the_shifts_is_the_target():
-    evidence = Evidence(5)
-    evidence.add_triggers(range(5), inversions(range(5), [9.0, 9.1, 0.5, 9.2, 9.3]))
-    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 4.5, 9.5, 8.8]))
+def test_a_pair_with_a_small_trigger_is_a_source_specific_backdoor():
+    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05, 0.95], FREE)
+    evidence.add_pairs(pairs(6, {(4, 2): 0.5}))
     judged = evidence.judge(LEAST)
-    assert not judged.of_all
+    assert [(item.target, item.sources) for item in judged.suspected] == [(2, (4,))]
+    assert judged.suspected[0].trigger.size == pytest.approx(0.5)
+    assert judged.pairs[4, 2] == judged.kinds[PAIR][2] == judged.kinds[PAIR].max()
+    assert np.isnan(judged.pairs[3, 3])
+    # Of three kinds, what they say together has half of the weight, free images and pairs a quarter each.
+    expected = np.log(0.25 * np.exp(judged.kinds[PAIR][2]) + 0.75)
+    assert judged.scores[2] == pytest.approx(expected, abs=0.05)
+
+
+def test_a_target_that_is_reached_from_everywhere_is_no_matter_of_pairs():
+    evidence = Evidence(6)
+    evidence.add_triggers(range(6), inversions(range(6), [9.0, 9.1, 0.5, 9.2, 9.3, 9.0]))
+    evidence.add_pairs(pairs(6, {(source, 2): 0.5 for source in (0, 1, 3, 4, 5)}))
+    judged = evidence.judge(LEAST)
     assert [(item.target, item.sources) for item in judged.suspected] == [(2, None)]
+    assert judged.kinds[PAIR].max() < 1
 
 
-def test_shifts_that_are_alike_or_one_alone_say_nothing():
-    alike, one = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE), evidence_of([1.0, 1.1], FREE)
-    alike.add_shifts(inversions([1, 2, 3, 4], [9.0, 8.5, 9.5, 8.8]))
-    one.add_shifts(inversions([1], [0.5]))
-    assert alike.judge(LEAST).suspected == one.judge(LEAST).suspected == ()
-    assert one.shift is None
-    assert (alike.unfinished, one.unfinished) == (0, 0)
-    alike.add_shifts(inversions([1, 2, 3], [9.0, 8.5, 9.5]))
-    assert alike.unfinished == 1
+def test_all_to_all_is_a_pair_for_each_class_whatever_the_order():
+    order = [3, 0, 4, 1, 5, 2]
+    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05, 0.95], FREE)
+    evidence.add_pairs(pairs(6, {(source, target): 0.5 for source, target in enumerate(order)}))
+    found = {(item.sources, item.target) for item in evidence.judge(LEAST).suspected}
+    assert found == {((source,), target) for source, target in enumerate(order)}
 
 
-def test_no_shift_no_all_to_all():
-    assert not Judgement({SIZE: np.zeros(2)}, np.zeros(2), ()).of_all
+def test_pairs_that_are_alike_say_nothing_and_those_without_time_are_counted():
+    evidence = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE)
+    evidence.add_pairs(pairs(5, {}))
+    assert evidence.unfinished == 0
+    assert evidence.judge(LEAST).suspected == ()
+    evidence.add_pairs(pairs(5, {}, missing=[(0, 1)]))
+    assert evidence.unfinished == 5
+    assert evidence.judge(LEAST).suspected == ()
 
 
-def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger():
+def shares_of(labels, values, patches, *, complete=True):
+    nothing = torch.zeros(30)
+    probes = Probes(nothing, nothing, nothing, nothing, nothing, complete=complete)
+    return Shares(tuple(labels), tuple(values), tuple(patches), probes)
+
+
+def test_patches_are_compared_with_those_of_their_size_and_show_the_trigger():
     evidence = Evidence(30)
-    shares = (0.95, 0.2, 0.19, 0.18)
-    evidence.add_patches(Shares((7, 2, 9, 11), shares, (square(1), square(2), square(3), square(4))))
+    small, larger = (0.95, 0.2, 0.19, 0.18), (0.99, 0.9, 0.2, 0.19)
+    patches = [square(1), square(2), square(3), square(4)]
+    evidence.add_patches([shares_of((7, 2, 9, 11), small, patches), shares_of((7, 2, 9, 11), larger, patches[::-1])])
     judged = evidence.judge(LEAST)
-    assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
-    assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
+    for kind, shares in zip(PATCHES, (small, larger), strict=True):
+        expected = lead_surprise(shares, usual=USUAL_LEADS[kind].mean(30))
+        assert judged.kinds[kind][7] == pytest.approx(expected[0])
+        assert np.isnan(judged.kinds[kind][0]), "classes that were not tried say nothing"
+    assert judged.kinds[PATCHES[0]][7] > judged.kinds[PATCHES[1]][7] + 3
     assert [item.target for item in judged.suspected] == [7]
-    assert judged.suspected[0].trigger.equals(square(1))
+    assert judged.suspected[0].trigger.equals(square(1)), "the smaller one that works"
 
 
 def test_a_patch_that_moves_few_images_leaves_the_trigger_of_inversion():
     evidence = Evidence(4)
     evidence.add_triggers([0, 1, 2, 3], inversions([0, 1, 2, 3], [1.0, 9.0, 10.0, 11.0]))
-    evidence.add_patches(Shares((0, 1), (0.49, 0.0), (square(4), square(4))))
+    evidence.add_patches([shares_of((0, 1), (0.49, 0.0), (square(4), square(4)))])
     (backdoor,) = evidence.judge(LEAST).suspected
     assert backdoor.trigger.size == pytest.approx(1.0)
 
 
 def test_patches_that_there_was_no_time_for_are_said():
-    evidence = Evidence(10)
-    nothing = torch.zeros(8)
-    evidence.add_patches(Shares((), (), (), probes=Probes(nothing, nothing, nothing, nothing, nothing, complete=False)))
-    assert evidence.unfinished == 10
+    evidence = Evidence(30)
+    evidence.add_patches([shares_of((), (), ()), shares_of((), (), (), complete=False)])
+    assert evidence.unfinished == 30
     assert evidence.judge(LEAST).suspected == ()
 
 
@@ -196,11 +209,13 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     values = [9.0, 1.0, 1.2, 0.8, 7.0, 1.1]
     evidence = evidence_of(values, FREE)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
-    evidence.add_shifts(inversions([1, 2, 3], [9.0, 3.0, 8.0]))
+    evidence.add_pairs(pairs(6, {(4, 2): 5.0}))
     leads = evidence.leads()
     assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
-    assert leads[ALL_TO_ALL] == pytest.approx(np.log(8 / 3))
+    ranked = np.sort(evidence.pairs.smallness[~np.eye(6, dtype=bool)])
+    assert leads[PAIR] == pytest.approx(ranked[-1] - ranked[-2])
+    assert leads[PAIR] == pytest.approx(np.log(2), abs=0.1)
     assert np.isnan(evidence_of([1.0, 2.0], FREE).leads()[FREE])
 
 

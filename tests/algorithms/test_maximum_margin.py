@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.maximum_margin import class_weights, margins_of, maximum_margins, normalised_margins
+from goodnet.algorithms.maximum_margin import (
+    class_weights,
+    margins_of,
+    maximum_margins,
+    normalised_margins,
+    published_margins,
+)
 from goodnet.formats.pytorch import from_module
 
 
@@ -53,3 +59,24 @@ def test_black_and_white_pixels_of_clean_images_can_still_move(linear):
     images = torch.tensor([[[[0.0, 1.0]]]])
     start, end = maximum_margins(linear, starts=1, readings=(1, 60), seed=0, images=images)
     assert (end > start + 0.5).all()
+
+
+def test_published_margins_are_where_plain_steps_on_clamped_pixels_end():
+    """Of a linear network: each pixel ends at the bound that its weight points to; the last margin is read before the last step."""
+    weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [-1.0, 0.0, 0.0, 3.0]])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(weight)
+        network[1].bias.copy_(torch.tensor([0.25, 0.0]))
+    classifier = from_module(network, (1, 2, 2))
+    found = published_margins(classifier, starts=3, steps=400, seed=0)
+    difference = weight[0] - weight[1]
+    expected = [0.25 + float(difference.clamp_min(0).sum()), -0.25 + float((-difference).clamp_min(0).sum())]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+def test_a_class_without_time_has_no_published_margin(tiny_classifier):
+    found = published_margins(
+        tiny_classifier, starts=1, steps=1, seed=0, run_parts=lambda stage, f, common, parts, p: [None] * len(parts)
+    )
+    assert bool(found.isnan().all())

@@ -108,8 +108,16 @@ def test_patches_grow_with_the_images(size, sides, stride):
 
 
 def test_with_too_few_further_images_nothing_is_said(classifier, images):
-    assert probe_shares(classifier, images[:11], ProbeSchedule(sides=(2,), images=6)).labels == ()
-    assert probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6)).of(1) == 1.0
+    assert probe_shares(classifier, images[:11], ProbeSchedule(sides=(2,), images=6)) == ()
+    (found,) = probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6))
+    assert found.of(1) == 1.0
+
+
+def test_each_size_has_its_own_shares(classifier, images):
+    small, larger = probe_shares(classifier, images, ProbeSchedule(sides=(2, 4), images=6))
+    assert small.of(1) == 1.0
+    assert {int(side) for found in (small, larger) for side in found.probes.sides} == {2, 4}
+    assert all(int(patch.mask.sum()) == 16 for patch in larger.patches)
 
 
 def test_each_class_counts_as_much_however_many_images_it_has():

@@ -60,3 +60,11 @@ def test_b_prime_runs_only_where_an_image_is_sent_to_a_target(targets, images, r
     for place, image in enumerate(images):
         alone = pair(ALL[[image]])
         torch.testing.assert_close((scores[place], opinions[place]), (alone[0][0], alone[1][0]))
+
+
+@pytest.mark.parametrize(("tolerance", "goodnet"), [(0.4, [0, 3, 3]), (0.6, [0, 0, 3]), (7.5, [0, 0, 2])])
+def test_what_b_prime_prefers_by_no_more_than_the_tolerance_is_not_refused(tolerance, goodnet):
+    """B' prefers class 1 to B's class by 0.5 on the second image and by 7 on the third."""
+    scores, opinions = RefusingPair(Written(), 3, None, tolerance)(ALL)
+    assert scores.argmax(dim=1).tolist() == goodnet
+    assert Answers(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3).goodnet.tolist() == goodnet

@@ -35,7 +35,7 @@ def test_what_a_person_sees(badnet, repaired_badnet, scanned, goodnet, tmp_path)
     assert (done.code, done.err) == (0, "")
     record = json.loads((out / "guard.json").read_text())
     assert record["targets"] == [0]
-    assert "suspected target 0; expected to refuse " in done.out
+    assert "suspected target 0\nthe guard is expected to refuse " in done.out
     assert f"at most {record['false_refusals']['bound']:.3f} with 95 % confidence" in done.out
     assert "trigger of class 0, as recovered" in done.out
     assert f"{record['surrogates'][0]['refused']['value']:.3f}" in done.out

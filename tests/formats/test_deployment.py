@@ -15,11 +15,11 @@ from tests.conftest import make_quadrants
 from tests.small_networks import Residual, Untraceable, settle
 
 
-@pytest.mark.parametrize("targets", [None, [0, 2]])
-def test_a_goodnet_in_pt2(targets, tiny_classifier, tiny_data, tmp_path):
+@pytest.mark.parametrize(("targets", "tolerance"), [(None, 0.0), ([0, 2], 0.0), (None, 0.5), ([0, 2], 0.5)])
+def test_a_goodnet_in_pt2(targets, tolerance, tiny_classifier, tiny_data, tmp_path):
     repaired = tiny_classifier.copy()
     repaired.layer("pool_2").silence([1, 4])
-    guard = GoodNet(tiny_classifier, repaired, input_range="0..255", targets=targets)
+    guard = GoodNet(tiny_classifier, repaired, input_range="0..255", targets=targets, tolerance=tolerance)
     path = api.export(guard, out=tmp_path / "tiny.pt2", format="pt2")
     extra = {"goodnet": ""}
     program = torch.export.load(path, extra_files=extra).module()

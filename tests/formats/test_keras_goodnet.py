@@ -49,6 +49,28 @@ def test_a_goodnet_in_keras(targets, activation, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_the_tolerance_is_part_of_the_file(activation, tmp_path):
+    pair = make_pair(activation)
+    images = make_quadrants(60, seed=3).images()
+    margins = GoodNet(*pair, input_range="0..255").disagreements(images).detach().numpy()
+    tolerance = float(np.median(margins[margins > 0]))
+    guard = GoodNet(*pair, input_range="0..255", tolerance=tolerance)
+    model = keras.models.load_model(
+        api.export(guard, out=tmp_path / "net.keras", format="keras"), compile=False, safe_mode=True
+    )
+    pixels = images.permute(0, 2, 3, 1).numpy() * 255
+    refused = model.predict(pixels, verbose=0).argmax(axis=1) == 4
+    assert np.array_equal(refused, margins > tolerance)
+    assert 0 < refused.sum() < (margins > 0).sum()
+
+
+def test_a_tolerance_beyond_what_probabilities_can_tell(tmp_path):
+    guard = GoodNet(*make_pair(), input_range="0..255", tolerance=81.0)
+    with pytest.raises(InvalidOption, match="a tolerance of 81 logits is beyond what probabilities can tell"):
+        api.export(guard, out=tmp_path / "net.keras", format="keras")
+
+
 def test_the_contest_s_networks(csaw, tmp_path):
     guard = GoodNet(csaw / "bd_net.h5", csaw / "lab3_pruned_full_model.h5", input_range="0..255", targets=[0])
     model = keras.models.load_model(api.export(guard, out=tmp_path / "net.keras", format="keras"), compile=False)

@@ -234,3 +234,29 @@ def test_as_a_guard_it_needs_a_repaired_network(tiny_classifier, tiny_data):
     assert Disagreement.needs_repaired
     with pytest.raises(InvalidOption, match="expected a repaired network beside the original"):
         Disagreement().fit(tiny_classifier, tiny_data, seed=0)
+
+
+@pytest.mark.parametrize("targets", [None, [0, 2]])
+def test_within_the_tolerance_nothing_is_refused(targets, pair, tiny_data, tmp_path):
+    images = tiny_data.images()
+    margins = GoodNet(*pair, targets=targets).disagreements(images).detach().numpy()
+    before = GoodNet(*pair, targets=targets).answers(tiny_data).refused
+    assert np.array_equal(margins > 0, before)
+    tolerance = float(np.median(margins[before]))
+    guard = GoodNet(*pair, targets=targets, tolerance=tolerance, input_range="0..1")
+    expected = margins > tolerance
+    assert 0 < expected.sum() < before.sum()
+    for one in (
+        guard,
+        GoodNet.load(guard.save(tmp_path / "goodnet"), architecture="tests.small_networks:tiny"),
+        guard.with_original(guard.original),
+    ):
+        assert np.array_equal(one.answers(tiny_data).refused, expected)
+        assert np.array_equal(one(images).argmax(1).numpy() == 4, expected)
+        assert np.array_equal(one.scores(images).detach().numpy() > one.threshold, expected)
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan"), float("inf")])
+def test_a_tolerance_that_is_none(tolerance, pair):
+    with pytest.raises(InvalidOption, match="expected a finite tolerance of 0 or more"):
+        GoodNet(*pair, tolerance=tolerance)

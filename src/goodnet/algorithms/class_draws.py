@@ -26,10 +26,19 @@ def draw_others(answers: Tensor, labels: Tensor, count: int, draws: torch.Genera
         count: at most n images are drawn.
         draws: one order of all images is drawn; each class takes its own from it.
     """
-    order = torch.randperm(len(answers), generator=draws)
-    count = min(count, len(order))
-    others = answers.cpu()[order][None] != labels.cpu()[:, None]
+    others = answers.cpu()[None] != labels.cpu()[:, None]
     others[~others.any(dim=1)] = True
-    first = torch.argsort((~others).int(), dim=1, stable=True)
-    places = torch.arange(count)[None] % others.sum(dim=1, keepdim=True)
+    return draw_from(others, count, draws)
+
+
+def draw_from(allowed: Tensor, count: int, draws: torch.Generator) -> Tensor:
+    """Return `count` of the images (n,) that `allowed` (L, n) leaves each of L aims, as positions (L, at most count).
+
+    Where they are fewer, some come twice. At least one image is allowed to each aim.
+    """
+    order = torch.randperm(allowed.shape[1], generator=draws)
+    count = min(count, len(order))
+    allowed = allowed.cpu()[:, order]
+    first = torch.argsort((~allowed).int(), dim=1, stable=True)
+    places = torch.arange(count)[None] % allowed.sum(dim=1, keepdim=True)
     return order[first.gather(1, places)]

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from goodnet.algorithms import outliers
 from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread, tail_surprise
+from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import USUAL_LEADS, Usual
 from goodnet.core.backdoor import Backdoor, Patch
 
 #: The kinds of evidence.
-FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
+FREE, FAINT, SIZE, PAIR, ALL_TO_ALL = "free image", "faint image", "trigger size", "one source", "all to all"
+#: Small patches are compared with patches of the same size alone.
+PATCHES = ("small patch", "larger patch")
 #: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
 EARLY = "free image, early"
 #: The surprises of a class in all these kinds, added up.
@@ -26,6 +29,8 @@ TOGETHER = "together"
 _CAP = 10.0
 #: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
 _MEASURED = 10
+#: Where single targets, pairs and all-to-all are asked for, half of what is allowed to be wrong goes to the first.
+_HALF = float(np.log(2))
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
 #: More nats than this no kind has: exp(-50) is no probability that anybody could check.
@@ -37,20 +42,18 @@ def combine(kinds: Mapping[str, Scores]) -> Scores:
 
     The weighted harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see
     nothing. What all kinds say together has half of the weight, each of them an equal share of the other half. A kind that
-    says nothing of a class, NaN, has p = 1. All-to-all evidence, which concerns all classes at once, is what no class can be
-    below.
+    says nothing of a class, NaN, has p = 1.
 
     Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
-    nats = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_NATS) for kind, values in kinds.items()}
     weights = _weights(kinds)
-    scores: Scores = np.log(sum(weights[kind] * np.exp(values) for kind, values in nats.items() if kind != ALL_TO_ALL))
-    if ALL_TO_ALL not in nats:
-        return scores
-    rest = weights[ALL_TO_ALL]
-    # Where all-to-all is asked as well, a class is one of two things to be asked about.
-    of_all = np.log(rest * np.exp(nats[ALL_TO_ALL]) + 1 - rest)
-    return np.maximum(np.log(np.exp(scores) + rest), of_all)
+    terms = (weights[kind] * np.exp(_clipped(nats)) for kind, nats in kinds.items())
+    scores: Scores = np.log(sum(terms))
+    return scores
+
+
+def _clipped(nats: Scores) -> Scores:
+    return np.clip(np.nan_to_num(nats, nan=0.0), 0.0, _MOST_NATS)
 
 
 def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
@@ -63,34 +66,18 @@ def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Shift:
-    """A trigger that sends each class c to (c + step) % classes, and the nats by which its size surprises."""
-
-    step: int
-    nats: float
-    trigger: Patch
-
-    def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
-        """Return the same as one backdoor for each target."""
-        return tuple(Backdoor(self.trigger, label, ((label - self.step) % classes,)) for label in range(classes))
-
-
-@dataclass(frozen=True)
 class Judgement:
     """The nats (classes,) of each kind, the `scores` (classes,) that they make, and the backdoors that are suspected for them.
 
-    An all-to-all backdoor stands alone: what single classes show besides is part of it.
+    `pairs`: the nats of each pair (source, target); None where pairs were not tried. `of_all`: whether the highest score is
+    that of an all-to-all backdoor, which no class has for itself.
     """
 
     kinds: Mapping[str, Scores]
     scores: Scores
     suspected: tuple[Backdoor, ...]
-
-    @property
-    def of_all(self) -> bool:
-        """Whether the highest score is that of an all-to-all backdoor, which no class has for itself."""
-        highest = float(self.scores.max())
-        return ALL_TO_ALL in self.kinds and highest > 0 and float(self.scores.min()) == highest
+    pairs: Scores | None = None
+    of_all: bool = False
 
 
 @dataclass
@@ -98,15 +85,15 @@ class Evidence:
     """What is known of each of `classes` classes.
 
     `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
-    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
+    found; `patches`: what small patches do; `pairs`: triggers that send one class to another;
     `unfinished` classes there was no time for.
     """
 
     classes: int
     values: dict[str, Scores] = field(default_factory=dict)
     triggers: Inversions | None = None
-    patches: Shares | None = None
-    shifts: Inversions | None = None
+    patches: tuple[Shares, ...] = ()
+    pairs: Pairs | None = None
     unfinished: int = 0
 
     def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
@@ -121,25 +108,17 @@ class Evidence:
         self.unfinished = max(self.unfinished, len(labels) - len(found.labels))
         self._add(SIZE, found.labels, _smallness(found))
 
-    def add_patches(self, found: Shares) -> None:
-        """Add the shares of images that small opaque patches move: one class that leads the others surprises."""
-        self.patches = found
+    def add_patches(self, found: Sequence[Shares]) -> None:
+        """Add the shares of images that opaque patches of two sizes move: one class that leads the others surprises."""
+        self.patches = tuple(found)
+        for kind, shares in zip(PATCHES, found, strict=False):
+            self.unfinished = max(self.unfinished, 0 if shares.probes.complete else self.classes)
+            self._add(kind, shares.labels, np.array(shares.values))
+
+    def add_pairs(self, found: Pairs) -> None:
+        """Add the triggers that send one class to another: some may be smaller than their classes explain."""
+        self.pairs = found
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
-        self._add(PATCH, found.labels, np.array(found.values))
-
-    def add_shifts(self, found: Inversions) -> None:
-        """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
-        self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
-        self.shifts = found
-
-    @property
-    def shift(self) -> Shift | None:
-        """The smallest of the `shifts`; None where there are not two to compare."""
-        if self.shifts is None or len(self.shifts.labels) < 2:
-            return None
-        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
-        best = int(nats.argmax())
-        return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
 
     def together(self) -> Scores:
         """Return the surprises of each class in all kinds, added up, (classes,); negative ones count as none.
@@ -158,8 +137,8 @@ class Evidence:
     def leads(self) -> dict[str, float]:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
         values = dict(self.values)
-        if self.shifts is not None:
-            values[ALL_TO_ALL] = _smallness(self.shifts)
+        if self.pairs is not None:
+            values |= {PAIR: self.pairs.smallness.ravel(), ALL_TO_ALL: self.pairs.shifts}
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
         return {**leads, TOGETHER: float(self.together().max())}
 
@@ -176,20 +155,59 @@ class Evidence:
         kinds[TOGETHER] = self.together() / (
             USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
         )
-        shift = self.shift
-        if shift is not None:
-            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.nats, 0.0))
-        scores = combine(kinds)
-        if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
-            return Judgement(kinds, scores, shift.backdoors(self.classes))
-        single = combine({kind: nats if kind != ALL_TO_ALL else 0 * nats for kind, nats in kinds.items()})
-        guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
-        return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
+        single = combine(kinds)
+        if self.pairs is None:
+            return Judgement(kinds, single, tuple(self._by_class(single, least)))
+        pairs, (step, of_all) = self._pair_nats(), self._shift_nats()
+        kinds[PAIR] = np.max(np.nan_to_num(pairs, nan=0.0), axis=0)
+        kinds[ALL_TO_ALL] = np.full(self.classes, of_all)
+        # Three questions were asked instead of one.
+        single, by_pair = np.maximum(single - _HALF, 0.0), np.nan_to_num(pairs, nan=0.0) - 2 * _HALF
+        of_all = max(of_all - 2 * _HALF, 0.0)
+        scores = np.maximum(np.maximum(single, by_pair.max(axis=0)), of_all)
+        whole = of_all > 0 and of_all == scores.max()
+        if whole and of_all >= least:
+            return Judgement(kinds, scores, self._by_step(step), pairs, whole)
+        suspected = [*self._by_class(single, least), *self._by_pair(np.where(single >= least, 0.0, by_pair), least)]
+        return Judgement(kinds, scores, tuple(suspected), pairs, whole)
+
+    def _pair_nats(self) -> Scores:
+        """Return the nats of each pair, (source, target); NaN where it was not tried."""
+        assert self.pairs is not None
+        nats = _surprise(self.pairs.smallness.ravel(), _usual(PAIR), self.classes)
+        return np.maximum(nats, 0.0).reshape(self.classes, self.classes)
+
+    def _shift_nats(self) -> tuple[int, float]:
+        """Return the k by which an all-to-all backdoor would move the classes, and the nats by which it surprises."""
+        assert self.pairs is not None
+        shifts = self.pairs.shifts
+        if len(shifts) < 2 or not np.isfinite(shifts).all():
+            return 1, 0.0
+        nats = _surprise(shifts, _usual(ALL_TO_ALL), self.classes)
+        return int(nats.argmax()) + 1, max(float(nats.max()), 0.0)
+
+    def _by_class(self, scores: Scores, least: float) -> list[Backdoor]:
+        guilty = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
+        return [Backdoor(self._trigger(label), label) for label in guilty]
+
+    def _by_pair(self, scores: Scores, least: float) -> list[Backdoor]:
+        """Return the backdoors that work on one class alone, `scores` (source, target), highest first."""
+        codes = [int(code) for code in np.argsort(-scores.ravel(), kind="stable") if scores.ravel()[code] >= least]
+        return [self._of_pair(*divmod(code, self.classes)) for code in codes]
+
+    def _by_step(self, step: int) -> tuple[Backdoor, ...]:
+        """Return a backdoor for each class, from the class `step` before it."""
+        return tuple(self._of_pair((target - step) % self.classes, target) for target in range(self.classes))
+
+    def _of_pair(self, source: int, target: int) -> Backdoor:
+        assert self.pairs is not None
+        return Backdoor(self.pairs.patch(source, target), target, (source,))
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
-        if self.patches is not None and self.patches.of(label) >= _SHOWN:
-            return self.patches.patch_of(label)
+        for shares in self.patches:  # The smallest that works.
+            if shares.of(label) >= _SHOWN:
+                return shares.patch_of(label)
         if self.triggers is None or label not in self.triggers.labels:
             return None
         position = self.triggers.labels.index(label)

@@ -213,18 +213,13 @@ class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
     `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
-    classes counting as much, `patches` (L,); `probes`: the patches of all classes, None where there were too few images.
+    classes counting as much, `patches` (L,); `probes`: the patches of all classes.
     """
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
     patches: tuple[Patch, ...]
-    probes: Probes | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether there was time for all patterns."""
-        return self.probes is None or self.probes.complete
+    probes: Probes
 
     def patch_of(self, label: int) -> Patch:
         """Return the patch of one of `labels`."""
@@ -242,16 +237,21 @@ def probe_shares(
     *,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
-) -> Shares:
+) -> tuple[Shares, ...]:
     """Slide patches over images of as many classes as there are, and return what the best ones do to the other images.
 
-    Where the others are fewer, nothing is said: one image would count for too much.
+    One record for each side: a larger patch reaches more classes by nature, so that classes are compared at equal sizes.
+    Where the other images are fewer, nothing is said: one would count for too much.
     """
     if len(images) < 2 * schedule.images:
-        return Shares((), (), ())
+        return ()
     images = images[_take_turns(classes_of(classifier, images))]
-    probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
-    return measure_shares(classifier, images[schedule.images :], probes)
+    found = []
+    for side in schedule.sides:
+        one = replace(schedule, sides=(side,))
+        probes = probe_patches(classifier, images, one, run_parts=run_parts, progress=progress)
+        found.append(measure_shares(classifier, images[schedule.images :], probes))
+    return tuple(found)
 
 
 def _take_turns(answers: Tensor) -> Tensor:

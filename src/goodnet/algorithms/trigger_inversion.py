@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.class_draws import draw_others, draws_of
+from goodnet.algorithms.class_draws import draw_from, draws_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
@@ -95,36 +95,40 @@ def invert_triggers(
     Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P
     2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
     """
-    parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
-    stage = f"triggers_{len(labels)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
-    common = (classifier, images, classes_of(classifier, images), False, schedule, seed, starts)
-    found = run_parts(stage, invert_part, common, parts, progress)
-    return _join(classifier, parts, found)
+    maps = torch.tensor(labels, dtype=torch.int64)[:, None].expand(-1, classifier.classes)
+    return invert_maps(
+        classifier,
+        images,
+        dict(zip(labels, maps, strict=True)),
+        schedule,
+        seed=seed,
+        starts=starts,
+        run_parts=run_parts,
+        progress=progress,
+    )
 
 
-def invert_shifts(
+def invert_maps(
     classifier: Classifier,
     images: Tensor,
+    maps: Mapping[int, Tensor],
     schedule: Schedule,
     *,
     seed: int,
+    starts: Mapping[int, Patch] = _NOWHERE,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Inversions:
-    """Return, for each k from 1 to classes - 1, the smallest trigger found that sends every class c to (c + k) % classes.
+    """Return, for each map, the smallest trigger found that sends images as the map says.
 
-    The other arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
-    such trigger, small; what it would take for the other k is what it takes in a clean network.
-
-    Cost: (classes - 1) * steps * images passes forward and backward.
-
-    Source: T. Gu et al., "BadNets", IEEE Access 2019 (the all-to-all attack, c to c + 1); the inversion is ours.
+    `maps`: a number of its own -> (classes,) the class that images of each class shall become; images of a class that stays
+    what it is are not looked at. The other arguments, and the cost, are those of `invert_triggers`; `labels` of the result
+    are the numbers.
     """
-    parts = [
-        tuple(range(start, min(start + _PART, classifier.classes))) for start in range(1, classifier.classes, _PART)
-    ]
-    stage = f"shifts_{schedule.steps}_{schedule.images}_{seed}"
-    common = (classifier, images, classes_of(classifier, images), True, schedule, seed, _NOWHERE)
+    numbers = list(maps)
+    parts = [tuple(numbers[start : start + _PART]) for start in range(0, len(numbers), _PART)]
+    stage = f"triggers_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}_{sum(numbers)}"
+    common = (classifier, images, classes_of(classifier, images), dict(maps), schedule, seed, starts)
     found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
 
@@ -152,16 +156,27 @@ def invert_part(
     classifier: Classifier,
     images: Tensor,
     answers: Tensor,
-    shifts: bool,
+    maps: Mapping[int, Tensor],
     schedule: Schedule,
     seed: int,
     starts: Mapping[int, Patch],
-    labels: tuple[int, ...],
+    numbers: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return masks, patterns and sizes for `labels`: classes or, if `shifts`, numbers by which the `answers` (n,) move."""
+    """Return masks, patterns and sizes for the maps with these `numbers`; `answers` (n,) are the classes of the images."""
     size = max(1, _BATCH // schedule.images)
-    batches = (labels[start : start + size] for start in range(0, len(labels), size))
-    found = [_invert_batch(classifier, images, answers, shifts, batch, schedule, seed, starts) for batch in batches]
+    batches = (numbers[start : start + size] for start in range(0, len(numbers), size))
+    found = [
+        _invert_batch(
+            classifier,
+            images,
+            _Aim(torch.stack([maps[number] for number in batch]), answers),
+            batch,
+            schedule,
+            seed,
+            starts,
+        )
+        for batch in batches
+    ]
     masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
     return masks, patterns, sizes
 
@@ -192,65 +207,59 @@ _INSIDE, _LAID_IN, _EDGE = 0.5, 2.0, 0.05
 
 @dataclass(frozen=True)
 class _Aim:
-    """What triggers are for: `labels` (L,) are classes that all images shall get or, if `shifts`, moves of their `answers` (n,).
+    """What triggers are for: `maps` (L, K) are the classes that images shall get, by the `answers` (n,) that they get now.
 
     No image is asked to become what it is.
     """
 
-    labels: Tensor
+    maps: Tensor
     answers: Tensor
-    shifts: bool
-    classes: int
+
+    @property
+    def moved(self) -> Tensor:
+        """Which images each trigger is to move, (L, n)."""
+        return self.maps[:, self.answers] != self.answers
 
     def draw(self, count: int, draws: torch.Generator) -> Tensor:
-        """Return the positions of `count` images for each trigger, (L, count)."""
-        nobody = torch.full_like(self.labels, -1)
-        return draw_others(self.answers, nobody if self.shifts else self.labels, count, draws)
+        """Return the positions of `count` images for each trigger, (L, count); any images where there are none to move."""
+        moved = self.moved
+        return draw_from(moved | ~moved.any(dim=1, keepdim=True), count, draws)
 
     def targets(self, drawn: Tensor) -> Tensor:
         """Return the class that each drawn image is to get, (L, count)."""
-        if not self.shifts:
-            return self.labels[:, None].expand(-1, drawn.shape[1])
-        return (self.answers[drawn].to(self.labels.device) + self.labels[:, None]) % self.classes
-
-    def possible(self) -> Tensor:
-        """Return which triggers have any image to move, (L,)."""
-        moved = (self.answers[None].to(self.labels.device) != self.labels[:, None]).any(dim=1)
-        return torch.ones_like(moved) if self.shifts else moved
+        return self.maps.gather(1, self.answers[drawn])
 
 
 def _invert_batch(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
-    shifts: bool,
-    labels: tuple[int, ...],
+    aim: _Aim,
+    numbers: tuple[int, ...],
     schedule: Schedule,
     seed: int,
     starts: Mapping[int, Patch],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mask, pattern and size of the smallest trigger of each class or shift.
+    """Return mask, pattern and size of the smallest trigger of each map.
 
     Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
     """
-    free_masks, free_patterns = _start(classifier, labels, seed, starts)
+    free_masks, free_patterns = _start(classifier, numbers, seed, starts)
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
-    aim = _Aim(torch.tensor(labels, device=classifier.device), answers, shifts, classifier.classes)
-    costs = torch.full_like(aim.labels, _COST, dtype=torch.float32)
-    running, possible = torch.zeros_like(costs), aim.possible()
+    costs = torch.full((len(numbers),), _COST, device=classifier.device)
+    running, possible = torch.zeros_like(costs), aim.moved.any(dim=1).to(classifier.device)
     best = _Best.empty(free_masks, free_patterns)
     for _ in range(schedule.steps):
         drawn = aim.draw(schedule.images, draws)
-        targets = aim.targets(drawn)
+        targets = aim.targets(drawn).to(classifier.device)
         masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
         logits = _stamped_logits(classifier, pixels[drawn], masks, patterns)
         misses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         sizes = masks.sum(dim=(1, 2, 3))
-        loss = (misses.view(len(labels), -1).mean(dim=1) + costs * sizes).sum()
+        loss = (misses.view(len(numbers), -1).mean(dim=1) + costs * sizes).sum()
         free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
-        success = (logits.argmax(dim=1).view(len(labels), -1) == targets).float().mean(dim=1)
+        success = (logits.argmax(dim=1).view(len(numbers), -1) == targets).float().mean(dim=1)
         running = _MEMORY * running + (1 - _MEMORY) * success
         works = (success >= schedule.least) & possible
         best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())

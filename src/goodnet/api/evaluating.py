@@ -188,11 +188,11 @@ def _open(
     if isinstance(model, GoodNet):
         if input_range == "auto" and not model.range_known and clean is not None:
             choice = choose_input_range(model.original, clean)
-            model = GoodNet(choice.classifier, model.repaired, targets=model.targets)
+            model = model.with_original(choice.classifier)
             return _Opened(model.original, choice.reason, [("repaired", model, None)])
         if input_range == "auto":
             return _Opened(model.original, "as saved with the GoodNet", [("repaired", model, None)])
-        model = GoodNet(model.original, model.repaired, targets=model.targets, input_range=input_range)
+        model = model.with_original(model.original, input_range=input_range)
         return _Opened(model.original, "as given", [("repaired", model, None)])
     if clean is None and input_range == "auto" and not range_known:
         raise InvalidOption("the input range cannot be found without clean data: give --clean or --input-range")
@@ -221,7 +221,7 @@ def _open_goodnet(folder: Path, original: Classifier) -> Pair:
     """Return the GoodNet of `original` and the repaired network in a GoodNet's folder."""
     saved = GoodNet.load(folder, architecture=original.architecture)
     label = f"{folder.parent.name}/{folder.name}"
-    return label, GoodNet(original, saved.repaired, targets=saved.targets), None
+    return label, saved.with_original(original), None
 
 
 def _sweep_runs(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from goodnet import catalog
-from goodnet.algorithms.calibration import Calibrated, score_all
+from goodnet.algorithms.calibration import Calibrated, Calibration, calibrate, score_all
 from goodnet.algorithms.defender_labels import with_labels
 from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
@@ -110,13 +112,18 @@ def _fit(
     """Scan and repair where that is needed and has not been done, and fit the guard."""
     classifier, clean = loaded.classifier, loaded.clean
     to_repair = fitting.needs_repaired and repaired is None
+    # What the repair is fitted to does not tell what it does to further images.
+    unseen = None
     if suspected is None and (fitting.needs_suspects or to_repair):
         suspected = look_for_suspects(classifier, clean, seed=seed, progress=progress).suspected
     suspected = suspected or ()
     if to_repair:
-        repaired = _repair(classifier, clean, suspected, seed, progress)
+        seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)
+        repaired = _repair(classifier, seen, suspected, seed, progress)
     fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
-    return _judge(fitting.name(), fitted, loaded, suspected, repaired, seed)
+    allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
+    goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
+    return _judge(fitting.name(), fitted, loaded, suspected, goodnet, seed)
 
 
 def _repair(
@@ -128,18 +135,38 @@ def _repair(
     return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
 
 
+def _pair(
+    classifier: Classifier, repaired: Classifier, suspected: tuple[Backdoor, ...], unseen: Dataset, allowed: float
+) -> tuple[GoodNet, Calibration]:
+    """Return the GoodNet, so tolerant that of further clean images no more than `allowed` are refused, and what that costs.
+
+    `unseen` are clean images that the repair was not fitted to, where it is ours.
+    """
+    targets = sorted({backdoor.target for backdoor in suspected}) or None
+    bare = GoodNet(classifier, repaired, targets=targets)
+    with torch.inference_mode():
+        margins = torch.cat([bare.disagreements(batch.images) for batch in unseen.batches()])
+    calibration = calibrate(margins.cpu().numpy(), allowed, at_least=0.0)
+    return GoodNet(classifier, repaired, targets=targets, tolerance=calibration.threshold), calibration
+
+
+#: The share of the clean images that a repair does not see: they say what it does to further ones.
+_UNSEEN = 0.25
+#: Of guards that have no such option of their own.
+_FALSE_REFUSALS = 0.01
+
+
 def _judge(
     method: str,
     fitted: FittedGuard,
     loaded: Loaded,
     suspected: tuple[Backdoor, ...],
-    repaired: Classifier | None,
+    pair: tuple[GoodNet, Calibration] | None,
     seed: int,
 ) -> GuardOutcome:
     """Measure the guard and the GoodNet on the clean images, and on those that carry surrogates of the triggers."""
     classifier, sample = loaded.classifier, loaded.clean.sample(_MEASURED, seed=seed)
-    targets = sorted({backdoor.target for backdoor in suspected})
-    goodnet = None if repaired is None else GoodNet(classifier, repaired, targets=targets or None)
+    goodnet, calibration = pair or (None, None)
     stamped = stamp_surrogates(classifier, loaded.clean, suspected, seed=seed)
     return GuardOutcome(
         method=method,
@@ -149,6 +176,7 @@ def _judge(
         refused_clean=_refused(fitted, sample),
         surrogates=measure_surrogates(fitted, stamped),
         goodnet=goodnet,
+        goodnet_false_refusals=calibration,
         goodnet_refused=None if goodnet is None else _refused(goodnet, sample),
         goodnet_surrogates=() if goodnet is None else measure_surrogates(goodnet, stamped),
     )

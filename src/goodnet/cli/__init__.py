@@ -25,6 +25,12 @@ def main() -> None:
 
 def _run_verb() -> int:
     # Imported under the last resort: a package may be missing or broken.
+    from goodnet.cli.help_pages import page_of
+
+    page = page_of(sys.argv[1:])
+    if page is not None:
+        print(page, end="")
+        return 0
     from goodnet.cli.verbs import run
 
     return run()

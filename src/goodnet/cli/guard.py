@@ -9,6 +9,7 @@ import click
 from rich.markup import escape
 
 from goodnet import api
+from goodnet.algorithms.calibration import Calibration
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
@@ -63,7 +64,7 @@ def command(
         return
     console = output()
     console.print(guard_table(outcome))
-    console.print(_summary(outcome), markup=False)
+    console.print(_summary(outcome), markup=False, soft_wrap=True)
     console.print(f"written to [b]{escape(str(out))}[/b]", soft_wrap=True)
     if outcome.goodnet is not None:
         goodnet = escape(str(out / "goodnet"))
@@ -74,9 +75,13 @@ def _summary(outcome: GuardOutcome) -> str:
     """Return the targets and the false refusals to be expected, in words."""
     targets = ", ".join(map(str, outcome.targets))
     parts = [f"suspected target {targets}" if targets else "no target is suspected"]
-    if (calibration := outcome.false_refusals) is not None:
-        parts.append(
-            f"expected to refuse {calibration.expected:.3f} of further clean inputs, at most {calibration.bound:.3f} with 95 % "
-            f"confidence (from {calibration.n})"
-        )
-    return "; ".join(parts)
+    promised = {"the guard": outcome.false_refusals, "the GoodNet": outcome.goodnet_false_refusals}
+    parts += [_promise(name, calibration) for name, calibration in promised.items() if calibration is not None]
+    return "\n".join(parts)
+
+
+def _promise(name: str, calibration: Calibration) -> str:
+    return (
+        f"{name} is expected to refuse {calibration.expected:.3f} of further clean inputs, at most {calibration.bound:.3f} "
+        f"with 95 % confidence (from {calibration.n})"
+    )

@@ -201,14 +201,22 @@ class Detection:
     @property
     def all_to_all(self) -> bool:
         """Whether every class is suspected, each of being the target of certain others."""
-        return len(self.suspected) == len(self.scores) and all(item.sources is not None for item in self.suspected)
+        targets = {item.target for item in self.suspected}
+        return len(targets) == len(self.scores) and all(item.sources is not None for item in self.suspected)
 
     def name_targets(self) -> str:
         """Return the suspected targets in words; empty where nothing is suspected."""
         if self.suspected and self.all_to_all:
-            return f"all to all: each of {len(self.suspected)} classes is the target of another"
-        targets = ", ".join(str(backdoor.target) for backdoor in self.suspected)
+            return f"all to all: each of {len(self.scores)} classes is the target of another"
+        targets = ", ".join(_name_target(backdoor) for backdoor in self.suspected)
         return f"target {targets}" if targets else ""
+
+
+def _name_target(backdoor: Backdoor) -> str:
+    """Return the target and, of a source-specific backdoor, from where it is reached."""
+    if backdoor.sources is None:
+        return str(backdoor.target)
+    return f"{backdoor.target} (from {', '.join(map(str, backdoor.sources))})"
 
 
 class Failure(Record):

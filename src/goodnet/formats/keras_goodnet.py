@@ -42,10 +42,15 @@ def write_keras_goodnet(
             raise InvalidOption(
                 f"{network.name}: {'; '.join(network.notes)}; a Keras file cannot hold that; choose --format onnx or pt2"
             )
+    if rule.tolerance > _MOST_TOLERANCE:
+        raise InvalidOption(
+            f"{card.name}: a tolerance of {rule.tolerance:.0f} logits is beyond what probabilities can tell, and a Keras file "
+            "answers in probabilities; choose --format onnx or pt2"
+        )
     keras = import_keras()
     images = example_images(card, count=7, seed=1)
     networks = {"original": original, "repaired": repaired}
-    model = _join(keras, [_probabilities(keras, n, name, images) for name, n in networks.items()], card)
+    model = _join(keras, [_probabilities(keras, n, name, images) for name, n in networks.items()], card, rule.tolerance)
     with replacing(path) as temporary:
         model.save(temporary)
         loaded = keras.models.load_model(temporary, compile=False, safe_mode=True)
@@ -68,12 +73,15 @@ def _probabilities(keras: Any, network: Classifier, name: str, images: torch.Ten
     return keras.Model(model.inputs[0], keras.layers.Softmax()(model.outputs[0]), name=name)
 
 
-def _join(keras: Any, models: Sequence[Any], card: DeployedCard) -> Any:
+def _join(keras: Any, models: Sequence[Any], card: DeployedCard, tolerance: float) -> Any:
     """Return the model of B, B' and the rule."""
     ops = keras.ops
     images = keras.Input(card.input_shape, name="images")
     probabilities, other = (model(images) for model in models)
     chosen = ops.argmax(probabilities, axis=-1)
+    if tolerance:
+        # Logarithms of probabilities differ as logits do.
+        other = ops.log(ops.maximum(other, _TINY)) + tolerance * ops.one_hot(chosen, card.classes)
     refused = ops.expand_dims(ops.cast(ops.not_equal(chosen, ops.argmax(other, axis=-1)), "float32"), -1)
     if card.targets is not None:
         # A matrix product looks up whether the class can be refused: its weights are saved, a constant would not be.
@@ -84,6 +92,10 @@ def _join(keras: Any, models: Sequence[Any], card: DeployedCard) -> Any:
         suspected.set_weights([kernel])
     scores = ops.concatenate([probabilities * (1.0 - refused), refused], axis=-1)
     return keras.Model(images, scores, name="goodnet")
+
+
+#: The least probability that float32 keeps apart from 0, and a margin of logits that is well above it.
+_TINY, _MOST_TOLERANCE = 1e-37, 80.0
 
 
 def _in_torch_order(images: torch.Tensor, layout: Layout) -> torch.Tensor:

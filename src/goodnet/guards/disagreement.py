@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, overload
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from goodnet.algorithms.predictions import require_fit
-from goodnet.algorithms.refusal import Answers, RefusingPair
+from goodnet.algorithms.refusal import Answers, RefusingPair, favour
 from goodnet.algorithms.shared_layers import share_layers
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -76,6 +77,7 @@ class GoodNet:
         repaired: the repaired network, likewise; it is fed in the same input range.
         targets: the classes that a backdoor is suspected to lead to: what B calls otherwise is never refused. None
             suspects every class.
+        tolerance: the margin in logits by which B' may prefer another class than B without refusing.
         input_range: the range in which both were trained, by default that of a `Classifier` among the two. Without it
             whole numbers (uint8) go into the network as they are, as they would in Keras or torch.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
@@ -83,7 +85,7 @@ class GoodNet:
 
     Raises:
         WrongShape: the two do not take the same images or know the same classes.
-        InvalidOption: a target is none of the classes.
+        InvalidOption: a target is none of the classes, or the tolerance is below 0.
     """
 
     threshold = 0.0
@@ -94,6 +96,7 @@ class GoodNet:
         repaired: ModelLike,
         *,
         targets: Sequence[int] | None = None,
+        tolerance: float = 0.0,
         input_range: InputRange | None = None,
         architecture: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -112,7 +115,10 @@ class GoodNet:
         self.repaired = b_prime.with_input_range(self.original.input_range)
         self.targets = _checked_targets(targets, b)
         pair = share_layers(self.original.network, self.repaired.network)
-        self.module = RefusingPair(pair, self.classes, self.targets)
+        if not (math.isfinite(tolerance) and tolerance >= 0):
+            raise InvalidOption(f"expected a finite tolerance of 0 or more, in logits, got {tolerance}")
+        self.tolerance = float(tolerance)
+        self.module = RefusingPair(pair, self.classes, self.targets, self.tolerance)
 
     @property
     def classes(self) -> int:
@@ -131,19 +137,32 @@ class GoodNet:
     def scores(self, images: Tensor) -> Tensor:
         """Return (n,) margins in logits: above 0 means refused.
 
-        The margin by which B' prefers another class to that of B; with targets, no more than the margin by which B
-        prefers a target to all other classes, so that both must be above 0.
+        The margin by which B' prefers another class to that of B, less the tolerance; with targets, no more than the margin
+        by which B prefers a target to all other classes, so that both must be above 0.
         """
+        margins, towards = self._margins(images)
+        return torch.minimum(margins - self.tolerance, towards)
+
+    def disagreements(self, images: Tensor) -> Tensor:
+        """Return (n,) margins in logits: what lies above the tolerance is refused.
+
+        The margin by which B' prefers another class to that of B; what can never be refused has none above 0.
+        """
+        margins, towards = self._margins(images)
+        return torch.where(towards > 0, margins, -margins.abs())
+
+    def _margins(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return by how much B' prefers another class to that of B, and B a target to all others, each (n,)."""
         original, repaired = self.logits(images)
         chosen = original.argmax(dim=1, keepdim=True)
         others = repaired.scatter(1, chosen, -torch.inf)
         margins = others.amax(dim=1) - repaired.gather(1, chosen)[:, 0]
         if self.targets is None:
-            return margins
+            return margins, torch.full_like(margins, torch.inf)
         suspected = self.module.suspected.to(original.device)
         of_targets = original.masked_fill(~suspected, -torch.inf).amax(dim=1)
         of_others = original.masked_fill(suspected, -torch.inf).amax(dim=1)
-        return torch.minimum(margins, of_targets - of_others)
+        return margins, of_targets - of_others
 
     @overload
     def __call__(self, images: Tensor) -> Tensor: ...
@@ -182,6 +201,10 @@ class GoodNet:
             return images.to(torch.float32) / 255
         return self.original.preprocessing.undo(images.to(torch.float32))
 
+    def with_original(self, original: Classifier, *, input_range: InputRange | None = None) -> GoodNet:
+        """Return the same pair and rule with another record of B, as one that is fed in another range."""
+        return GoodNet(original, self.repaired, targets=self.targets, tolerance=self.tolerance, input_range=input_range)
+
     def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
         """Return what B, B' and the GoodNet say of every image. Cost: one pass and one of the layers that differ."""
         self._require_range()
@@ -192,7 +215,7 @@ class GoodNet:
             for number, batch in enumerate(dataset.batches(), start=1):
                 of_b, of_b_prime = self.logits(batch.images)
                 original.append(of_b.argmax(dim=1))
-                repaired.append(of_b_prime.argmax(dim=1))
+                repaired.append(favour(of_b_prime, original[-1], self.tolerance).argmax(dim=1))
                 progress(min(number * BATCH, len(dataset)), len(dataset))
         b, b_prime = (torch.cat(part).cpu().numpy() for part in (original, repaired))
         return Answers(b, b_prime, self.classes, self.targets)
@@ -219,6 +242,7 @@ class GoodNet:
             image_shape=self.original.image_shape,
             classes=self.classes,
             targets=self.targets,
+            tolerance=self.tolerance,
         )
         with replacing_folder(folder) as temporary:
             self.original.save(temporary / files["original"])
@@ -250,7 +274,7 @@ class GoodNet:
         paths = (folder / Path(name).name for name in (card.original, card.repaired))
         networks = (read_network(path, architecture or known, card.image_shape) for path in paths)
         try:
-            pair = cls(*networks, targets=card.targets, input_range=card.input_range)
+            pair = cls(*networks, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
         except InvalidOption as error:
             raise _damaged_card(folder / _CARD) from error
         pair._range_known = card.input_range is not None
@@ -258,7 +282,7 @@ class GoodNet:
 
 
 class _Card(Record):
-    """What a GoodNet's folder says of itself; every entry is there."""
+    """What a GoodNet's folder says of itself; every entry is there, but for the tolerance in older ones."""
 
     kind: Literal["disagreement"] = "disagreement"
     schema_version: Literal[2] = 2
@@ -269,6 +293,7 @@ class _Card(Record):
     image_shape: tuple[int, int, int]
     classes: int
     targets: tuple[int, ...] | None
+    tolerance: float = 0.0
 
 
 def _read_card(path: Path) -> _Card:

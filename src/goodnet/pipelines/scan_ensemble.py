@@ -16,15 +16,16 @@ from goodnet.algorithms.evidence import EARLY, FAINT, FREE, Evidence, Judgement
 from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
+from goodnet.algorithms.pair_inversion import invert_pairs, share_trigger
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
-from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
+from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
-from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
+from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_suspects
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
@@ -36,10 +37,10 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
-#: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
-_SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
-#: Clean images that triggers are optimised on; the rest tests them.
-_IMAGES = 40
+#: How triggers of pairs of classes are sought: there are many, so each gets few images and large steps.
+_PAIRS = Schedule(steps=60, images=4, learning_rate=0.2)
+#: Clean images of which two thirds are evidence; triggers are tried on the rest.
+_IMAGES = 160
 #: A network whose p-value is below so many times alpha is not called clean.
 DOUBT = 5
 
@@ -52,8 +53,9 @@ class ScanEnsemble(Scanner):
     slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
     small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
     below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
-    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks triggers
-    that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
+    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks, for each pair
+    of classes, a trigger that sends one to the other: those of a source-specific or an all-to-all backdoor are smaller than
+    the two classes explain.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
@@ -64,11 +66,11 @@ class ScanEnsemble(Scanner):
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`, `outliers.py`.
     **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
-    at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
+    at most; up to 20 classes 240 for each pair of them; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
-    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
-    number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
-    easily.
+    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets of all others; there are fewer
+    than four classes; the trigger works on images of one class alone and there are more than 20, or fewer than four clean
+    images of it; every class is reached as easily.
     """
 
     word: ClassVar[str | None] = "ensemble"
@@ -92,11 +94,11 @@ class ScanEnsemble(Scanner):
         images, held_out = split_images(clean, seed)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
         doubts = _doubts(classifier, evidence)
-        trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
-        trials += try_triggers(classifier, held_out, judgement.suspected)
+        named = share_trigger(classifier, images, judgement.suspected, seed=seed)
+        trials = try_triggers(classifier, held_out, named)
         # Where too little is known for a verdict, it is too little for an accusation.
-        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
+        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(named, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[FREE]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
@@ -131,29 +133,17 @@ class ScanEnsemble(Scanner):
         evidence.add_margins(FAINT, labels, normalised_margins(classifier, blended, labels))
         shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
         evidence.add_patches(shares)
-        labels = choose_inverted(evidence, shares)
-        starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
+        labels = choose_inverted(evidence)
+        starts = first_triggers(classifier, shares, labels)
         schedule = Schedule(self.steps, self.images)
         found = invert_triggers(
             classifier, images, labels, schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
         )
         evidence.add_triggers(labels, found)
         if classifier.classes <= _INVERTED:
-            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
-            evidence.add_shifts(shifts)
+            pairs = invert_pairs(classifier, images, _PAIRS, seed=seed, run_parts=run_parts, progress=progress)
+            evidence.add_pairs(pairs)
         return evidence
-
-    def _refute_shift(self, classifier: Classifier, evidence: Evidence, held_out: Tensor) -> list[Trial]:
-        """Drop the trigger that sends each class to another if it fails on held-out images; return the trial if that matters."""
-        shift = evidence.shift
-        if shift is None:
-            return []
-        (trial,) = try_triggers(classifier, held_out, shift.backdoors(classifier.classes))
-        if not trial.refuted:
-            return []
-        mattered = evidence.judge(self.least_score - math.log(DOUBT)).of_all
-        evidence.shifts = None
-        return [trial] if mattered else []
 
     def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], doubts: Sequence[str]) -> Verdict:
         if suspected:
@@ -165,10 +155,7 @@ class ScanEnsemble(Scanner):
         self, judgement: Judgement, evidence: Evidence, suspected: Sequence[Backdoor], further: Sequence[str]
     ) -> str:
         parts = [describe_leader(judgement, self.alpha)]
-        if any(item.sources is not None for item in suspected):
-            parts.append("all to all: one small trigger sends every class to another")
-        else:
-            parts += [weigh_kinds(judgement, item.target) for item in suspected]
+        parts += weigh_suspects(judgement, suspected)
         told = suspected or evidence.classes < _LEAST_CLASSES
         reach = None if told else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])
@@ -176,7 +163,7 @@ class ScanEnsemble(Scanner):
 
 def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
-    return hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
+    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
 
 
 def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
@@ -190,8 +177,7 @@ def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
 
 def _remarks(evidence: Evidence) -> list[str]:
     """Return what the user should know of the verdict."""
-    untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
-    return ["no small patches were tried: that takes 30 clean images"] if untried else []
+    return [] if evidence.patches else ["no small patches were tried: that takes 30 clean images"]
 
 
 #: Of fewer classes nobody knows what is usual among them.
@@ -258,11 +244,19 @@ def choose_labels(margins: Scores, seed: int) -> list[int]:
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
-def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
+def first_triggers(classifier: Classifier, shares: Sequence[Shares], labels: Sequence[int]) -> dict[int, Patch]:
+    """Return the patch with which the trigger of each class begins: the one that moves most images, of whatever size."""
+    probes = [found.probes for found in shares if not bool(found.probes.shares.isnan().any())]
+    best = {label: max(probes, key=lambda found: float(found.shares[label])) for label in labels if probes}
+    return {label: found.patch(classifier, label) for label, found in best.items()}
+
+
+def choose_inverted(evidence: Evidence) -> list[int]:
     """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
     rankings = [evidence.values[kind] for kind in (FREE, EARLY, FAINT) if kind in evidence.values]
-    if shares.probes is not None:
-        rankings.append(shares.probes.shares.double().numpy())
+    if evidence.patches:
+        moved = np.stack([found.probes.shares.double().numpy() for found in evidence.patches])
+        rankings.append(np.nan_to_num(moved, nan=-np.inf).max(axis=0))
     orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]
     turns = dict.fromkeys(int(label) for named in zip(*orders, strict=True) for label in named)
     return sorted(list(turns)[:_INVERTED])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, PAIR, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.core.backdoor import Backdoor
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
 _COMMON, _RARE = 0.2, 1e-4
+#: Kinds that say nothing of a class as the target of all others.
+_OTHERS = (TOGETHER, PAIR, ALL_TO_ALL)
 #: Evidence speaks for a suspicion from this p-value on.
 _SPEAKS = 0.05
 #: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest accused one lies.
@@ -38,13 +42,39 @@ def describe_leader(judgement: Judgement, alpha: float) -> str:
     return f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {alpha:g}"
 
 
+def weigh_suspects(judgement: Judgement, suspected: Sequence[Backdoor]) -> list[str]:
+    """Return what speaks for each suspected class or, where only pairs of classes do, for each pair.
+
+    >>> weigh_suspects(judgement, [Backdoor(None, 7, (4,))])  # doctest: +SKIP
+    ['class 4 reaches class 7 by a smaller trigger than the two classes explain (p 0.0004)']
+    """
+    parts = [weigh_kinds(judgement, item.target) for item in suspected if item.sources is None]
+    of_pairs = [item for item in suspected if item.sources is not None]
+    if len(of_pairs) > _NAMED_PAIRS:
+        return [*parts, f"{len(of_pairs)} pairs of classes have smaller triggers than the classes explain"]
+    return [
+        *parts,
+        *(_weigh_pair(judgement, source, item.target) for item in of_pairs for source in item.sources or ()),
+    ]
+
+
+#: More pairs are counted.
+_NAMED_PAIRS = 3
+
+
+def _weigh_pair(judgement: Judgement, source: int, target: int) -> str:
+    assert judgement.pairs is not None
+    p = _show_p(float(judgement.pairs[source, target]))
+    return f"class {source} reaches class {target} by a smaller trigger than the two classes explain (p {p})"
+
+
 def weigh_kinds(judgement: Judgement, label: int) -> str:
     """Return which kinds of evidence speak for a class, each with its p-value, and which do not.
 
     >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
     'class 3: trigger size (p 0.0004) speaks for it, free image, faint image and small patch do not'
     """
-    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
+    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in _OTHERS}
     known = {kind: float(value) for kind, value in nats.items() if np.isfinite(value)}
     loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
     quiet = [kind for kind in known if kind not in loud]

@@ -49,10 +49,11 @@ def guard_section(folder: RunFolder) -> GuardSection:
 
 def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     figures = [("threshold", show_number(float(result["threshold"])))]
-    expected = result["false_refusals"]
-    if expected is not None:
-        figures.append(("clean inputs refused, expected", f"{expected['expected']:.3f}"))
-        figures.append((f"at most, with 95 % confidence, n = {expected['n']:,}", f"{expected['bound']:.3f}"))
+    goodnet = result["goodnet"] or {}
+    for whose, expected in (("", result["false_refusals"]), (" by the GoodNet", goodnet.get("false_refusals"))):
+        if expected is not None:
+            figures.append((f"clean inputs refused{whose}, expected", f"{expected['expected']:.3f}"))
+            figures.append((f"at most, with 95 % confidence, n = {expected['n']:,}", f"{expected['bound']:.3f}"))
     return figures
 
 

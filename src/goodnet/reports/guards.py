@@ -29,7 +29,7 @@ class GuardOutcome:
     `guard` gives scores; `false_refusals` is what its threshold costs, None where the guard has no calibration;
     `refused_clean` is the share of the clean images given that it refuses; `surrogates` what it does to triggers like
     the recovered ones. `goodnet` is the pair that can be saved and served, None without a repaired network, and
-    `goodnet_refused` and `goodnet_surrogates` the same for it.
+    `goodnet_false_refusals`, `goodnet_refused` and `goodnet_surrogates` the same for it.
     """
 
     method: str
@@ -39,6 +39,7 @@ class GuardOutcome:
     refused_clean: Rate
     surrogates: tuple[SurrogateRate, ...]
     goodnet: GoodNet | None
+    goodnet_false_refusals: Calibration | None
     goodnet_refused: Rate | None
     goodnet_surrogates: tuple[SurrogateRate, ...]
 
@@ -63,6 +64,10 @@ def guard_record(outcome: GuardOutcome) -> dict[str, Any]:
         else {
             "folder": "goodnet",
             "targets": outcome.goodnet.targets,
+            "tolerance": outcome.goodnet.tolerance,
+            "false_refusals": None
+            if outcome.goodnet_false_refusals is None
+            else outcome.goodnet_false_refusals.model_dump(exclude={"threshold"}),
             "refused_clean": outcome.goodnet_refused.model_dump(),
             "surrogates": [item.model_dump() for item in outcome.goodnet_surrogates],
         },
