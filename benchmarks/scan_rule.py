@@ -31,9 +31,9 @@ from rich.table import Table
 
 from goodnet.algorithms import evidence as evidence_module
 from goodnet.algorithms import outliers
-from goodnet.algorithms.evidence import Evidence
-from goodnet.algorithms.held_out import try_triggers
+from goodnet.algorithms.evidence import TOGETHER, Evidence
 from goodnet.algorithms.input_range import choose_input_range
+from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
@@ -41,6 +41,8 @@ from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble, split_images
 
 #: The mean of all groups counts as so many networks in each.
 SHRINK = 4
+#: So little that it decides only where a group has no networks.
+_OWN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Source:
     clean: str
     architecture: str | None
     image_shape: tuple[int, int, int] | None = None
+    sources: list[int] | None = None
 
 
 def of_zoo(zoo: Path) -> Iterator[Source]:
@@ -69,16 +72,22 @@ def of_zoo(zoo: Path) -> Iterator[Source]:
             str(zoo.resolve() / "data" / content["data"]["name"] / "clean_validation_data.h5"),
             None if whole else model["architecture"],
             None if whole else tuple(model["image_shape"]),
+            _sources(content.get("backdoors", [])),
         )
+
+
+def _sources(backdoors: list[dict[str, Any]]) -> list[int] | None:
+    """Return the classes that a backdoor of one target works on; None where it works on all, or there are several targets."""
+    found = [item.get("sources") for item in backdoors]
+    return found[0] if len(found) == 1 and found[0] else None
 
 
 def of_strangers(folder: Path) -> Iterator[Source]:
     for name, truth in json.loads((folder / "truth.json").read_text()).items():
         if truth["targets"] is not None:
             clean = f"../_clean/{truth['clean']}.h5"
-            yield Source(
-                f"strangers/{name}", truth["targets"], folder / name, truth["model"], clean, truth["architecture"]
-            )
+            where = folder / name, truth["model"], clean, truth["architecture"], None, truth.get("sources")
+            yield Source(f"strangers/{name}", truth["targets"], *where)
 
 
 def of_cases(folder: Path) -> Iterator[Source]:
@@ -103,29 +112,33 @@ def gather_one(source: Source) -> dict[str, Any]:
         os.chdir(here)
         sys.path.pop(0)
     classifier = choose_input_range(classifier, data).classifier
-    images, held_out = split_images(data.in_canonical_order(), seed=0)
+    images, _ = split_images(data.in_canonical_order(), seed=0)
     found = ScanEnsemble().gather(classifier, images, seed=0)
-    shift = found.shift
     return {
         "network": source.name,
         "targets": source.targets,
+        "sources": source.sources,
         "classes": classifier.classes,
-        "values": {kind: values.tolist() for kind, values in found.values.items()},
-        "shifts": None if found.shifts is None else [found.shifts.labels, found.shifts.sizes.tolist()],
-        "refuted": shift is not None
-        and try_triggers(classifier, held_out, shift.backdoors(classifier.classes))[0].refuted,
+        "values": {kind: _rounded(values) for kind, values in found.values.items()},
+        "pairs": None if found.pairs is None else [found.pairs.found.labels, _rounded(found.pairs.found.sizes.numpy())],
     }
+
+
+def _rounded(values: Any) -> list[float | None]:
+    """Return values with five digits, None where one is not known: what is written stays small."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def read_evidence(row: dict[str, Any]) -> Evidence:
     """Return the evidence of a row, without the triggers."""
     values = {kind: np.array(some, dtype=np.float64) for kind, some in row["values"].items()}
-    if row["shifts"] is None or row["refuted"]:
+    if row["pairs"] is None:
         return Evidence(row["classes"], values)
-    labels, sizes = row["shifts"]
-    empty = torch.zeros(len(labels), 1, 1, 1)
-    shifts = Inversions(tuple(labels), empty, empty, torch.tensor(sizes), torch.tensor(sizes) < np.inf)
-    return Evidence(row["classes"], values, shifts=shifts)
+    labels, sizes = row["pairs"]
+    empty, known = torch.zeros(len(labels), 1, 1, 1), torch.tensor(sizes)
+    # The largest is that of pairs for which none was found, or nearly so.
+    found = Inversions(tuple(labels), empty, empty, known, torch.ones(len(labels), dtype=torch.bool))
+    return Evidence(row["classes"], values, pairs=Pairs(row["classes"], found, len(labels)))
 
 
 @click.group(help=__doc__)
@@ -162,16 +175,20 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
 @click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 def leads(paths: tuple[Path, ...]) -> None:
     clean = [row for row in read_rows(paths) if not row["targets"]]
-    found = [(group_of(row["classes"]), read_evidence({**row, "refuted": False}).leads()) for row in clean]
+    found = [(group_of(row["classes"]), read_evidence(row).leads()) for row in clean]
     print(
         "# What is usual in clean networks of up to 20, up to 99 and more classes: printed by `benchmarks/scan_rule.py leads`."
     )
-    print(f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more.")
+    print(
+        f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more; but for what the kinds"
+    )
+    print("# say together, which hangs on the number of classes.")
     for kind, usual in USUAL_LEADS.items():
         known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
         overall = float(np.mean([lead for _, lead in known]))
         groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]
-        means = [(sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups]
+        shrink = _OWN if kind == TOGETHER else SHRINK
+        means = [(sum(group) + shrink * overall) / (len(group) + shrink) for group in groups]
         print(f'\n["{kind}"]\nmeans = [{", ".join(f"{mean:.3f}" for mean in means)}]')
         print(f"relative = {str(usual.relative).lower()}\nnetworks = {list(map(len, groups))}")
 
@@ -183,16 +200,23 @@ CONSTANTS = [
     (outliers, "_MOST_OUTLIERS"),
     (outliers, "_FURTHER"),
     (outliers, "_LEAST"),
-    (evidence_module, "_CAP"),
     (evidence_module, "_LEAST_SPREAD"),
-    (evidence_module, "_MEASURED"),
 ]
+
+
+#: Single pairs and all to all come from the same triggers.
+PAIRS = "pairs of classes"
+
+
+#: What is read early on the way to a kind of evidence goes with it.
+_EARLY = {evidence_module.FREE: (evidence_module.EARLY,)}
 
 
 def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a row without one kind of evidence."""
-    values = {name: some for name, some in row["values"].items() if not name.startswith(kind)}
-    return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
+    gone = evidence_module.PATCHES if kind == evidence_module.PATCH else (kind, *_EARLY.get(kind, ()))
+    values = {name: some for name, some in row["values"].items() if name not in gone}
+    return {**row, "values": values, "pairs": None if kind == PAIRS else row["pairs"]}
 
 
 def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, int]:
@@ -249,9 +273,8 @@ def constants(paths: tuple[Path, ...]) -> None:
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
                 lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
-    for kind in USUAL_LEADS:
-        if kind != evidence_module.TOGETHER:
-            lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
+    for kind in (*(kind for kind in USUAL_LEADS if kind not in (TOGETHER, *evidence_module.OF_PAIRS)), PAIRS):
+        lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
     Console(width=120).print(lines)
 
 

@@ -5,8 +5,9 @@
     python benchmarks/strangers.py DIR --method max_margin --published --starts 30 --steps 300       # as published
 
 DIR holds truth.json (name -> model, architecture, clean set, targets), a folder for each network and `_clean/`. Each network
-is scanned by a command of its own, in its folder, with the defaults or the options that follow, two at a time. FILE gets a line for each as it ends, and
-those that are there already are not scanned again. Bar of the scan: every target, no other class, no clean network accused.
+is scanned by a command of its own, in its folder, with the defaults or the options that follow, two at a time. FILE gets a
+line for each as it ends, and those that are there already are not scanned again. Bar of the scan: every target, no other
+class, no clean network accused.
 """
 
 from __future__ import annotations

@@ -2,7 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import FAINT, FREE, PAIR, PATCHES, SIZE, TOGETHER, Evidence, combine
+from goodnet.algorithms.evidence import (
+    ALL_TO_ALL,
+    FAINT,
+    FREE,
+    PAIR,
+    PATCH,
+    PATCHES,
+    SIZE,
+    TOGETHER,
+    Evidence,
+    combine,
+    score,
+)
 from goodnet.algorithms.outliers import lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.patch_probe import Probes, Shares
@@ -28,22 +40,33 @@ def square(size):
     return Patch(mask.view(1, 4, 4), torch.ones(3, 4, 4))
 
 
-def test_kinds_are_combined_by_the_harmonic_mean_of_their_p_values():
+def test_kinds_are_combined_by_fishers_method():
     p = {"one": np.array([0.001, 0.5, 1.0]), "two": np.array([0.2, 0.25, 1.0])}
-    expected = [2 / (1 / 0.001 + 1 / 0.2), 2 / (1 / 0.5 + 1 / 0.25), 1.0]
+    # Of two uniform p-values the product q has the p-value q (1 - log q).
+    products = np.array([0.0002, 0.125, 1.0])
+    expected = products * (1 - np.log(products))
     np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
 
 
-def test_what_they_say_together_has_half_of_the_weight():
-    p = {"one": np.array([0.001]), "two": np.array([0.2]), TOGETHER: np.array([0.01])}
-    expected = 1 / (0.25 / 0.001 + 0.25 / 0.2 + 0.5 / 0.01)
-    np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
+def test_the_combined_p_value_is_uniform_where_the_same_class_leads_in_all_kinds():
+    draws = np.random.default_rng(0)
+    p = np.exp(
+        -np.array([combine({kind: np.array([draws.exponential(), 0.0]) for kind in "abcd"})[0] for _ in range(2000)])
+    )
+    assert np.mean(p <= 0.05) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(p <= 0.5) == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_kind_that_says_nothing_has_the_p_value_1_and_none_is_below_exp_minus_50():
     kinds = {"one": np.array([np.nan, 9.0, 1e6]), "two": np.array([-7.0, np.nan, 0.0])}
-    expected = [0.0, np.log((np.exp(9.0) + 1) / 2), np.log((np.exp(50.0) + 1) / 2)]
-    np.testing.assert_allclose(combine(kinds), expected)
+    # Of two kinds, the sum s of nats has the p-value exp(-s) (1 + s).
+    np.testing.assert_allclose(combine(kinds), [0.0, 9.0 - np.log(10.0), 50.0 - np.log(51.0)], atol=1e-12)
+
+
+def test_what_kinds_say_together_is_a_second_question():
+    kinds = {"one": np.array([9.0, 1.0, 0.0]), TOGETHER: np.array([2.0, 5.0, 0.0])}
+    np.testing.assert_allclose(combine(kinds), [9.0 - np.log(2), 5.0 - np.log(2), 0.0])
+    np.testing.assert_allclose(combine({TOGETHER: np.array([3.0])}), [3.0 - np.log(2)])
 
 
 def test_together_are_the_positive_surprises_of_all_kinds():
@@ -52,12 +75,25 @@ def test_together_are_the_positive_surprises_of_all_kinds():
     free[4], sizes[4] = 18.0, 3.0
     evidence = evidence_of(free.tolist(), FREE)
     evidence.add_triggers(range(30), inversions(range(30), sizes.tolist()))
-    expected = np.clip(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0, 10)
-    expected += np.clip(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0, 10)
+    expected = np.maximum(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0)
+    expected += np.maximum(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0)
     np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
     assert evidence.together().argmax() == 4
     nats = evidence.judge(LEAST).kinds[TOGETHER]
     np.testing.assert_allclose(nats, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
+    # Of the two sizes of patches the one that surprises more counts.
+    alone, both = Evidence(30), Evidence(30)
+    small, larger = (0.9, 0.2, 0.1, 0.1), (0.9, 0.8, 0.1, 0.1)
+    alone.add_patches([shares_of((7, 2, 9, 11), small, ())])
+    both.add_patches([shares_of((7, 2, 9, 11), small, ()), shares_of((7, 2, 9, 11), larger, ())])
+    assert both.together()[7] == alone.together()[7] > 0
+
+
+def test_pairs_and_all_to_all_are_asked_besides():
+    kinds = {"one": np.array([9.0, 3.0, 0.0]), PAIR: np.array([0.0, 0.0, 7.0]), ALL_TO_ALL: np.full(3, 5.0)}
+    np.testing.assert_allclose(score(kinds), [9.0 - np.log(2), 5.0 - np.log(4), 7.0 - np.log(4)])
+    np.testing.assert_allclose(score({"one": np.array([9.0, 3.0, 0.0])}), [9.0, 3.0, 0.0])
+    np.testing.assert_allclose(score({PAIR: np.array([1.0, 7.0])}), [0.0, 7.0 - np.log(4)])
 
 
 def evidence_of(values, *kinds):
@@ -137,9 +173,7 @@ def test_a_pair_with_a_small_trigger_is_a_source_specific_backdoor():
     assert judged.suspected[0].trigger.size == pytest.approx(0.5)
     assert judged.pairs[4, 2] == judged.kinds[PAIR][2] == judged.kinds[PAIR].max()
     assert np.isnan(judged.pairs[3, 3])
-    # Of three kinds, what they say together has half of the weight, free images and pairs a quarter each.
-    expected = np.log(0.25 * np.exp(judged.kinds[PAIR][2]) + 0.75)
-    assert judged.scores[2] == pytest.approx(expected, abs=0.05)
+    assert judged.scores[2] == pytest.approx(judged.kinds[PAIR][2] - np.log(4))
 
 
 def test_a_target_that_is_reached_from_everywhere_is_no_matter_of_pairs():
@@ -154,7 +188,7 @@ def test_a_target_that_is_reached_from_everywhere_is_no_matter_of_pairs():
 def test_all_to_all_is_a_pair_for_each_class_whatever_the_order():
     order = [3, 0, 4, 1, 5, 2]
     evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05, 0.95], FREE)
-    evidence.add_pairs(pairs(6, {(source, target): 0.5 for source, target in enumerate(order)}))
+    evidence.add_pairs(pairs(6, dict.fromkeys(enumerate(order), 0.5)))
     found = {(item.sources, item.target) for item in evidence.judge(LEAST).suspected}
     assert found == {((source,), target) for source, target in enumerate(order)}
 
@@ -172,7 +206,7 @@ def test_pairs_that_are_alike_say_nothing_and_those_without_time_are_counted():
 def shares_of(labels, values, patches, *, complete=True):
     nothing = torch.zeros(30)
     probes = Probes(nothing, nothing, nothing, nothing, nothing, complete=complete)
-    return Shares(tuple(labels), tuple(values), tuple(patches), probes)
+    return Shares(tuple(labels), tuple(values), tuple(patches), probes, 100)
 
 
 def test_patches_are_compared_with_those_of_their_size_and_show_the_trigger():
@@ -181,11 +215,14 @@ def test_patches_are_compared_with_those_of_their_size_and_show_the_trigger():
     patches = [square(1), square(2), square(3), square(4)]
     evidence.add_patches([shares_of((7, 2, 9, 11), small, patches), shares_of((7, 2, 9, 11), larger, patches[::-1])])
     judged = evidence.judge(LEAST)
-    for kind, shares in zip(PATCHES, (small, larger), strict=True):
-        expected = lead_surprise(shares, usual=USUAL_LEADS[kind].mean(30))
-        assert judged.kinds[kind][7] == pytest.approx(expected[0])
-        assert np.isnan(judged.kinds[kind][0]), "classes that were not tried say nothing"
-    assert judged.kinds[PATCHES[0]][7] > judged.kinds[PATCHES[1]][7] + 3
+    usual = USUAL_LEADS[PATCH].mean(30)
+    # Of 100 images: log odds of 95 against 5, half an image more on either side.
+    odds = [np.log((100 * np.array(shares) + 0.5) / (100.5 - 100 * np.array(shares))) for shares in (small, larger)]
+    expected = lead_surprise(odds[0], usual=usual)[0]
+    assert expected > lead_surprise(odds[1], usual=usual)[0] + 0.5, "among larger patches class 2 comes close"
+    assert judged.kinds[PATCH][7] == pytest.approx(expected - np.log(2))
+    assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
+    assert not set(PATCHES) & set(judged.kinds)
     assert [item.target for item in judged.suspected] == [7]
     assert judged.suspected[0].trigger.equals(square(1)), "the smaller one that works"
 
@@ -210,7 +247,10 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     evidence = evidence_of(values, FREE)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
     evidence.add_pairs(pairs(6, {(4, 2): 5.0}))
+    evidence.add_patches([shares_of((0, 1, 2), (0.9, 0.5, 0.4), ()), shares_of((0, 1, 2), (0.9, 0.7, 0.4), ())])
     leads = evidence.leads()
+    odds = [np.log((100 * share + 0.5) / (100.5 - 100 * share)) for share in (0.5, 0.7, 0.9)]
+    assert leads[PATCH] == pytest.approx(odds[2] - (odds[0] + odds[1]) / 2), "the mean over the sizes"
     assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
     ranked = np.sort(evidence.pairs.smallness[~np.eye(6, dtype=bool)])
@@ -237,7 +277,3 @@ def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
         highest.append(evidence.judge(LEAST).scores.max())
     assert np.mean(np.array(highest) >= LEAST) <= 0.02
     assert np.mean(np.array(highest) >= -np.log(0.05)) <= 0.06
-
-
-def test_what_kinds_say_together_can_stand_alone():
-    np.testing.assert_allclose(combine({TOGETHER: np.array([3.0, 0.0])}), [3.0, 0.0])

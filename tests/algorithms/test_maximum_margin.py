@@ -62,7 +62,7 @@ def test_black_and_white_pixels_of_clean_images_can_still_move(linear):
 
 
 def test_published_margins_are_where_plain_steps_on_clamped_pixels_end():
-    """Of a linear network: each pixel ends at the bound that its weight points to; the last margin is read before the last step."""
+    """Of a linear network: each pixel ends at the bound that its weight points to."""
     weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [-1.0, 0.0, 0.0, 3.0]])
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():

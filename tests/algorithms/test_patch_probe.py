@@ -1,5 +1,7 @@
 """Patches are slid over images; the one that moves most of them to a class is found with its place."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -130,3 +132,10 @@ def test_each_class_counts_as_much_however_many_images_it_has():
 
 def test_classes_take_turns():
     assert _take_turns(torch.tensor([0, 0, 0, 1, 0, 2, 1])).tolist() == [0, 3, 5, 1, 6, 2, 4]
+
+
+def test_log_odds_stay_finite_where_all_or_no_images_move(classifier, images):
+    (found,) = probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6))
+    assert found.images == 6
+    assert found.log_odds[found.labels.index(1)] == pytest.approx(math.log(6.5 / 0.5))
+    assert found.log_odds[found.labels.index(2)] == pytest.approx(math.log(0.5 / 6.5))

@@ -97,7 +97,8 @@ def test_defaults_are_not_shared_between_records() -> None:
     [
         ((), ""),
         ((Backdoor(None, 2), Backdoor(None, 0)), "target 2, 0"),
-        ((Backdoor(None, 2, (1,)),), "target 2"),
+        ((Backdoor(None, 2, (1,)),), "target 2 (from 1)"),
+        ((Backdoor(None, 2, (0, 1)), Backdoor(None, 0)), "target 2 (from 0, 1), 0"),
         (
             tuple(Backdoor(None, label, ((label - 1) % 3,)) for label in range(3)),
             "all to all: each of 3 classes is the target of another",

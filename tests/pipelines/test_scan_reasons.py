@@ -1,6 +1,7 @@
 """What a scan says of its verdict."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,9 @@ def test_a_source_specific_backdoor_is_named_as_a_pair_and_many_are_counted():
     ]
     many = [Backdoor(None, (source + 1) % 5, (source,)) for source in range(5)]
     assert weigh_suspects(judgement, many) == ["5 pairs of classes have smaller triggers than the classes explain"]
+    whole = replace(judgement, of_all=True)
+    assert weigh_suspects(whole, many) == ["all to all: small triggers send every class to another"]
+    assert weigh_suspects(whole, []) == []
 
 
 def evidence_of(sizes, **others):

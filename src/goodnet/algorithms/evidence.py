@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.stats import gamma
 from torch import Tensor
 
 from goodnet.algorithms import outliers
@@ -18,17 +19,22 @@ from goodnet.algorithms.usual_leads import USUAL_LEADS, Usual
 from goodnet.core.backdoor import Backdoor, Patch
 
 #: The kinds of evidence.
-FREE, FAINT, SIZE, PAIR, ALL_TO_ALL = "free image", "faint image", "trigger size", "one source", "all to all"
-#: Small patches are compared with patches of the same size alone.
-PATCHES = ("small patch", "larger patch")
+FREE, FAINT, SIZE, PATCH, PAIR, ALL_TO_ALL = (
+    "free image",
+    "faint image",
+    "trigger size",
+    "small patch",
+    "one source",
+    "all to all",
+)
+#: What is measured for small patches: a larger one reaches more classes by nature, so that each is compared with its like.
+PATCHES = ("smaller patch", "larger patch")
+#: How densely the top lies is asked of all these kinds at once as well.
+TOGETHER = "together"
+#: These come from triggers of pairs of classes; a network is asked for them besides, not for each class together with the others.
+OF_PAIRS = (PAIR, ALL_TO_ALL)
 #: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
 EARLY = "free image, early"
-#: The surprises of a class in all these kinds, added up.
-TOGETHER = "together"
-#: One kind counts at most this much there, so that none decides by its tail alone.
-_CAP = 10.0
-#: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
-_MEASURED = 10
 #: Where single targets, pairs and all-to-all are asked for, half of what is allowed to be wrong goes to the first.
 _HALF = float(np.log(2))
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
@@ -40,29 +46,33 @@ _MOST_NATS = 50.0
 def combine(kinds: Mapping[str, Scores]) -> Scores:
     """Return minus log of the combined p-value of each class, (classes,), from the nats of each kind, (classes,).
 
-    The weighted harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see
-    nothing. What all kinds say together has half of the weight, each of them an equal share of the other half. A kind that
+    Fisher's method: were the p-values of m kinds independent, the sum of their nats would have a Gamma distribution with m
+    degrees. They are not, as one class may be the easiest in every kind; but in each kind only those that lead have any
+    nats, and the p-value of the lead counts all classes. So the sum is that of m independent p-values even where the same
+    class leads in all kinds, as long as how far it leads in one says nothing of how far it leads in another. A kind that
     says nothing of a class, NaN, has p = 1.
 
-    Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
+    What the kinds say together is the second of two questions, so that the lower of both p-values is doubled.
+
+    Source: R. Fisher, "Statistical methods for research workers", 4th edition, 1932, section 21.1.
     """
-    weights = _weights(kinds)
-    terms = (weights[kind] * np.exp(_clipped(nats)) for kind, nats in kinds.items())
-    scores: Scores = np.log(sum(terms))
-    return scores
+    nats = {kind: np.clip(np.nan_to_num(some, nan=0.0), 0.0, _MOST_NATS) for kind, some in kinds.items()}
+    together = nats.pop(TOGETHER, None)
+    scores: Scores = -gamma.logsf(sum(nats.values()), len(nats)) if nats else np.zeros_like(together)
+    return scores if together is None else np.maximum(np.maximum(scores, together) - _HALF, 0.0)
 
 
-def _clipped(nats: Scores) -> Scores:
-    return np.clip(np.nan_to_num(nats, nan=0.0), 0.0, _MOST_NATS)
+def score(kinds: Mapping[str, Scores]) -> Scores:
+    """Return minus log of the p-value of each class, (classes,), when all `kinds` (classes,) are asked.
 
-
-def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
-    """Return the weight of each kind; they sum to 1."""
-    single = [kind for kind in kinds if kind != TOGETHER]
-    if TOGETHER not in kinds:
-        return {kind: 1 / len(single) for kind in single}
-    half = 0.5 if single else 1.0
-    return {TOGETHER: half, **{kind: (1 - half) / len(single) for kind in single}}
+    Where pairs of classes and all to all are asked for besides, three questions were asked instead of one: half of what is
+    allowed to be wrong goes to single targets, a quarter to each of the others (Bonferroni).
+    """
+    single = {kind: nats for kind, nats in kinds.items() if kind not in OF_PAIRS}
+    of_pairs = [np.nan_to_num(nats, nan=0.0) - 2 * _HALF for kind, nats in kinds.items() if kind in OF_PAIRS]
+    of_single = [combine(single) - (_HALF if of_pairs else 0.0)] if single else []
+    highest: Scores = np.maximum(np.max([*of_single, *of_pairs], axis=0), 0.0)
+    return highest
 
 
 @dataclass(frozen=True)
@@ -109,11 +119,11 @@ class Evidence:
         self._add(SIZE, found.labels, _smallness(found))
 
     def add_patches(self, found: Sequence[Shares]) -> None:
-        """Add the shares of images that opaque patches of two sizes move: one class that leads the others surprises."""
+        """Add the odds by which opaque patches of two sizes move images: one class that leads the others surprises."""
         self.patches = tuple(found)
         for kind, shares in zip(PATCHES, found, strict=False):
             self.unfinished = max(self.unfinished, 0 if shares.probes.complete else self.classes)
-            self._add(kind, shares.labels, np.array(shares.values))
+            self._add(kind, shares.labels, shares.log_odds)
 
     def add_pairs(self, found: Pairs) -> None:
         """Add the triggers that send one class to another: some may be smaller than their classes explain."""
@@ -123,16 +133,23 @@ class Evidence:
     def together(self) -> Scores:
         """Return the surprises of each class in all kinds, added up, (classes,); negative ones count as none.
 
-        A large trigger need not stand far out in any kind, but its target does in several.
+        A large trigger need not lead by far in any kind, but its target stands above a dense top in several.
         """
-        total = np.zeros(self.classes)
-        for kind, values in self.values.items():
-            known = np.isfinite(values)
-            if known.sum() > 1:
-                usual = _usual(kind)
-                floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
-                total[known] += np.clip(tail_surprise(values[known], floor=floor), 0.0, _CAP)
+        surprises = {kind: self._tail_surprise(kind) for kind in self.values}
+        sizes = [surprises.pop(kind) for kind in PATCHES if kind in surprises]
+        if sizes:
+            surprises[PATCH] = np.max(sizes, axis=0)
+        total: Scores = np.sum([np.zeros(self.classes), *surprises.values()], axis=0)
         return total
+
+    def _tail_surprise(self, kind: str) -> Scores:
+        values, surprise = self.values[kind], np.zeros(self.classes)
+        known = np.isfinite(values)
+        if known.sum() > 1:
+            usual = _usual(kind)
+            floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
+            surprise[known] = np.maximum(tail_surprise(values[known], floor=floor), 0.0)
+        return surprise
 
     def leads(self) -> dict[str, float]:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
@@ -140,7 +157,8 @@ class Evidence:
         if self.pairs is not None:
             values |= {PAIR: self.pairs.smallness.ravel(), ALL_TO_ALL: self.pairs.shifts}
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
-        return {**leads, TOGETHER: float(self.together().max())}
+        sizes = [leads.pop(kind) for kind in PATCHES if kind in leads]
+        return leads | ({PATCH: float(np.mean(sizes))} if sizes else {}) | {TOGETHER: float(self.together().max())}
 
     def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
         self.values[kind] = np.full(self.classes, np.nan)
@@ -148,28 +166,33 @@ class Evidence:
 
     def judge(self, least: float) -> Judgement:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
-        # No p-value is above 1: NaN stays, where a class was not tried.
-        kinds = {
-            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0) for kind, values in self.values.items()
-        }
-        kinds[TOGETHER] = self.together() / (
-            USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
-        )
+        kinds = {**self._nats(), TOGETHER: self.together() / USUAL_LEADS[TOGETHER].mean(self.classes)}
         single = combine(kinds)
         if self.pairs is None:
-            return Judgement(kinds, single, tuple(self._by_class(single, least)))
+            return Judgement(kinds, score(kinds), tuple(self._by_class(single, least)))
         pairs, (step, of_all) = self._pair_nats(), self._shift_nats()
         kinds[PAIR] = np.max(np.nan_to_num(pairs, nan=0.0), axis=0)
         kinds[ALL_TO_ALL] = np.full(self.classes, of_all)
-        # Three questions were asked instead of one.
-        single, by_pair = np.maximum(single - _HALF, 0.0), np.nan_to_num(pairs, nan=0.0) - 2 * _HALF
-        of_all = max(of_all - 2 * _HALF, 0.0)
-        scores = np.maximum(np.maximum(single, by_pair.max(axis=0)), of_all)
-        whole = of_all > 0 and of_all == scores.max()
-        if whole and of_all >= least:
+        scores = score(kinds)
+        whole = of_all > 2 * _HALF and of_all - 2 * _HALF == scores.max()
+        if whole and scores.max() >= least:
             return Judgement(kinds, scores, self._by_step(step), pairs, whole)
+        # A class that is a target for all others is none for single ones besides.
+        single, by_pair = single - _HALF, np.nan_to_num(pairs, nan=0.0) - 2 * _HALF
         suspected = [*self._by_class(single, least), *self._by_pair(np.where(single >= least, 0.0, by_pair), least)]
         return Judgement(kinds, scores, tuple(suspected), pairs, whole)
+
+    def _nats(self) -> dict[str, Scores]:
+        """Return the nats of each class, kind -> (classes,), NaN where it was not tried."""
+        # No p-value is above 1: NaN stays.
+        nats = {
+            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0) for kind, values in self.values.items()
+        }
+        sizes = [nats.pop(kind) for kind in PATCHES if kind in nats]
+        if sizes:
+            # The size at which a class surprises most, as likely as that is among so many sizes.
+            nats[PATCH] = np.maximum(np.fmax.reduce(sizes) - np.log(len(sizes)), 0.0)
+        return nats
 
     def _pair_nats(self) -> Scores:
         """Return the nats of each pair, (source, target); NaN where it was not tried."""
@@ -215,6 +238,8 @@ class Evidence:
 
 
 def _usual(kind: str) -> Usual:
+    if kind in PATCHES:
+        return USUAL_LEADS[PATCH]
     return USUAL_LEADS[FREE if kind == EARLY else kind]
 
 

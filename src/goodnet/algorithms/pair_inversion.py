@@ -29,7 +29,10 @@ _LEAST_SIZE = 0.5
 
 @dataclass(frozen=True)
 class Pairs:
-    """The triggers of pairs of `classes` classes; the labels of `found` are source * classes + target; `wanted` pairs were to be tried."""
+    """The triggers of pairs of `classes` classes: the labels of `found` are source * classes + target.
+
+    `wanted` pairs were to be tried.
+    """
 
     classes: int
     found: Inversions
@@ -62,11 +65,14 @@ class Pairs:
     def shifts(self) -> Scores:
         """How much smaller triggers are, in the mean, that send each class c to c + k: (classes - 1,) for k = 1, 2, ...
 
-        NaN where a pair was not tried.
+        NaN where fewer than half of the classes were tried as sources.
         """
         smallness, sources = self.smallness, np.arange(self.classes)
-        means = [smallness[sources, (sources + step) % self.classes].mean() for step in range(1, self.classes)]
-        return np.array(means)
+        by_step = [smallness[sources, (sources + step) % self.classes] for step in range(1, self.classes)]
+        enough = [2 * np.isfinite(values).sum() >= self.classes for values in by_step]
+        return np.array(
+            [np.nanmean(values) if known else np.nan for values, known in zip(by_step, enough, strict=True)]
+        )
 
     def patch(self, source: int, target: int) -> Patch | None:
         """Return the trigger of a pair; None where none worked."""
@@ -149,4 +155,5 @@ def share_trigger(
     found = invert_maps(classifier, images, {0: goals}, _SHARED, seed=seed)
     if not bool(found.worked[0]):
         return tuple(suspected)
-    return tuple(item if item.sources is None else replace(item, trigger=found.patch(0)) for item in suspected)
+    patch = found.patch(0)
+    return tuple(item if item.sources is None else replace(item, trigger=patch) for item in suspected)

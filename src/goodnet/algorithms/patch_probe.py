@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from goodnet.algorithms.outliers import Scores
 from goodnet.algorithms.trigger_inversion import classes_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
@@ -213,13 +215,24 @@ class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
     `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
-    classes counting as much, `patches` (L,); `probes`: the patches of all classes.
+    classes counting as much, `patches` (L,); `probes`: the patches of all classes; `images`: how many images there were.
     """
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
     patches: tuple[Patch, ...]
     probes: Probes
+    images: int
+
+    @property
+    def log_odds(self) -> Scores:
+        """The logarithm of the odds of each value, (L,): near 0 and 1 shares lie closer together than what makes them.
+
+        Half an image more on either side keeps them finite (Haldane's correction).
+        """
+        moved = self.images * np.array(self.values)
+        odds: Scores = np.log(moved + 0.5) - np.log(self.images - moved + 0.5)
+        return odds
 
     def patch_of(self, label: int) -> Patch:
         """Return the patch of one of `labels`."""
@@ -277,7 +290,7 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
         _moved_share(answers, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
-    return Shares(tuple(first), values, patches, probes)
+    return Shares(tuple(first), values, patches, probes, len(images))
 
 
 def _moved_share(before: Tensor, after: Tensor, label: int) -> float:

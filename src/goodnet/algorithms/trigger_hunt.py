@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from goodnet.algorithms.free_triggers import FreePatches, FreeTriggers, FreeWarps, FreeWaves
 from goodnet.algorithms.plane_waves import find_waves
 from goodnet.algorithms.smooth_warps import invert_warps
-from goodnet.algorithms.trigger_inversion import Schedule, invert_part, invert_triggers
+from goodnet.algorithms.trigger_inversion import Schedule, invert_maps, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch, group_by_patch
 from goodnet.core.classifier import Classifier
@@ -22,7 +22,7 @@ from goodnet.core.classifier import Classifier
 _OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
 _SCHEDULE = Schedule(100, 16)
 #: One trigger for all classes works on fewer images; as in `pipelines/scan_ensemble.py`, with more images.
-_SHIFTED = Schedule(150, 16, success=0.55, least=0.6)
+_MAPPED = Schedule(150, 16, success=0.55, least=0.6)
 #: Mean shift of a warp, as a share of the image's longer side; amplitude of a wave.
 _WARP, _AMPLITUDE = 0.025, 0.08
 #: Share of the images that a warp or a wave must send to a target to be taken for its trigger.
@@ -75,7 +75,7 @@ class Hunt:
         by_source = [b for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
         suspected = [b for b in suspected if all(b is not other for other in by_source)]
         starts, beyond = _start_by_source(by_source, classifier.classes), _Beyond([], [])
-        starts += [more for start in starts for more in _recover_shift(classifier, images, start.goals, count, seed)]
+        starts += [more for start in starts for more in _recover_map(classifier, images, start.goals, count, seed)]
         if suspected:
             targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
             others = _innocent(classifier.classes, targets, seed)
@@ -151,19 +151,14 @@ def _start_by_source(backdoors: Sequence[Backdoor], classes: int) -> list[_Start
     return starts
 
 
-def _recover_shift(
-    classifier: Classifier, images: Tensor, goals: tuple[int, ...], count: int, seed: int
-) -> list[_Start]:
-    """Return triggers that move all classes to their `goals`; none where that is not by one number for all."""
-    classes, shift = classifier.classes, goals[0]
-    if not shift or any(goal != (label + shift) % classes for label, goal in enumerate(goals)):
+def _recover_map(classifier: Classifier, images: Tensor, goals: tuple[int, ...], count: int, seed: int) -> list[_Start]:
+    """Return triggers that move each class to its goal; none where a class stays, which is no all-to-all backdoor."""
+    if any(goal == label for label, goal in enumerate(goals)):
         return []
-    with torch.inference_mode():
-        answers = classifier(images).argmax(dim=1)
     starts = []
     for turn in range(count):
-        masks, patterns, sizes = invert_part(classifier, images, answers, True, _SHIFTED, seed + turn, {}, (shift,))
-        starts.append(_Start(Patch(masks[0], patterns[0]), _GROWTH * float(sizes[0]), goals))
+        found = invert_maps(classifier, images, {goals[0]: torch.tensor(goals)}, _MAPPED, seed=seed + turn)
+        starts.append(_Start(found.patch(0), _GROWTH * float(found.sizes[0]), goals))
     return starts
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.evidence import EARLY, FAINT, FREE, Evidence, Judgement
-from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
+from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.algorithms.pair_inversion import invert_pairs, share_trigger
@@ -48,29 +48,29 @@ DOUBT = 5
 class ScanEnsemble(Scanner):
     """Calls a class a backdoor's target when it can be reached so much more easily than the others as in no clean network.
 
-    Four kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
-    that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; small opaque patches,
-    slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
-    small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
-    below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
-    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks, for each pair
-    of classes, a trigger that sends one to the other: those of a source-specific or an all-to-all backdoor are smaller than
-    the two classes explain.
+    Five kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
+    that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; opaque patches of two
+    sizes, slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches,
+    finds small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the
+    gaps below it and with leads in clean networks, has a p-value, and Fisher's method makes one of those of a class
+    (`docs/scan.md`). Up to 20 classes further triggers are sought for each pair of classes: those of an all-to-all backdoor
+    are smaller than the classes explain, and so may be that of a source-specific one.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
-    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
-    2019; the p-value of a lead is ours.
-    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`, `outliers.py`.
-    **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
+    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; R. Fisher, "Statistical methods for research
+    workers", 1932; the p-value of a lead is ours.
+    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`,
+    `pair_inversion.py`, `outliers.py`.
+    **Needs** clean images, at least 10, for patches 30, for pairs four of a class (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 240 for each pair of them; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
     **Fails when** more than a quarter of the classes, or clearly more than ten, are targets of all others; there are fewer
-    than four classes; the trigger works on images of one class alone and there are more than 20, or fewer than four clean
-    images of it; every class is reached as easily.
+    than four classes; the trigger works on images of one class alone and natural pairs are as close; every class is reached
+    as easily.
     """
 
     word: ClassVar[str | None] = "ensemble"

@@ -48,6 +48,8 @@ def weigh_suspects(judgement: Judgement, suspected: Sequence[Backdoor]) -> list[
     >>> weigh_suspects(judgement, [Backdoor(None, 7, (4,))])  # doctest: +SKIP
     ['class 4 reaches class 7 by a smaller trigger than the two classes explain (p 0.0004)']
     """
+    if judgement.of_all and suspected:
+        return ["all to all: small triggers send every class to another"]
     parts = [weigh_kinds(judgement, item.target) for item in suspected if item.sources is None]
     of_pairs = [item for item in suspected if item.sources is not None]
     if len(of_pairs) > _NAMED_PAIRS:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field, field_validator
 
-from goodnet.algorithms.evidence import PATCHES
+from goodnet.algorithms.evidence import PATCH
 from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
 from goodnet.algorithms.outliers import Scores, lead_surprise
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
@@ -24,9 +24,9 @@ class PatchProbe(Scanner):
     """Calls a class a target when one patch sends far more images of other classes there than any patch does elsewhere.
 
     Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
-    each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
-    moves leads that of the next class, among patches of the same size: in clean networks leads are small, however easily their classes are reached
-    (`algorithms/outliers.py`).
+    each class the patch that moves most of them is tried on further images. What counts is by how much the odds that it
+    moves one lead those of the next class, among patches of the same size: in clean networks leads are small, however easily
+    their classes are reached (`algorithms/outliers.py`).
 
     **Source** ours; that a planted patch outdoes natural ones is the premise of T. Gu et al., "BadNets", IEEE Access 2019,
     and of B. Wang et al., "Neural Cleanse", IEEE S&P 2019.
@@ -84,8 +84,8 @@ class PatchProbe(Scanner):
         scores = np.full((len(shares) + 1, classes), -np.inf)
         for row, found in zip(scores, shares, strict=False):
             if len(found.labels) > 1:
-                usual = USUAL_LEADS[PATCHES[0]].mean(classes)
-                row[list(found.labels)] = lead_surprise(found.values, usual=usual) - math.log(len(shares))
+                usual = USUAL_LEADS[PATCH].mean(classes)
+                row[list(found.labels)] = lead_surprise(found.log_odds, usual=usual) - math.log(len(shares))
         highest: Scores = scores.max(axis=0)
         return highest
 
