@@ -41,8 +41,6 @@ from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble, split_images
 
 #: The mean of all groups counts as so many networks in each.
 SHRINK = 4
-#: So little that it decides only where a group has no networks.
-_OWN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -179,16 +177,12 @@ def leads(paths: tuple[Path, ...]) -> None:
     print(
         "# What is usual in clean networks of up to 20, up to 99 and more classes: printed by `benchmarks/scan_rule.py leads`."
     )
-    print(
-        f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more; but for what the kinds"
-    )
-    print("# say together, which hangs on the number of classes.")
+    print(f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more.")
     for kind, usual in USUAL_LEADS.items():
         known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
         overall = float(np.mean([lead for _, lead in known]))
         groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]
-        shrink = _OWN if kind == TOGETHER else SHRINK
-        means = [(sum(group) + shrink * overall) / (len(group) + shrink) for group in groups]
+        means = [(sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups]
         print(f'\n["{kind}"]\nmeans = [{", ".join(f"{mean:.3f}" for mean in means)}]')
         print(f"relative = {str(usual.relative).lower()}\nnetworks = {list(map(len, groups))}")
 

@@ -21,6 +21,10 @@ def test_each_page_is_what_click_writes(verb):
     assert render(verb).startswith(f"Usage: goodnet {' '.join(verb)} ")
 
 
+def test_they_are_as_wide_as_what_click_writes_by_itself(goodnet):
+    assert goodnet("repair", "--method", "auto", "--help").out == page_of(["repair", "--help"])
+
+
 def test_every_verb_and_its_parts_have_one():
     assert {("scan",), ("zoo",), ("zoo", "build"), ("serve",)} <= set(verbs())
 

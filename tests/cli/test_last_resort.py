@@ -77,7 +77,7 @@ def test_an_exception_inside_a_verb(words, failing):
 @pytest.mark.parametrize("verb", program.list_commands(None))
 def test_a_verb_that_cannot_be_imported(verb, goodnet, monkeypatch):
     monkeypatch.setitem(sys.modules, f"goodnet.cli.{verb}", None)
-    done = goodnet(verb, "--help")
+    done = goodnet(verb, "--nothing", "--help")
     assert (done.code, done.out) == (70, "")
     assert done.err.startswith(f"goodnet: unexpected error: ModuleNotFoundError: import of goodnet.cli.{verb} halted")
     assert done.err.count("\n") == 1

@@ -29,7 +29,7 @@ FREE, FAINT, SIZE, PATCH, PAIR, ALL_TO_ALL = (
 )
 #: What is measured for small patches: a larger one reaches more classes by nature, so that each is compared with its like.
 PATCHES = ("smaller patch", "larger patch")
-#: How densely the top lies is asked of all these kinds at once as well.
+#: How densely the top lies is asked of all these kinds at once as well, but for patches.
 TOGETHER = "together"
 #: These come from triggers of pairs of classes; a network is asked for them besides, not for each class together with the others.
 OF_PAIRS = (PAIR, ALL_TO_ALL)
@@ -89,6 +89,10 @@ class Judgement:
     pairs: Scores | None = None
     of_all: bool = False
 
+    def nats_of_pair(self, source: int, target: int) -> float:
+        """Return the nats of a pair of classes; 0 where it was not tried."""
+        return 0.0 if self.pairs is None else float(np.nan_to_num(self.pairs[source, target], nan=0.0))
+
 
 @dataclass
 class Evidence:
@@ -131,15 +135,13 @@ class Evidence:
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
 
     def together(self) -> Scores:
-        """Return the surprises of each class in all kinds, added up, (classes,); negative ones count as none.
+        """Return the surprises of each class in all kinds but patches, added up, (classes,); negative ones count as none.
 
-        A large trigger need not lead by far in any kind, but its target stands above a dense top in several.
+        A large trigger need not lead by far in any kind, but its target stands above a dense top in several. Patches are for
+        small ones.
         """
-        surprises = {kind: self._tail_surprise(kind) for kind in self.values}
-        sizes = [surprises.pop(kind) for kind in PATCHES if kind in surprises]
-        if sizes:
-            surprises[PATCH] = np.max(sizes, axis=0)
-        total: Scores = np.sum([np.zeros(self.classes), *surprises.values()], axis=0)
+        surprises = [self._tail_surprise(kind) for kind in self.values if kind not in PATCHES]
+        total: Scores = np.sum([np.zeros(self.classes), *surprises], axis=0)
         return total
 
     def _tail_surprise(self, kind: str) -> Scores:
@@ -170,16 +172,17 @@ class Evidence:
         single = combine(kinds)
         if self.pairs is None:
             return Judgement(kinds, score(kinds), tuple(self._by_class(single, least)))
-        pairs, (step, of_all) = self._pair_nats(), self._shift_nats()
+        pairs, (step, of_all) = _pair_nats(self.pairs), _shift_nats(self.pairs)
         kinds[PAIR] = np.max(np.nan_to_num(pairs, nan=0.0), axis=0)
         kinds[ALL_TO_ALL] = np.full(self.classes, of_all)
         scores = score(kinds)
         whole = of_all > 2 * _HALF and of_all - 2 * _HALF == scores.max()
         if whole and scores.max() >= least:
-            return Judgement(kinds, scores, self._by_step(step), pairs, whole)
+            return Judgement(kinds, scores, _by_step(self.pairs, step), pairs, whole)
         # A class that is a target for all others is none for single ones besides.
         single, by_pair = single - _HALF, np.nan_to_num(pairs, nan=0.0) - 2 * _HALF
-        suspected = [*self._by_class(single, least), *self._by_pair(np.where(single >= least, 0.0, by_pair), least)]
+        by_pair = np.where(single >= least, 0.0, by_pair)
+        suspected = [*self._by_class(single, least), *_by_pair(self.pairs, by_pair, least)]
         return Judgement(kinds, scores, tuple(suspected), pairs, whole)
 
     def _nats(self) -> dict[str, Scores]:
@@ -194,37 +197,9 @@ class Evidence:
             nats[PATCH] = np.maximum(np.fmax.reduce(sizes) - np.log(len(sizes)), 0.0)
         return nats
 
-    def _pair_nats(self) -> Scores:
-        """Return the nats of each pair, (source, target); NaN where it was not tried."""
-        assert self.pairs is not None
-        nats = _surprise(self.pairs.smallness.ravel(), _usual(PAIR), self.classes)
-        return np.maximum(nats, 0.0).reshape(self.classes, self.classes)
-
-    def _shift_nats(self) -> tuple[int, float]:
-        """Return the k by which an all-to-all backdoor would move the classes, and the nats by which it surprises."""
-        assert self.pairs is not None
-        shifts = self.pairs.shifts
-        if len(shifts) < 2 or not np.isfinite(shifts).all():
-            return 1, 0.0
-        nats = _surprise(shifts, _usual(ALL_TO_ALL), self.classes)
-        return int(nats.argmax()) + 1, max(float(nats.max()), 0.0)
-
     def _by_class(self, scores: Scores, least: float) -> list[Backdoor]:
         guilty = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
         return [Backdoor(self._trigger(label), label) for label in guilty]
-
-    def _by_pair(self, scores: Scores, least: float) -> list[Backdoor]:
-        """Return the backdoors that work on one class alone, `scores` (source, target), highest first."""
-        codes = [int(code) for code in np.argsort(-scores.ravel(), kind="stable") if scores.ravel()[code] >= least]
-        return [self._of_pair(*divmod(code, self.classes)) for code in codes]
-
-    def _by_step(self, step: int) -> tuple[Backdoor, ...]:
-        """Return a backdoor for each class, from the class `step` before it."""
-        return tuple(self._of_pair((target - step) % self.classes, target) for target in range(self.classes))
-
-    def _of_pair(self, source: int, target: int) -> Backdoor:
-        assert self.pairs is not None
-        return Backdoor(self.pairs.patch(source, target), target, (source,))
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
@@ -235,6 +210,36 @@ class Evidence:
             return None
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
+
+
+def _pair_nats(pairs: Pairs) -> Scores:
+    """Return the nats of each pair, (source, target); NaN where it was not tried."""
+    nats = _surprise(pairs.smallness.ravel(), _usual(PAIR), pairs.classes)
+    return np.maximum(nats, 0.0).reshape(pairs.classes, pairs.classes)
+
+
+def _shift_nats(pairs: Pairs) -> tuple[int, float]:
+    """Return the k by which an all-to-all backdoor would move the classes, and the nats by which it surprises."""
+    shifts = pairs.shifts
+    if len(shifts) < 2 or not np.isfinite(shifts).all():
+        return 1, 0.0
+    nats = _surprise(shifts, _usual(ALL_TO_ALL), pairs.classes)
+    return int(nats.argmax()) + 1, max(float(nats.max()), 0.0)
+
+
+def _by_pair(pairs: Pairs, scores: Scores, least: float) -> list[Backdoor]:
+    """Return the backdoors that work on one class alone, `scores` (source, target), highest first."""
+    codes = [int(code) for code in np.argsort(-scores.ravel(), kind="stable") if scores.ravel()[code] >= least]
+    return [_of_pair(pairs, *divmod(code, pairs.classes)) for code in codes]
+
+
+def _by_step(pairs: Pairs, step: int) -> tuple[Backdoor, ...]:
+    """Return a backdoor for each class, from the class `step` before it."""
+    return tuple(_of_pair(pairs, (target - step) % pairs.classes, target) for target in range(pairs.classes))
+
+
+def _of_pair(pairs: Pairs, source: int, target: int) -> Backdoor:
+    return Backdoor(pairs.patch(source, target), target, (source,))
 
 
 def _usual(kind: str) -> Usual:

@@ -75,8 +75,11 @@ class Pairs:
         )
 
     def patch(self, source: int, target: int) -> Patch | None:
-        """Return the trigger of a pair; None where none worked."""
-        position = self.found.labels.index(source * self.classes + target)
+        """Return the trigger of a pair; None where it was not tried or none worked."""
+        code = source * self.classes + target
+        if code not in self.found.labels:
+            return None
+        position = self.found.labels.index(code)
         return self.found.patch(position) if bool(self.found.worked[position]) else None
 
     def _logarithms(self) -> Scores:

@@ -14,7 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "help"
-_WIDTH = 80
+#: A terminal at least so wide gets the pages; click then leaves a margin of two columns.
+_WIDTH, _MARGIN = 80, 2
 
 
 def page_of(words: Sequence[str]) -> str | None:
@@ -52,7 +53,7 @@ def render(verb: Sequence[str]) -> str:
 
     from goodnet.cli.verbs import goodnet
 
-    return CliRunner().invoke(goodnet, [*verb, "--help"], prog_name="goodnet", terminal_width=_WIDTH).output
+    return CliRunner().invoke(goodnet, [*verb, "--help"], prog_name="goodnet", terminal_width=_WIDTH - _MARGIN).output
 
 
 def main() -> None:

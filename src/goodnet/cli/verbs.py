@@ -86,7 +86,7 @@ def goodnet() -> None:
 def run() -> int:
     """Run the verb that the command line names and return the exit code; 2 where click cannot make sense of it."""
     try:
-        return goodnet.main(standalone_mode=False) or 0
+        return goodnet.main(prog_name="goodnet", standalone_mode=False) or 0
     except _Unseen as unseen:
         raise (unseen.__cause__ or unseen) from None
     except SystemExit as stop:  # Of click itself, which has completed a word for the shell.

@@ -65,8 +65,7 @@ _NAMED_PAIRS = 3
 
 
 def _weigh_pair(judgement: Judgement, source: int, target: int) -> str:
-    assert judgement.pairs is not None
-    p = _show_p(float(judgement.pairs[source, target]))
+    p = _show_p(judgement.nats_of_pair(source, target))
     return f"class {source} reaches class {target} by a smaller trigger than the two classes explain (p {p})"
 
 
