@@ -32,8 +32,8 @@ from rich.table import Table
 from goodnet.algorithms import evidence as evidence_module
 from goodnet.algorithms import outliers
 from goodnet.algorithms.evidence import TOGETHER, Evidence
+from goodnet.algorithms.held_out import try_triggers
 from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
@@ -110,15 +110,18 @@ def gather_one(source: Source) -> dict[str, Any]:
         os.chdir(here)
         sys.path.pop(0)
     classifier = choose_input_range(classifier, data).classifier
-    images, _ = split_images(data.in_canonical_order(), seed=0)
+    images, held_out = split_images(data.in_canonical_order(), seed=0)
     found = ScanEnsemble().gather(classifier, images, seed=0)
+    shift = found.shift
     return {
         "network": source.name,
         "targets": source.targets,
         "sources": source.sources,
         "classes": classifier.classes,
         "values": {kind: _rounded(values) for kind, values in found.values.items()},
-        "pairs": None if found.pairs is None else [found.pairs.found.labels, _rounded(found.pairs.found.sizes.numpy())],
+        "shifts": None if found.shifts is None else [found.shifts.labels, _rounded(found.shifts.sizes.numpy())],
+        "refuted": shift is not None
+        and try_triggers(classifier, held_out, shift.backdoors(classifier.classes))[0].refuted,
     }
 
 
@@ -130,13 +133,13 @@ def _rounded(values: Any) -> list[float | None]:
 def read_evidence(row: dict[str, Any]) -> Evidence:
     """Return the evidence of a row, without the triggers."""
     values = {kind: np.array(some, dtype=np.float64) for kind, some in row["values"].items()}
-    if row["pairs"] is None:
+    if row["shifts"] is None or row["refuted"]:
         return Evidence(row["classes"], values)
-    labels, sizes = row["pairs"]
+    labels, sizes = row["shifts"]
     empty, known = torch.zeros(len(labels), 1, 1, 1), torch.tensor(sizes)
-    # The largest is that of pairs for which none was found, or nearly so.
+    # The largest is that of shifts for which none was found, or nearly so.
     found = Inversions(tuple(labels), empty, empty, known, torch.ones(len(labels), dtype=torch.bool))
-    return Evidence(row["classes"], values, pairs=Pairs(row["classes"], found, len(labels)))
+    return Evidence(row["classes"], values, shifts=found)
 
 
 @click.group(help=__doc__)
@@ -173,7 +176,7 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
 @click.argument("paths", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 def leads(paths: tuple[Path, ...]) -> None:
     clean = [row for row in read_rows(paths) if not row["targets"]]
-    found = [(group_of(row["classes"]), read_evidence(row).leads()) for row in clean]
+    found = [(group_of(row["classes"]), read_evidence({**row, "refuted": False}).leads()) for row in clean]
     print(
         "# What is usual in clean networks of up to 20, up to 99 and more classes: printed by `benchmarks/scan_rule.py leads`."
     )
@@ -198,10 +201,6 @@ CONSTANTS = [
 ]
 
 
-#: Single pairs and all to all come from the same triggers.
-PAIRS = "pairs of classes"
-
-
 #: What is read early on the way to a kind of evidence goes with it.
 _EARLY = {evidence_module.FREE: (evidence_module.EARLY,)}
 
@@ -210,7 +209,7 @@ def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a row without one kind of evidence."""
     gone = evidence_module.PATCHES if kind == evidence_module.PATCH else (kind, *_EARLY.get(kind, ()))
     values = {name: some for name, some in row["values"].items() if name not in gone}
-    return {**row, "values": values, "pairs": None if kind == PAIRS else row["pairs"]}
+    return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
 
 
 def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, int]:
@@ -267,7 +266,7 @@ def constants(paths: tuple[Path, ...]) -> None:
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
                 lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
-    for kind in (*(kind for kind in USUAL_LEADS if kind not in (TOGETHER, *evidence_module.OF_PAIRS)), PAIRS):
+    for kind in (kind for kind in USUAL_LEADS if kind != TOGETHER):
         lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
     Console(width=120).print(lines)
 

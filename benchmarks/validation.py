@@ -26,7 +26,8 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 import goodnet
-from goodnet.algorithms.evidence import OF_PAIRS, TOGETHER
+from goodnet.algorithms.evidence import ALL_TO_ALL as OF_ALL
+from goodnet.algorithms.evidence import TOGETHER
 from goodnet.core.results import Rate
 from goodnet.evaluation.ranking import area_with_interval
 from scan_rule import Source, of_zoo
@@ -130,7 +131,7 @@ def _networks(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _strongest(row: dict[str, Any]) -> str:
     """Return the single kind of evidence with most nats, and the class that it names."""
-    kinds = {kind: np.array(nats, float) for kind, nats in row["evidence"].items() if kind not in (TOGETHER, *OF_PAIRS)}
+    kinds = {kind: np.array(nats, float) for kind, nats in row["evidence"].items() if kind not in (TOGETHER, OF_ALL)}
     kind = max(kinds, key=lambda name: float(np.nanmax(kinds[name])))
     return f"{kind}, class {int(np.nanargmax(kinds[kind]))}: {float(np.nanmax(kinds[kind])):.1f}"
 

@@ -6,17 +6,16 @@ from goodnet.algorithms.evidence import (
     ALL_TO_ALL,
     FAINT,
     FREE,
-    PAIR,
     PATCH,
     PATCHES,
     SIZE,
     TOGETHER,
     Evidence,
+    Judgement,
     combine,
     score,
 )
 from goodnet.algorithms.outliers import lead_surprise, robust_spread, tail_surprise
-from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import USUAL_LEADS
@@ -85,11 +84,11 @@ def test_together_are_the_positive_surprises_of_all_kinds():
     np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_pairs_and_all_to_all_are_asked_besides():
-    kinds = {"one": np.array([9.0, 3.0, 0.0]), PAIR: np.array([0.0, 0.0, 7.0]), ALL_TO_ALL: np.full(3, 5.0)}
-    np.testing.assert_allclose(score(kinds), [9.0 - np.log(2), 5.0 - np.log(4), 7.0 - np.log(4)])
+def test_all_to_all_is_asked_besides():
+    kinds = {"one": np.array([9.0, 3.0, 0.0]), ALL_TO_ALL: np.full(3, 5.0)}
+    np.testing.assert_allclose(score(kinds), np.array([9.0, 5.0, 5.0]) - np.log(2))
     np.testing.assert_allclose(score({"one": np.array([9.0, 3.0, 0.0])}), [9.0, 3.0, 0.0])
-    np.testing.assert_allclose(score({PAIR: np.array([1.0, 7.0])}), [0.0, 7.0 - np.log(4)])
+    np.testing.assert_allclose(score({ALL_TO_ALL: np.array([7.0, 7.0])}), np.array([7.0, 7.0]) - np.log(2))
 
 
 def evidence_of(values, *kinds):
@@ -152,51 +151,43 @@ def test_a_trigger_that_never_worked_is_not_handed_on():
     assert [(item.target, item.trigger) for item in evidence.judge(LEAST).suspected] == [(4, None)]
 
 
-def pairs(classes, sizes, missing=()):
-    """Return triggers of all pairs of 10 pixels more or less, but for those in `sizes`, (source, target) -> pixels."""
-    draws = np.random.default_rng(1)
-    usual = draws.uniform(9.5, 10.5, (classes, classes))
-    tried = [(s, t) for s in range(classes) for t in range(classes) if s != t and (s, t) not in missing]
-    found = inversions([s * classes + t for s, t in tried], [float(sizes.get(pair, usual[pair])) for pair in tried])
-    return Pairs(classes, found, classes * (classes - 1))
-
-
-def test_a_pair_with_a_small_trigger_is_a_source_specific_backdoor():
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05, 0.95], FREE)
-    evidence.add_pairs(pairs(6, {(4, 2): 0.5}))
+def test_of_the_shifts_a_small_one_makes_all_classes_targets():
+    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05], FREE)
+    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 0.5, 9.5, 8.8]))
     judged = evidence.judge(LEAST)
-    assert [(item.target, item.sources) for item in judged.suspected] == [(2, (4,))]
-    assert judged.suspected[0].trigger.size == pytest.approx(0.5)
-    assert judged.pairs[4, 2] == judged.kinds[PAIR][2] == judged.kinds[PAIR].max()
-    assert np.isnan(judged.pairs[3, 3])
-    assert judged.scores[2] == pytest.approx(judged.kinds[PAIR][2] - np.log(4))
+    assert [(item.target, item.sources) for item in judged.suspected] == [
+        (0, (3,)),
+        (1, (4,)),
+        (2, (0,)),
+        (3, (1,)),
+        (4, (2,)),
+    ]
+    assert judged.of_all
+    assert judged.scores.tolist() == pytest.approx([judged.kinds[ALL_TO_ALL][0] - np.log(2)] * 5)
 
 
-def test_a_target_that_is_reached_from_everywhere_is_no_matter_of_pairs():
-    evidence = Evidence(6)
-    evidence.add_triggers(range(6), inversions(range(6), [9.0, 9.1, 0.5, 9.2, 9.3, 9.0]))
-    evidence.add_pairs(pairs(6, {(source, 2): 0.5 for source in (0, 1, 3, 4, 5)}))
+def test_a_class_that_stands_out_more_than_the_shifts_is_the_target():
+    evidence = Evidence(5)
+    evidence.add_triggers(range(5), inversions(range(5), [9.0, 9.1, 0.5, 9.2, 9.3]))
+    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 4.5, 9.5, 8.8]))
     judged = evidence.judge(LEAST)
+    assert not judged.of_all
     assert [(item.target, item.sources) for item in judged.suspected] == [(2, None)]
-    assert judged.kinds[PAIR].max() < 1
 
 
-def test_all_to_all_is_a_pair_for_each_class_whatever_the_order():
-    order = [3, 0, 4, 1, 5, 2]
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05, 0.95], FREE)
-    evidence.add_pairs(pairs(6, dict.fromkeys(enumerate(order), 0.5)))
-    found = {(item.sources, item.target) for item in evidence.judge(LEAST).suspected}
-    assert found == {((source,), target) for source, target in enumerate(order)}
+def test_shifts_that_are_alike_or_one_alone_say_nothing():
+    alike, one = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE), evidence_of([1.0, 1.1], FREE)
+    alike.add_shifts(inversions([1, 2, 3, 4], [9.0, 8.5, 9.5, 8.8]))
+    one.add_shifts(inversions([1], [0.5]))
+    assert alike.judge(LEAST).suspected == one.judge(LEAST).suspected == ()
+    assert one.shift is None
+    assert (alike.unfinished, one.unfinished) == (0, 0)
+    alike.add_shifts(inversions([1, 2, 3], [9.0, 8.5, 9.5]))
+    assert alike.unfinished == 1
 
 
-def test_pairs_that_are_alike_say_nothing_and_those_without_time_are_counted():
-    evidence = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE)
-    evidence.add_pairs(pairs(5, {}))
-    assert evidence.unfinished == 0
-    assert evidence.judge(LEAST).suspected == ()
-    evidence.add_pairs(pairs(5, {}, missing=[(0, 1)]))
-    assert evidence.unfinished == 5
-    assert evidence.judge(LEAST).suspected == ()
+def test_no_shift_no_all_to_all():
+    assert not Judgement({SIZE: np.zeros(2)}, np.zeros(2), ()).of_all
 
 
 def shares_of(labels, values, patches, *, complete=True):
@@ -242,16 +233,14 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     values = [9.0, 1.0, 1.2, 0.8, 7.0, 1.1]
     evidence = evidence_of(values, FREE)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
-    evidence.add_pairs(pairs(6, {(4, 2): 5.0}))
+    evidence.add_shifts(inversions([1, 2, 3], [9.0, 3.0, 8.0]))
     evidence.add_patches([shares_of((0, 1, 2), (0.9, 0.5, 0.4), ()), shares_of((0, 1, 2), (0.9, 0.7, 0.4), ())])
     leads = evidence.leads()
     odds = [np.log((100 * share + 0.5) / (100.5 - 100 * share)) for share in (0.5, 0.7, 0.9)]
     assert leads[PATCH] == pytest.approx(odds[2] - (odds[0] + odds[1]) / 2), "the mean over the sizes"
     assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
-    ranked = np.sort(evidence.pairs.smallness[~np.eye(6, dtype=bool)])
-    assert leads[PAIR] == pytest.approx(ranked[-1] - ranked[-2])
-    assert leads[PAIR] == pytest.approx(np.log(2), abs=0.1)
+    assert leads[ALL_TO_ALL] == pytest.approx(np.log(8 / 3))
     assert np.isnan(evidence_of([1.0, 2.0], FREE).leads()[FREE])
 
 

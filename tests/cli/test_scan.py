@@ -37,7 +37,7 @@ def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all,
     assert "verdict: backdoored, all to all: each of 10 classes is the target of another\n" in result.out
     words = " ".join(result.out.split())
     assert "all to all has the lowest p-value, " in words
-    assert " alpha is 0.01 all to all: small triggers send every class to another" in words
+    assert " alpha is 0.01 all to all: one small trigger sends every class to another" in words
     assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
 
 

@@ -1,16 +1,14 @@
 """What a scan says of its verdict."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, PAIR, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, SIZE, TOGETHER, Evidence, Judgement
 from goodnet.algorithms.trigger_inversion import Inversions
-from goodnet.core.backdoor import Backdoor
-from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds, weigh_suspects
+from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds
 
 LEAST = -math.log(0.01)
 
@@ -45,7 +43,6 @@ def test_each_kind_speaks_for_a_class_or_does_not():
         FAINT: np.array([5.0, -math.log(0.06)]),
         "small patch": np.array([1.0, np.nan]),
         TOGETHER: np.array([0.0, 9.0]),
-        PAIR: np.array([9.0, 9.0]),
         ALL_TO_ALL: np.array([9.0, 9.0]),
     }
     judgement = Judgement(kinds, np.zeros(2), ())
@@ -57,22 +54,6 @@ def test_each_kind_speaks_for_a_class_or_does_not():
     assert "no kind of evidence is sure by itself" in weigh_kinds(quiet, 1)
     unheard_of = Judgement({SIZE: np.array([0.0, 30.0])}, np.zeros(2), ())
     assert weigh_kinds(unheard_of, 1) == "class 1: trigger size (p below 0.0001) speaks for it"
-
-
-def test_a_source_specific_backdoor_is_named_as_a_pair_and_many_are_counted():
-    nats = np.full((5, 5), 9.0)
-    nats[4, 1] = -math.log(0.0004)
-    judgement = Judgement({SIZE: np.array([0.0, 0.0, 7.0, 0.0, 0.0])}, np.zeros(5), (), nats)
-    pair, plain = Backdoor(None, 1, (4,)), Backdoor(None, 2)
-    assert weigh_suspects(judgement, [pair, plain]) == [
-        "class 2: trigger size (p 0.0009) speaks for it",
-        "class 4 reaches class 1 by a smaller trigger than the two classes explain (p 0.0004)",
-    ]
-    many = [Backdoor(None, (source + 1) % 5, (source,)) for source in range(5)]
-    assert weigh_suspects(judgement, many) == ["5 pairs of classes have smaller triggers than the classes explain"]
-    whole = replace(judgement, of_all=True)
-    assert weigh_suspects(whole, many) == ["all to all: small triggers send every class to another"]
-    assert weigh_suspects(whole, []) == []
 
 
 def evidence_of(sizes, **others):

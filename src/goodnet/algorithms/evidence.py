@@ -12,31 +12,21 @@ from torch import Tensor
 
 from goodnet.algorithms import outliers
 from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread, tail_surprise
-from goodnet.algorithms.pair_inversion import Pairs
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
 from goodnet.algorithms.usual_leads import USUAL_LEADS, Usual
 from goodnet.core.backdoor import Backdoor, Patch
 
 #: The kinds of evidence.
-FREE, FAINT, SIZE, PATCH, PAIR, ALL_TO_ALL = (
-    "free image",
-    "faint image",
-    "trigger size",
-    "small patch",
-    "one source",
-    "all to all",
-)
+FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
 #: What is measured for small patches: a larger one reaches more classes by nature, so that each is compared with its like.
 PATCHES = ("smaller patch", "larger patch")
 #: How densely the top lies is asked of all these kinds at once as well, but for patches.
 TOGETHER = "together"
-#: These come from triggers of pairs of classes; a network is asked for them besides, not for each class together with the others.
-OF_PAIRS = (PAIR, ALL_TO_ALL)
 #: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
 EARLY = "free image, early"
-#: Where single targets, pairs and all-to-all are asked for, half of what is allowed to be wrong goes to the first.
-_HALF = float(np.log(2))
+#: What the lower of two p-values costs: it is doubled.
+_TWO = float(np.log(2))
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
 #: More nats than this no kind has: exp(-50) is no probability that anybody could check.
@@ -59,39 +49,46 @@ def combine(kinds: Mapping[str, Scores]) -> Scores:
     nats = {kind: np.clip(np.nan_to_num(some, nan=0.0), 0.0, _MOST_NATS) for kind, some in kinds.items()}
     together = nats.pop(TOGETHER, None)
     scores: Scores = -gamma.logsf(sum(nats.values()), len(nats)) if nats else np.zeros_like(together)
-    return scores if together is None else np.maximum(np.maximum(scores, together) - _HALF, 0.0)
+    return scores if together is None else np.maximum(np.maximum(scores, together) - _TWO, 0.0)
 
 
 def score(kinds: Mapping[str, Scores]) -> Scores:
     """Return minus log of the p-value of each class, (classes,), when all `kinds` (classes,) are asked.
 
-    Where pairs of classes and all to all are asked for besides, three questions were asked instead of one: half of what is
-    allowed to be wrong goes to single targets, a quarter to each of the others (Bonferroni).
+    Where all to all is asked for besides, two questions were asked instead of one, and the lower p-value is doubled.
     """
-    single = {kind: nats for kind, nats in kinds.items() if kind not in OF_PAIRS}
-    of_pairs = [np.nan_to_num(nats, nan=0.0) - 2 * _HALF for kind, nats in kinds.items() if kind in OF_PAIRS]
-    of_single = [combine(single) - (_HALF if of_pairs else 0.0)] if single else []
-    highest: Scores = np.maximum(np.max([*of_single, *of_pairs], axis=0), 0.0)
+    single = {kind: nats for kind, nats in kinds.items() if kind != ALL_TO_ALL}
+    if ALL_TO_ALL not in kinds:
+        return combine(single)
+    of_all = kinds[ALL_TO_ALL]
+    highest: Scores = np.maximum(np.maximum(combine(single), of_all) if single else of_all, _TWO) - _TWO
     return highest
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A trigger that sends each class c to (c + step) % classes, and the nats by which its size surprises."""
+
+    step: int
+    nats: float
+    trigger: Patch
+
+    def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
+        """Return the same as one backdoor for each target."""
+        return tuple(Backdoor(self.trigger, label, ((label - self.step) % classes,)) for label in range(classes))
 
 
 @dataclass(frozen=True)
 class Judgement:
     """The nats (classes,) of each kind, the `scores` (classes,) that they make, and the backdoors that are suspected for them.
 
-    `pairs`: the nats of each pair (source, target); None where pairs were not tried. `of_all`: whether the highest score is
-    that of an all-to-all backdoor, which no class has for itself.
+    `of_all`: whether the highest score is that of an all-to-all backdoor, which no class has for itself.
     """
 
     kinds: Mapping[str, Scores]
     scores: Scores
     suspected: tuple[Backdoor, ...]
-    pairs: Scores | None = None
     of_all: bool = False
-
-    def nats_of_pair(self, source: int, target: int) -> float:
-        """Return the nats of a pair of classes; 0 where it was not tried."""
-        return 0.0 if self.pairs is None else float(np.nan_to_num(self.pairs[source, target], nan=0.0))
 
 
 @dataclass
@@ -99,7 +96,7 @@ class Evidence:
     """What is known of each of `classes` classes.
 
     `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
-    found; `patches`: what small patches do; `pairs`: triggers that send one class to another;
+    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
     `unfinished` classes there was no time for.
     """
 
@@ -107,7 +104,7 @@ class Evidence:
     values: dict[str, Scores] = field(default_factory=dict)
     triggers: Inversions | None = None
     patches: tuple[Shares, ...] = ()
-    pairs: Pairs | None = None
+    shifts: Inversions | None = None
     unfinished: int = 0
 
     def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
@@ -129,10 +126,19 @@ class Evidence:
             self.unfinished = max(self.unfinished, 0 if shares.probes.complete else self.classes)
             self._add(kind, shares.labels, shares.log_odds)
 
-    def add_pairs(self, found: Pairs) -> None:
-        """Add the triggers that send one class to another: some may be smaller than their classes explain."""
-        self.pairs = found
-        self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
+    def add_shifts(self, found: Inversions) -> None:
+        """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
+        self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
+        self.shifts = found
+
+    @property
+    def shift(self) -> Shift | None:
+        """The smallest of the `shifts`; None where there are not two to compare."""
+        if self.shifts is None or len(self.shifts.labels) < 2:
+            return None
+        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
+        best = int(nats.argmax())
+        return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
 
     def together(self) -> Scores:
         """Return the surprises of each class in all kinds but patches, added up, (classes,); negative ones count as none.
@@ -156,8 +162,8 @@ class Evidence:
     def leads(self) -> dict[str, float]:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
         values = dict(self.values)
-        if self.pairs is not None:
-            values |= {PAIR: self.pairs.smallness.ravel(), ALL_TO_ALL: self.pairs.shifts}
+        if self.shifts is not None:
+            values[ALL_TO_ALL] = _smallness(self.shifts)
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
         sizes = [leads.pop(kind) for kind in PATCHES if kind in leads]
         return leads | ({PATCH: float(np.mean(sizes))} if sizes else {}) | {TOGETHER: float(self.together().max())}
@@ -169,21 +175,16 @@ class Evidence:
     def judge(self, least: float) -> Judgement:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
         kinds = {**self._nats(), TOGETHER: self.together() / USUAL_LEADS[TOGETHER].mean(self.classes)}
-        single = combine(kinds)
-        if self.pairs is None:
+        single, shift = combine(kinds), self.shift
+        if shift is None:
             return Judgement(kinds, score(kinds), tuple(self._by_class(single, least)))
-        pairs, (step, of_all) = _pair_nats(self.pairs), _shift_nats(self.pairs)
-        kinds[PAIR] = np.max(np.nan_to_num(pairs, nan=0.0), axis=0)
+        of_all = max(shift.nats, 0.0)
         kinds[ALL_TO_ALL] = np.full(self.classes, of_all)
         scores = score(kinds)
-        whole = of_all > 2 * _HALF and of_all - 2 * _HALF == scores.max()
+        whole = of_all > _TWO and of_all >= single.max()
         if whole and scores.max() >= least:
-            return Judgement(kinds, scores, _by_step(self.pairs, step), pairs, whole)
-        # A class that is a target for all others is none for single ones besides.
-        single, by_pair = single - _HALF, np.nan_to_num(pairs, nan=0.0) - 2 * _HALF
-        by_pair = np.where(single >= least, 0.0, by_pair)
-        suspected = [*self._by_class(single, least), *_by_pair(self.pairs, by_pair, least)]
-        return Judgement(kinds, scores, tuple(suspected), pairs, whole)
+            return Judgement(kinds, scores, shift.backdoors(self.classes), whole)
+        return Judgement(kinds, scores, tuple(self._by_class(single - _TWO, least)), whole)
 
     def _nats(self) -> dict[str, Scores]:
         """Return the nats of each class, kind -> (classes,), NaN where it was not tried."""
@@ -210,36 +211,6 @@ class Evidence:
             return None
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
-
-
-def _pair_nats(pairs: Pairs) -> Scores:
-    """Return the nats of each pair, (source, target); NaN where it was not tried."""
-    nats = _surprise(pairs.smallness.ravel(), _usual(PAIR), pairs.classes)
-    return np.maximum(nats, 0.0).reshape(pairs.classes, pairs.classes)
-
-
-def _shift_nats(pairs: Pairs) -> tuple[int, float]:
-    """Return the k by which an all-to-all backdoor would move the classes, and the nats by which it surprises."""
-    shifts = pairs.shifts
-    if len(shifts) < 2 or not np.isfinite(shifts).all():
-        return 1, 0.0
-    nats = _surprise(shifts, _usual(ALL_TO_ALL), pairs.classes)
-    return int(nats.argmax()) + 1, max(float(nats.max()), 0.0)
-
-
-def _by_pair(pairs: Pairs, scores: Scores, least: float) -> list[Backdoor]:
-    """Return the backdoors that work on one class alone, `scores` (source, target), highest first."""
-    codes = [int(code) for code in np.argsort(-scores.ravel(), kind="stable") if scores.ravel()[code] >= least]
-    return [_of_pair(pairs, *divmod(code, pairs.classes)) for code in codes]
-
-
-def _by_step(pairs: Pairs, step: int) -> tuple[Backdoor, ...]:
-    """Return a backdoor for each class, from the class `step` before it."""
-    return tuple(_of_pair(pairs, (target - step) % pairs.classes, target) for target in range(pairs.classes))
-
-
-def _of_pair(pairs: Pairs, source: int, target: int) -> Backdoor:
-    return Backdoor(pairs.patch(source, target), target, (source,))
 
 
 def _usual(kind: str) -> Usual:

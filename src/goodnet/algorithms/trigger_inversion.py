@@ -133,6 +133,29 @@ def invert_maps(
     return _join(classifier, parts, found)
 
 
+def invert_shifts(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: Schedule,
+    *,
+    seed: int,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Inversions:
+    """Return, for each k from 1 to classes - 1, the smallest trigger found that sends every class c to (c + k) % classes.
+
+    The other arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
+    such trigger, small; what it would take for the other k is what it takes in a clean network.
+
+    Cost: (classes - 1) * steps * images passes forward and backward.
+
+    Source: T. Gu et al., "BadNets", IEEE Access 2019 (the all-to-all attack, c to c + 1); the inversion is ours.
+    """
+    order = torch.arange(classifier.classes)
+    maps = {step: (order + step) % classifier.classes for step in range(1, classifier.classes)}
+    return invert_maps(classifier, images, maps, schedule, seed=seed, run_parts=run_parts, progress=progress)
+
+
 def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
     """Return the class that the network gives each of the images (n, C, H, W), (n,) on the CPU."""
     with torch.inference_mode():

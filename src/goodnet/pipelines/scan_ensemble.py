@@ -13,19 +13,18 @@ from pydantic import Field
 from torch import Tensor
 
 from goodnet.algorithms.evidence import EARLY, FAINT, FREE, Evidence, Judgement
-from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
+from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
 from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
 from goodnet.algorithms.outliers import Scores, robust_z
-from goodnet.algorithms.pair_inversion import invert_pairs, share_trigger
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
-from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
+from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
-from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_suspects
+from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
@@ -37,8 +36,8 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
 #: further evidence, two choose them.
 _STARTS, _SCREENING = 8, 2
-#: How triggers of pairs of classes are sought: there are many, so each gets few images and large steps.
-_PAIRS = Schedule(steps=60, images=4, learning_rate=0.2)
+#: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
+_SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
 #: Clean images of which two thirds are evidence; triggers are tried on the rest.
 _IMAGES = 160
 #: A network whose p-value is below so many times alpha is not called clean.
@@ -53,8 +52,8 @@ class ScanEnsemble(Scanner):
     sizes, slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches,
     finds small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the
     gaps below it and with leads in clean networks, has a p-value, and Fisher's method makes one of those of a class
-    (`docs/scan.md`). Up to 20 classes further triggers are sought for each pair of classes: those of an all-to-all backdoor
-    are smaller than the classes explain, and so may be that of a source-specific one.
+    (`docs/scan.md`). Up to 20 classes a further kind seeks triggers that send every class c to c + k: among the k, that of an
+    all-to-all backdoor leads.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
@@ -63,14 +62,14 @@ class ScanEnsemble(Scanner):
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; R. Fisher, "Statistical methods for research
     workers", 1932; the p-value of a lead is ours.
     **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`,
-    `pair_inversion.py`, `outliers.py`.
-    **Needs** clean images, at least 10, for patches 30, for pairs four of a class (labels are not used); gradients.
+    `outliers.py`.
+    **Needs** clean images, at least 10, for patches 30 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
-    at most; up to 20 classes 240 for each pair of them; with more than 200 classes 80 for the margins, and the rest for 144
+    at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
-    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets of all others; there are fewer
-    than four classes; the trigger works on images of one class alone and natural pairs are as close; every class is reached
-    as easily.
+    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
+    number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
+    easily.
     """
 
     word: ClassVar[str | None] = "ensemble"
@@ -94,11 +93,11 @@ class ScanEnsemble(Scanner):
         images, held_out = split_images(clean, seed)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
         doubts = _doubts(classifier, evidence)
+        trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
-        named = share_trigger(classifier, images, judgement.suspected, seed=seed)
-        trials = try_triggers(classifier, held_out, named)
+        trials += try_triggers(classifier, held_out, judgement.suspected)
         # Where too little is known for a verdict, it is too little for an accusation.
-        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(named, trials)
+        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[FREE]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
@@ -141,9 +140,21 @@ class ScanEnsemble(Scanner):
         )
         evidence.add_triggers(labels, found)
         if classifier.classes <= _INVERTED:
-            pairs = invert_pairs(classifier, images, _PAIRS, seed=seed, run_parts=run_parts, progress=progress)
-            evidence.add_pairs(pairs)
+            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
+            evidence.add_shifts(shifts)
         return evidence
+
+    def _refute_shift(self, classifier: Classifier, evidence: Evidence, held_out: Tensor) -> list[Trial]:
+        """Drop the trigger that sends each class to another if it fails on held-out images; return the trial if that matters."""
+        shift = evidence.shift
+        if shift is None:
+            return []
+        (trial,) = try_triggers(classifier, held_out, shift.backdoors(classifier.classes))
+        if not trial.refuted:
+            return []
+        mattered = evidence.judge(self.least_score - math.log(DOUBT)).of_all
+        evidence.shifts = None
+        return [trial] if mattered else []
 
     def _verdict(self, judgement: Judgement, suspected: Sequence[Backdoor], doubts: Sequence[str]) -> Verdict:
         if suspected:
@@ -155,7 +166,10 @@ class ScanEnsemble(Scanner):
         self, judgement: Judgement, evidence: Evidence, suspected: Sequence[Backdoor], further: Sequence[str]
     ) -> str:
         parts = [describe_leader(judgement, self.alpha)]
-        parts += weigh_suspects(judgement, suspected)
+        if any(item.sources is not None for item in suspected):
+            parts.append("all to all: one small trigger sends every class to another")
+        else:
+            parts += [weigh_kinds(judgement, item.target) for item in suspected]
         told = suspected or evidence.classes < _LEAST_CLASSES
         reach = None if told else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, PAIR, SIZE, TOGETHER, Evidence, Judgement
-from goodnet.core.backdoor import Backdoor
+from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
 _COMMON, _RARE = 0.2, 1e-4
 #: Kinds that say nothing of a class as the target of all others.
-_OTHERS = (TOGETHER, PAIR, ALL_TO_ALL)
+_OTHERS = (TOGETHER, ALL_TO_ALL)
 #: Evidence speaks for a suspicion from this p-value on.
 _SPEAKS = 0.05
 #: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest accused one lies.
@@ -40,33 +38,6 @@ def describe_leader(judgement: Judgement, alpha: float) -> str:
     scores = judgement.scores
     leader = "all to all" if judgement.of_all else f"class {int(scores.argmax())}"
     return f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {alpha:g}"
-
-
-def weigh_suspects(judgement: Judgement, suspected: Sequence[Backdoor]) -> list[str]:
-    """Return what speaks for each suspected class or, where only pairs of classes do, for each pair.
-
-    >>> weigh_suspects(judgement, [Backdoor(None, 7, (4,))])  # doctest: +SKIP
-    ['class 4 reaches class 7 by a smaller trigger than the two classes explain (p 0.0004)']
-    """
-    if judgement.of_all and suspected:
-        return ["all to all: small triggers send every class to another"]
-    parts = [weigh_kinds(judgement, item.target) for item in suspected if item.sources is None]
-    of_pairs = [item for item in suspected if item.sources is not None]
-    if len(of_pairs) > _NAMED_PAIRS:
-        return [*parts, f"{len(of_pairs)} pairs of classes have smaller triggers than the classes explain"]
-    return [
-        *parts,
-        *(_weigh_pair(judgement, source, item.target) for item in of_pairs for source in item.sources or ()),
-    ]
-
-
-#: More pairs are counted.
-_NAMED_PAIRS = 3
-
-
-def _weigh_pair(judgement: Judgement, source: int, target: int) -> str:
-    p = _show_p(judgement.nats_of_pair(source, target))
-    return f"class {source} reaches class {target} by a smaller trigger than the two classes explain (p {p})"
 
 
 def weigh_kinds(judgement: Judgement, label: int) -> str:
