@@ -186,6 +186,16 @@ def test_shifts_that_are_alike_or_one_alone_say_nothing():
     assert alike.unfinished == 1
 
 
+def test_the_only_shift_that_has_a_trigger_stands_out():
+    evidence = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE)
+    evidence.add_shifts(inversions([1, 2, 3, 4], [16.0, 0.5, 16.0, 16.0]))
+    judged = evidence.judge(LEAST)
+    assert judged.of_all
+    assert {(item.target, item.sources) for item in judged.suspected} == {(t, ((t - 2) % 5,)) for t in range(5)}
+    evidence.add_shifts(inversions([1, 2, 3, 4], [16.0] * 4))
+    assert evidence.judge(LEAST).suspected == ()
+
+
 def test_no_shift_no_all_to_all():
     assert not Judgement({SIZE: np.zeros(2)}, np.zeros(2), ()).of_all
 

@@ -136,7 +136,7 @@ class Evidence:
         """The smallest of the `shifts`; None where there are not two to compare."""
         if self.shifts is None or len(self.shifts.labels) < 2:
             return None
-        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
+        nats = _surprise(_shift_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
         best = int(nats.argmax())
         return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
 
@@ -163,7 +163,7 @@ class Evidence:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
         values = dict(self.values)
         if self.shifts is not None:
-            values[ALL_TO_ALL] = _smallness(self.shifts)
+            values[ALL_TO_ALL] = _shift_smallness(self.shifts)
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
         sizes = [leads.pop(kind) for kind in PATCHES if kind in leads]
         return leads | ({PATCH: float(np.mean(sizes))} if sizes else {}) | {TOGETHER: float(self.together().max())}
@@ -263,4 +263,14 @@ def _smallness(found: Inversions) -> Scores:
     if bool(found.worked.any()):
         sizes = torch.where(found.worked, sizes, sizes[found.worked].max())
     smallness: Scores = -np.log(sizes.numpy())
+    return smallness
+
+
+def _shift_smallness(found: Inversions) -> Scores:
+    """Return minus the logarithm of the sizes of triggers that move all classes: (len(found.labels),).
+
+    In most networks there is none that moves every class to another. One that was not found counts as the whole image, so that
+    the only one that there is does stand out; whether it works, held-out images say.
+    """
+    smallness: Scores = -np.log(found.sizes.clamp_min(0.5).double().numpy())
     return smallness
