@@ -55,13 +55,13 @@ def combine(kinds: Mapping[str, Scores]) -> Scores:
 def score(kinds: Mapping[str, Scores]) -> Scores:
     """Return minus log of the p-value of each class, (classes,), when all `kinds` (classes,) are asked.
 
-    Where all to all is asked for besides, two questions were asked instead of one, and the lower p-value is doubled.
+    All to all is asked for besides, so that its p-value is doubled; those of single targets are already.
     """
     single = {kind: nats for kind, nats in kinds.items() if kind != ALL_TO_ALL}
     if ALL_TO_ALL not in kinds:
         return combine(single)
-    of_all = kinds[ALL_TO_ALL]
-    highest: Scores = np.maximum(np.maximum(combine(single), of_all) if single else of_all, _TWO) - _TWO
+    of_all = np.maximum(kinds[ALL_TO_ALL] - _TWO, 0.0)
+    highest: Scores = np.maximum(combine(single), of_all) if single else of_all
     return highest
 
 
@@ -181,10 +181,10 @@ class Evidence:
         of_all = max(shift.nats, 0.0)
         kinds[ALL_TO_ALL] = np.full(self.classes, of_all)
         scores = score(kinds)
-        whole = of_all > _TWO and of_all >= single.max()
+        whole = of_all > _TWO and of_all - _TWO >= single.max()
         if whole and scores.max() >= least:
             return Judgement(kinds, scores, shift.backdoors(self.classes), whole)
-        return Judgement(kinds, scores, tuple(self._by_class(single - _TWO, least)), whole)
+        return Judgement(kinds, scores, tuple(self._by_class(single, least)), whole)
 
     def _nats(self) -> dict[str, Scores]:
         """Return the nats of each class, kind -> (classes,), NaN where it was not tried."""
