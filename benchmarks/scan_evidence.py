@@ -3,8 +3,9 @@
     goodnet bench scans --zoo ZOO --out DIR
     .venv/bin/python benchmarks/scan_evidence.py --zoo ZOO --bench DIR
 
-A network's score is the highest of its classes' scores, see `goodnet.algorithms.evidence.score`. The table shows
-AUROC, TPR and FPR (at the scan's threshold) of all kinds, of all but one, and of each alone. Bars, of all kinds:
+A network's score is the highest of its classes' scores, see `goodnet.algorithms.evidence.combine`. The table shows
+AUROC, TPR and FPR (at the scan's threshold) of all kinds, of all but one (what they say together was added up with it when the
+scan ran), and of each alone. Bars, of all kinds:
 AUROC >= 0.95 over all-to-one patch, blended, accessories, trojan, l0 and l2, at most one clean twin in 20 called backdoored.
 Exit code 1 where one is missed.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from goodnet.algorithms.evidence import score
+from goodnet.algorithms.evidence import ALL_TO_ALL, combine
 from goodnet.algorithms.outliers import Scores
 from goodnet.evaluation.ranking import area_with_interval
 
@@ -47,7 +48,7 @@ class Scanned:
     def scores(self, kinds: Sequence[str]) -> Scores:
         """Return the score of each class (classes,) when these kinds alone are asked."""
         chosen = {kind: nats for kind, nats in self.evidence.items() if kind in kinds}
-        return score(chosen) if chosen else np.zeros(len(next(iter(self.evidence.values()))))
+        return combine(chosen) if set(chosen) - {ALL_TO_ALL} else np.zeros(len(next(iter(self.evidence.values()))))
 
 
 def read_scans(zoo: Path, bench: Path) -> tuple[list[str], list[Scanned]]:

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from goodnet.algorithms import evidence as evidence_module
 from goodnet.algorithms import outliers
-from goodnet.algorithms.evidence import TOGETHER, Evidence
+from goodnet.algorithms.evidence import Evidence
 from goodnet.algorithms.held_out import try_triggers
 from goodnet.algorithms.input_range import choose_input_range
 from goodnet.algorithms.trigger_inversion import Inversions
@@ -54,7 +54,6 @@ class Source:
     clean: str
     architecture: str | None
     image_shape: tuple[int, int, int] | None = None
-    sources: list[int] | None = None
 
 
 def of_zoo(zoo: Path) -> Iterator[Source]:
@@ -70,22 +69,16 @@ def of_zoo(zoo: Path) -> Iterator[Source]:
             str(zoo.resolve() / "data" / content["data"]["name"] / "clean_validation_data.h5"),
             None if whole else model["architecture"],
             None if whole else tuple(model["image_shape"]),
-            _sources(content.get("backdoors", [])),
         )
-
-
-def _sources(backdoors: list[dict[str, Any]]) -> list[int] | None:
-    """Return the classes that a backdoor of one target works on; None where it works on all, or there are several targets."""
-    found = [item.get("sources") for item in backdoors]
-    return found[0] if len(found) == 1 and found[0] else None
 
 
 def of_strangers(folder: Path) -> Iterator[Source]:
     for name, truth in json.loads((folder / "truth.json").read_text()).items():
         if truth["targets"] is not None:
             clean = f"../_clean/{truth['clean']}.h5"
-            where = folder / name, truth["model"], clean, truth["architecture"], None, truth.get("sources")
-            yield Source(f"strangers/{name}", truth["targets"], *where)
+            yield Source(
+                f"strangers/{name}", truth["targets"], folder / name, truth["model"], clean, truth["architecture"]
+            )
 
 
 def of_cases(folder: Path) -> Iterator[Source]:
@@ -116,18 +109,12 @@ def gather_one(source: Source) -> dict[str, Any]:
     return {
         "network": source.name,
         "targets": source.targets,
-        "sources": source.sources,
         "classes": classifier.classes,
-        "values": {kind: _rounded(values) for kind, values in found.values.items()},
-        "shifts": None if found.shifts is None else [found.shifts.labels, _rounded(found.shifts.sizes.numpy())],
+        "values": {kind: values.tolist() for kind, values in found.values.items()},
+        "shifts": None if found.shifts is None else [found.shifts.labels, found.shifts.sizes.tolist()],
         "refuted": shift is not None
         and try_triggers(classifier, held_out, shift.backdoors(classifier.classes))[0].refuted,
     }
-
-
-def _rounded(values: Any) -> list[float | None]:
-    """Return values with five digits, None where one is not known: what is written stays small."""
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def read_evidence(row: dict[str, Any]) -> Evidence:
@@ -136,10 +123,9 @@ def read_evidence(row: dict[str, Any]) -> Evidence:
     if row["shifts"] is None or row["refuted"]:
         return Evidence(row["classes"], values)
     labels, sizes = row["shifts"]
-    empty, known = torch.zeros(len(labels), 1, 1, 1), torch.tensor(sizes)
-    # The largest is that of shifts for which none was found, or nearly so.
-    found = Inversions(tuple(labels), empty, empty, known, torch.ones(len(labels), dtype=torch.bool))
-    return Evidence(row["classes"], values, shifts=found)
+    empty = torch.zeros(len(labels), 1, 1, 1)
+    shifts = Inversions(tuple(labels), empty, empty, torch.tensor(sizes), torch.tensor(sizes) < np.inf)
+    return Evidence(row["classes"], values, shifts=shifts)
 
 
 @click.group(help=__doc__)
@@ -197,18 +183,15 @@ CONSTANTS = [
     (outliers, "_MOST_OUTLIERS"),
     (outliers, "_FURTHER"),
     (outliers, "_LEAST"),
+    (evidence_module, "_CAP"),
     (evidence_module, "_LEAST_SPREAD"),
+    (evidence_module, "_MEASURED"),
 ]
-
-
-#: What is read early on the way to a kind of evidence goes with it.
-_EARLY = {evidence_module.FREE: (evidence_module.EARLY,)}
 
 
 def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a row without one kind of evidence."""
-    gone = evidence_module.PATCHES if kind == evidence_module.PATCH else (kind, *_EARLY.get(kind, ()))
-    values = {name: some for name, some in row["values"].items() if name not in gone}
+    values = {name: some for name, some in row["values"].items() if not name.startswith(kind)}
     return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
 
 
@@ -266,8 +249,9 @@ def constants(paths: tuple[Path, ...]) -> None:
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
                 lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
-    for kind in (kind for kind in USUAL_LEADS if kind != TOGETHER):
-        lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
+    for kind in USUAL_LEADS:
+        if kind != evidence_module.TOGETHER:
+            lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
     Console(width=120).print(lines)
 
 

@@ -2,19 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import (
-    ALL_TO_ALL,
-    FAINT,
-    FREE,
-    PATCH,
-    PATCHES,
-    SIZE,
-    TOGETHER,
-    Evidence,
-    Judgement,
-    combine,
-    score,
-)
+from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
 from goodnet.algorithms.outliers import lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.algorithms.trigger_inversion import Inversions
@@ -39,33 +27,28 @@ def square(size):
     return Patch(mask.view(1, 4, 4), torch.ones(3, 4, 4))
 
 
-def test_kinds_are_combined_by_fishers_method():
+def test_kinds_are_combined_by_the_harmonic_mean_of_their_p_values():
     p = {"one": np.array([0.001, 0.5, 1.0]), "two": np.array([0.2, 0.25, 1.0])}
-    # Of two uniform p-values the product q has the p-value q (1 - log q).
-    products = np.array([0.0002, 0.125, 1.0])
-    expected = products * (1 - np.log(products))
+    expected = [2 / (1 / 0.001 + 1 / 0.2), 2 / (1 / 0.5 + 1 / 0.25), 1.0]
     np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
 
 
-def test_the_combined_p_value_is_uniform_where_the_same_class_leads_in_all_kinds():
-    draws = np.random.default_rng(0)
-    p = np.exp(
-        -np.array([combine({kind: np.array([draws.exponential(), 0.0]) for kind in "abcd"})[0] for _ in range(2000)])
-    )
-    assert np.mean(p <= 0.05) == pytest.approx(0.05, abs=0.015)
-    assert np.mean(p <= 0.5) == pytest.approx(0.5, abs=0.03)
+def test_what_they_say_together_has_half_of_the_weight():
+    p = {"one": np.array([0.001]), "two": np.array([0.2]), TOGETHER: np.array([0.01])}
+    expected = 1 / (0.25 / 0.001 + 0.25 / 0.2 + 0.5 / 0.01)
+    np.testing.assert_allclose(np.exp(-combine({kind: -np.log(values) for kind, values in p.items()})), expected)
 
 
 def test_a_kind_that_says_nothing_has_the_p_value_1_and_none_is_below_exp_minus_50():
     kinds = {"one": np.array([np.nan, 9.0, 1e6]), "two": np.array([-7.0, np.nan, 0.0])}
-    # Of two kinds, the sum s of nats has the p-value exp(-s) (1 + s).
-    np.testing.assert_allclose(combine(kinds), [0.0, 9.0 - np.log(10.0), 50.0 - np.log(51.0)], atol=1e-12)
+    expected = [0.0, np.log((np.exp(9.0) + 1) / 2), np.log((np.exp(50.0) + 1) / 2)]
+    np.testing.assert_allclose(combine(kinds), expected)
 
 
-def test_what_kinds_say_together_is_a_second_question():
-    kinds = {"one": np.array([9.0, 1.0, 0.0]), TOGETHER: np.array([2.0, 5.0, 0.0])}
-    np.testing.assert_allclose(combine(kinds), [9.0 - np.log(2), 5.0 - np.log(2), 0.0])
-    np.testing.assert_allclose(combine({TOGETHER: np.array([3.0])}), [3.0 - np.log(2)])
+def test_all_to_all_is_what_no_class_can_be_below():
+    kinds = {"one": np.array([9.0, 3.0, 0.0]), ALL_TO_ALL: np.full(3, 6.0)}
+    of_all = np.log((np.exp(6.0) + 1) / 2)
+    np.testing.assert_allclose(combine(kinds), [np.log((np.exp(9.0) + 1) / 2), of_all, of_all])
 
 
 def test_together_are_the_positive_surprises_of_all_kinds():
@@ -74,21 +57,12 @@ def test_together_are_the_positive_surprises_of_all_kinds():
     free[4], sizes[4] = 18.0, 3.0
     evidence = evidence_of(free.tolist(), FREE)
     evidence.add_triggers(range(30), inversions(range(30), sizes.tolist()))
-    expected = np.maximum(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0)
-    expected += np.maximum(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0)
+    expected = np.clip(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0, 10)
+    expected += np.clip(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0, 10)
     np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
     assert evidence.together().argmax() == 4
     nats = evidence.judge(LEAST).kinds[TOGETHER]
     np.testing.assert_allclose(nats, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
-    evidence.add_patches([shares_of((7, 2, 9, 11), (0.9, 0.2, 0.1, 0.1), ())])
-    np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_all_to_all_is_asked_besides():
-    kinds = {"one": np.array([9.0, 3.0, 0.0]), ALL_TO_ALL: np.full(3, 5.0)}
-    np.testing.assert_allclose(score(kinds), [9.0, 5.0 - np.log(2), 5.0 - np.log(2)])
-    np.testing.assert_allclose(score({"one": np.array([9.0, 3.0, 0.0])}), [9.0, 3.0, 0.0])
-    np.testing.assert_allclose(score({ALL_TO_ALL: np.array([7.0, 7.0])}), np.array([7.0, 7.0]) - np.log(2))
 
 
 def evidence_of(values, *kinds):
@@ -163,7 +137,8 @@ def test_of_the_shifts_a_small_one_makes_all_classes_targets():
         (4, (2,)),
     ]
     assert judged.of_all
-    assert judged.scores.tolist() == pytest.approx([judged.kinds[ALL_TO_ALL][0] - np.log(2)] * 5)
+    # Of three kinds, what they say together has half of the weight, free images and shifts a quarter each.
+    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4))
 
 
 def test_a_class_that_stands_out_more_than_the_shifts_is_the_target():
@@ -186,56 +161,34 @@ def test_shifts_that_are_alike_or_one_alone_say_nothing():
     assert alike.unfinished == 1
 
 
-def test_the_only_shift_that_has_a_trigger_stands_out():
-    evidence = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE)
-    evidence.add_shifts(inversions([1, 2, 3, 4], [16.0, 0.5, 16.0, 16.0]))
-    judged = evidence.judge(LEAST)
-    assert judged.of_all
-    assert {(item.target, item.sources) for item in judged.suspected} == {(t, ((t - 2) % 5,)) for t in range(5)}
-    evidence.add_shifts(inversions([1, 2, 3, 4], [16.0] * 4))
-    assert evidence.judge(LEAST).suspected == ()
-
-
 def test_no_shift_no_all_to_all():
     assert not Judgement({SIZE: np.zeros(2)}, np.zeros(2), ()).of_all
 
 
-def shares_of(labels, values, patches, *, complete=True):
-    nothing = torch.zeros(30)
-    probes = Probes(nothing, nothing, nothing, nothing, nothing, complete=complete)
-    return Shares(tuple(labels), tuple(values), tuple(patches), probes, 100)
-
-
-def test_patches_are_compared_with_those_of_their_size_and_show_the_trigger():
+def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger():
     evidence = Evidence(30)
-    small, larger = (0.95, 0.2, 0.19, 0.18), (0.99, 0.9, 0.2, 0.19)
-    patches = [square(1), square(2), square(3), square(4)]
-    evidence.add_patches([shares_of((7, 2, 9, 11), small, patches), shares_of((7, 2, 9, 11), larger, patches[::-1])])
+    shares = (0.95, 0.2, 0.19, 0.18)
+    evidence.add_patches(Shares((7, 2, 9, 11), shares, (square(1), square(2), square(3), square(4))))
     judged = evidence.judge(LEAST)
-    usual = USUAL_LEADS[PATCH].mean(30)
-    # Of 100 images: log odds of 95 against 5, half an image more on either side.
-    odds = [np.log((100 * np.array(shares) + 0.5) / (100.5 - 100 * np.array(shares))) for shares in (small, larger)]
-    expected = lead_surprise(odds[0], usual=usual)[0]
-    assert expected > lead_surprise(odds[1], usual=usual)[0] + 0.5, "among larger patches class 2 comes close"
-    assert judged.kinds[PATCH][7] == pytest.approx(expected - np.log(2))
+    assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
     assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
-    assert not set(PATCHES) & set(judged.kinds)
     assert [item.target for item in judged.suspected] == [7]
-    assert judged.suspected[0].trigger.equals(square(1)), "the smaller one that works"
+    assert judged.suspected[0].trigger.equals(square(1))
 
 
 def test_a_patch_that_moves_few_images_leaves_the_trigger_of_inversion():
     evidence = Evidence(4)
     evidence.add_triggers([0, 1, 2, 3], inversions([0, 1, 2, 3], [1.0, 9.0, 10.0, 11.0]))
-    evidence.add_patches([shares_of((0, 1), (0.49, 0.0), (square(4), square(4)))])
+    evidence.add_patches(Shares((0, 1), (0.49, 0.0), (square(4), square(4))))
     (backdoor,) = evidence.judge(LEAST).suspected
     assert backdoor.trigger.size == pytest.approx(1.0)
 
 
 def test_patches_that_there_was_no_time_for_are_said():
-    evidence = Evidence(30)
-    evidence.add_patches([shares_of((), (), ()), shares_of((), (), (), complete=False)])
-    assert evidence.unfinished == 30
+    evidence = Evidence(10)
+    nothing = torch.zeros(8)
+    evidence.add_patches(Shares((), (), (), probes=Probes(nothing, nothing, nothing, nothing, nothing, complete=False)))
+    assert evidence.unfinished == 10
     assert evidence.judge(LEAST).suspected == ()
 
 
@@ -244,10 +197,7 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     evidence = evidence_of(values, FREE)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
     evidence.add_shifts(inversions([1, 2, 3], [9.0, 3.0, 8.0]))
-    evidence.add_patches([shares_of((0, 1, 2), (0.9, 0.5, 0.4), ()), shares_of((0, 1, 2), (0.9, 0.7, 0.4), ())])
     leads = evidence.leads()
-    odds = [np.log((100 * share + 0.5) / (100.5 - 100 * share)) for share in (0.5, 0.7, 0.9)]
-    assert leads[PATCH] == pytest.approx(odds[2] - (odds[0] + odds[1]) / 2), "the mean over the sizes"
     assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
     assert leads[ALL_TO_ALL] == pytest.approx(np.log(8 / 3))
@@ -272,3 +222,7 @@ def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
         highest.append(evidence.judge(LEAST).scores.max())
     assert np.mean(np.array(highest) >= LEAST) <= 0.02
     assert np.mean(np.array(highest) >= -np.log(0.05)) <= 0.06
+
+
+def test_what_kinds_say_together_can_stand_alone():
+    np.testing.assert_allclose(combine({TOGETHER: np.array([3.0, 0.0])}), [3.0, 0.0])

@@ -1,7 +1,5 @@
 """Patches are slid over images; the one that moves most of them to a class is found with its place."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -110,16 +108,8 @@ def test_patches_grow_with_the_images(size, sides, stride):
 
 
 def test_with_too_few_further_images_nothing_is_said(classifier, images):
-    assert probe_shares(classifier, images[:11], ProbeSchedule(sides=(2,), images=6)) == ()
-    (found,) = probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6))
-    assert found.of(1) == 1.0
-
-
-def test_each_size_has_its_own_shares(classifier, images):
-    small, larger = probe_shares(classifier, images, ProbeSchedule(sides=(2, 4), images=6))
-    assert small.of(1) == 1.0
-    assert {int(side) for found in (small, larger) for side in found.probes.sides} == {2, 4}
-    assert all(int(patch.mask.sum()) == 16 for patch in larger.patches)
+    assert probe_shares(classifier, images[:11], ProbeSchedule(sides=(2,), images=6)).labels == ()
+    assert probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6)).of(1) == 1.0
 
 
 def test_each_class_counts_as_much_however_many_images_it_has():
@@ -132,10 +122,3 @@ def test_each_class_counts_as_much_however_many_images_it_has():
 
 def test_classes_take_turns():
     assert _take_turns(torch.tensor([0, 0, 0, 1, 0, 2, 1])).tolist() == [0, 3, 5, 1, 6, 2, 4]
-
-
-def test_log_odds_stay_finite_where_all_or_no_images_move(classifier, images):
-    (found,) = probe_shares(classifier, images, ProbeSchedule(sides=(2,), images=6))
-    assert found.images == 6
-    assert found.log_odds[found.labels.index(1)] == pytest.approx(math.log(6.5 / 0.5))
-    assert found.log_odds[found.labels.index(2)] == pytest.approx(math.log(0.5 / 6.5))

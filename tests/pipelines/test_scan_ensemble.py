@@ -120,12 +120,11 @@ def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted(
     free[5], patch[33] = 100.0, 1.0
     faint[[0, 1]] = np.nan
     nowhere = torch.zeros(40, dtype=torch.int64)
-    shares = Shares((), (), (), Probes(patch, nowhere, nowhere, nowhere, nowhere), 90)
-    none_fit = Shares((), (), (), Probes(patch + torch.nan, nowhere, nowhere, nowhere, nowhere), 90)
-    chosen = choose_inverted(Evidence(40, {FREE: free, FAINT: faint}, patches=(shares, none_fit)))
+    shares = Shares((), (), (), probes=Probes(patch, nowhere, nowhere, nowhere, nowhere))
+    chosen = choose_inverted(Evidence(40, {FREE: free, FAINT: faint}), shares)
     # Free images name 5, 39, 38 ... 34; the faint image 2, 3, 4 and from then on who is named already; patches 33, 0, 1 ...
     assert len(chosen) == 20
     assert {5, 39, 38, 37, 2, 3, 4, 33, 0, 1} <= set(chosen)
     assert not set(range(20, 30)) & set(chosen)
-    alone = choose_inverted(Evidence(40, {FREE: free}))
+    alone = choose_inverted(Evidence(40, {FREE: free}), Shares((), (), ()))
     assert alone == sorted([5, *range(21, 40)])

@@ -32,7 +32,7 @@ def test_the_leader_is_named_with_its_p_value():
     assert describe_leader(Judgement({}, scores, ()), 0.01) == (
         "class 1 has the lowest p-value, 0.0025: one clean network in 400 looks like this; alpha is 0.01"
     )
-    of_all = Judgement({}, np.full(3, 6.0), (), of_all=True)
+    of_all = Judgement({ALL_TO_ALL: np.full(3, 7.0)}, np.full(3, 6.0), ())
     assert describe_leader(of_all, 0.01).startswith("all to all has the lowest p-value, 0.0025")
 
 

@@ -61,7 +61,7 @@ def expected_maximum(classes: int) -> float:
 
 
 #: How many gaps the usual lead counts as: it is the mean of the leads of so many clean networks.
-PRIOR = 29.0
+PRIOR = 27.0
 
 
 def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:

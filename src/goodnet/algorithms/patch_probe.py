@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from goodnet.algorithms.outliers import Scores
 from goodnet.algorithms.trigger_inversion import classes_of
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
@@ -215,24 +213,18 @@ class Shares:
     """What the best patches of some classes do to images that they were not chosen on.
 
     `labels` (L,) the classes, `values` (L,) the share of images of other classes that the patch moves there, each of those
-    classes counting as much, `patches` (L,); `probes`: the patches of all classes; `images`: how many images there were.
+    classes counting as much, `patches` (L,); `probes`: the patches of all classes, None where there were too few images.
     """
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
     patches: tuple[Patch, ...]
-    probes: Probes
-    images: int
+    probes: Probes | None = None
 
     @property
-    def log_odds(self) -> Scores:
-        """The logarithm of the odds of each value, (L,): near 0 and 1 shares lie closer together than what makes them.
-
-        Half an image more on either side keeps them finite (Haldane's correction).
-        """
-        moved = self.images * np.array(self.values)
-        odds: Scores = np.log(moved + 0.5) - np.log(self.images - moved + 0.5)
-        return odds
+    def complete(self) -> bool:
+        """Whether there was time for all patterns."""
+        return self.probes is None or self.probes.complete
 
     def patch_of(self, label: int) -> Patch:
         """Return the patch of one of `labels`."""
@@ -250,21 +242,16 @@ def probe_shares(
     *,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
-) -> tuple[Shares, ...]:
+) -> Shares:
     """Slide patches over images of as many classes as there are, and return what the best ones do to the other images.
 
-    One record for each side: a larger patch reaches more classes by nature, so that classes are compared at equal sizes.
-    Where the other images are fewer, nothing is said: one would count for too much.
+    Where the others are fewer, nothing is said: one image would count for too much.
     """
     if len(images) < 2 * schedule.images:
-        return ()
+        return Shares((), (), ())
     images = images[_take_turns(classes_of(classifier, images))]
-    found = []
-    for side in schedule.sides:
-        one = replace(schedule, sides=(side,))
-        probes = probe_patches(classifier, images, one, run_parts=run_parts, progress=progress)
-        found.append(measure_shares(classifier, images[schedule.images :], probes))
-    return tuple(found)
+    probes = probe_patches(classifier, images, schedule, run_parts=run_parts, progress=progress)
+    return measure_shares(classifier, images[schedule.images :], probes)
 
 
 def _take_turns(answers: Tensor) -> Tensor:
@@ -290,7 +277,7 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
         _moved_share(answers, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
-    return Shares(tuple(first), values, patches, probes, len(images))
+    return Shares(tuple(first), values, patches, probes)
 
 
 def _moved_share(before: Tensor, after: Tensor, label: int) -> float:

@@ -19,7 +19,7 @@ from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
@@ -38,8 +38,8 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 _STARTS, _SCREENING = 8, 2
 #: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
 _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
-#: Clean images of which two thirds are evidence; triggers are tried on the rest.
-_IMAGES = 160
+#: Clean images that triggers are optimised on; the rest tests them.
+_IMAGES = 40
 #: A network whose p-value is below so many times alpha is not called clean.
 DOUBT = 5
 
@@ -47,23 +47,22 @@ DOUBT = 5
 class ScanEnsemble(Scanner):
     """Calls a class a backdoor's target when it can be reached so much more easily than the others as in no clean network.
 
-    Five kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
-    that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; opaque patches of two
-    sizes, slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches,
-    finds small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the
-    gaps below it and with leads in clean networks, has a p-value, and Fisher's method makes one of those of a class
-    (`docs/scan.md`). Up to 20 classes a further kind seeks triggers that send every class c to c + k: among the k, that of an
-    all-to-all backdoor leads.
+    Four kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
+    that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; small opaque patches,
+    slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
+    small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
+    below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
+    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks triggers
+    that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
-    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; R. Fisher, "Statistical methods for research
-    workers", 1932; the p-value of a lead is ours.
-    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`,
-    `outliers.py`.
-    **Needs** clean images, at least 10, for patches 30 (labels are not used); gradients.
+    Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
+    2019; the p-value of a lead is ours.
+    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`, `outliers.py`.
+    **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
@@ -132,8 +131,8 @@ class ScanEnsemble(Scanner):
         evidence.add_margins(FAINT, labels, normalised_margins(classifier, blended, labels))
         shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
         evidence.add_patches(shares)
-        labels = choose_inverted(evidence)
-        starts = first_triggers(classifier, shares, labels)
+        labels = choose_inverted(evidence, shares)
+        starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
         schedule = Schedule(self.steps, self.images)
         found = invert_triggers(
             classifier, images, labels, schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
@@ -177,7 +176,7 @@ class ScanEnsemble(Scanner):
 
 def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
-    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
+    return hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
 
 
 def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
@@ -191,7 +190,8 @@ def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
 
 def _remarks(evidence: Evidence) -> list[str]:
     """Return what the user should know of the verdict."""
-    return [] if evidence.patches else ["no small patches were tried: that takes 30 clean images"]
+    untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
+    return ["no small patches were tried: that takes 30 clean images"] if untried else []
 
 
 #: Of fewer classes nobody knows what is usual among them.
@@ -258,19 +258,11 @@ def choose_labels(margins: Scores, seed: int) -> list[int]:
     return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
 
 
-def first_triggers(classifier: Classifier, shares: Sequence[Shares], labels: Sequence[int]) -> dict[int, Patch]:
-    """Return the patch with which the trigger of each class begins: the one that moves most images, of whatever size."""
-    probes = [found.probes for found in shares if not bool(found.probes.shares.isnan().any())]
-    best = {label: max(probes, key=lambda found: float(found.shares[label])) for label in labels if probes}
-    return {label: found.patch(classifier, label) for label, found in best.items()}
-
-
-def choose_inverted(evidence: Evidence) -> list[int]:
+def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
     """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
     rankings = [evidence.values[kind] for kind in (FREE, EARLY, FAINT) if kind in evidence.values]
-    if evidence.patches:
-        moved = np.stack([found.probes.shares.double().numpy() for found in evidence.patches])
-        rankings.append(np.nan_to_num(moved, nan=-np.inf).max(axis=0))
+    if shares.probes is not None:
+        rankings.append(shares.probes.shares.double().numpy())
     orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]
     turns = dict.fromkeys(int(label) for named in zip(*orders, strict=True) for label in named)
     return sorted(list(turns)[:_INVERTED])

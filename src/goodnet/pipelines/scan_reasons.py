@@ -11,8 +11,6 @@ from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evide
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
 _COMMON, _RARE = 0.2, 1e-4
-#: Kinds that say nothing of a class as the target of all others.
-_OTHERS = (TOGETHER, ALL_TO_ALL)
 #: Evidence speaks for a suspicion from this p-value on.
 _SPEAKS = 0.05
 #: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest accused one lies.
@@ -46,7 +44,7 @@ def weigh_kinds(judgement: Judgement, label: int) -> str:
     >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
     'class 3: trigger size (p 0.0004) speaks for it, free image, faint image and small patch do not'
     """
-    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in _OTHERS}
+    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
     known = {kind: float(value) for kind, value in nats.items() if np.isfinite(value)}
     loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
     quiet = [kind for kind in known if kind not in loud]

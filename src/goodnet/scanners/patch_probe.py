@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,7 +12,7 @@ from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
 from goodnet.algorithms.outliers import Scores, lead_surprise
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
 from goodnet.algorithms.usual_leads import USUAL_LEADS
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
@@ -24,9 +23,9 @@ class PatchProbe(Scanner):
     """Calls a class a target when one patch sends far more images of other classes there than any patch does elsewhere.
 
     Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
-    each class the patch that moves most of them is tried on further images. What counts is by how much the odds that it
-    moves one lead those of the next class, among patches of the same size: in clean networks leads are small, however easily
-    their classes are reached (`algorithms/outliers.py`).
+    each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
+    moves leads that of the next class: in clean networks leads are small, however easily their classes are reached
+    (`algorithms/outliers.py`).
 
     **Source** ours; that a planted patch outdoes natural ones is the premise of T. Gu et al., "BadNets", IEEE Access 2019,
     and of B. Wang et al., "Neural Cleanse", IEEE S&P 2019.
@@ -66,7 +65,11 @@ class PatchProbe(Scanner):
         images, held_out = hold_out(clean.sample(_MOST_IMAGES, seed=seed).images(), self.images)
         schedule = ProbeSchedule(self.sides, self.images, self.stride)
         shares = probe_shares(classifier, images, schedule, run_parts=run_parts, progress=progress)
-        scores = self._scores(classifier.classes, shares)
+        scores = np.full(classifier.classes, -np.inf)
+        if len(shares.labels) > 1:
+            scores[list(shares.labels)] = lead_surprise(
+                shares.values, usual=USUAL_LEADS[PATCH].mean(classifier.classes)
+            )
         suspected = self._suspects(scores, shares)
         trials = try_triggers(classifier, held_out, suspected)
         kept = still_accused(suspected, trials)
@@ -76,22 +79,12 @@ class PatchProbe(Scanner):
             threshold=-math.log(self.alpha),
             suspected=kept,
             unscanned=tuple(int(label) for label in np.flatnonzero(np.isneginf(scores))),
-            reason="; ".join([_explain(shares), *map(str, trials), *(_LATE for _ in _unfinished(shares))]),
+            reason="; ".join([_explain(shares), *map(str, trials), *([] if shares.complete else [_LATE])]),
         )
 
-    def _scores(self, classes: int, shares: Sequence[Shares]) -> Scores:
-        """Return the surprise of each class among patches of the size at which it surprises most, less log of the sizes."""
-        scores = np.full((len(shares) + 1, classes), -np.inf)
-        for row, found in zip(scores, shares, strict=False):
-            if len(found.labels) > 1:
-                usual = USUAL_LEADS[PATCH].mean(classes)
-                row[list(found.labels)] = lead_surprise(found.log_odds, usual=usual) - math.log(len(shares))
-        highest: Scores = scores.max(axis=0)
-        return highest
-
-    def _suspects(self, scores: Scores, shares: Sequence[Shares]) -> tuple[Backdoor, ...]:
+    def _suspects(self, scores: Scores, shares: Shares) -> tuple[Backdoor, ...]:
         found = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= -math.log(self.alpha)]
-        return tuple(Backdoor(_best_patch(shares, label), label, name=self.name()) for label in found)
+        return tuple(Backdoor(shares.patch_of(label), label, name=self.name()) for label in found)
 
 
 _LATE = "the time was up before all patterns were tried"
@@ -99,21 +92,10 @@ _LATE = "the time was up before all patterns were tried"
 _MOST_IMAGES = 80
 
 
-def _best_patch(shares: Sequence[Shares], label: int) -> Patch:
-    """Return the patch that moves most images to a class; of two that are as good the smaller one."""
-    return max(shares, key=lambda some: some.of(label)).patch_of(label)
-
-
-def _unfinished(shares: Sequence[Shares]) -> list[Shares]:
-    return [found for found in shares if not found.probes.complete][:1]
-
-
-def _explain(shares: Sequence[Shares]) -> str:
-    known = [(value, label) for found in shares for value, label in zip(found.values, found.labels, strict=True)]
-    if not known:
+def _explain(shares: Shares) -> str:
+    if not shares.labels:
         return (
             "no patch could be compared: give sides that fit, and three times as many clean images as it is slid over"
         )
-    best = {label: value for value, label in sorted(known)}
-    ranked = sorted(((value, label) for label, value in best.items()), reverse=True)[:2]
+    ranked = sorted(zip(shares.values, shares.labels, strict=True), reverse=True)[:2]
     return "best patches: " + ", ".join(f"{share:.2f} of further images to class {label}" for share, label in ranked)
