@@ -19,10 +19,8 @@ def ended(name):
     return ("--architecture", f"networks:{name}", "--image-shape", "1,16,16")
 
 
-#: What is right belongs to issue I (other input ranges, what a guard promises) or J (a patch on a weak network). What takes
-#: half a minute is not run yet.
-LATER = pytest.mark.xfail(reason="belongs to issue I or J", strict=True)
-LONG = pytest.mark.xfail(reason="belongs to issue I or J", run=False)
+#: What is right belongs to issue J (a patch on a weak network). What takes half a minute is not run yet.
+LONG = pytest.mark.xfail(reason="belongs to issue J", run=False)
 
 
 @pytest.fixture
