@@ -54,7 +54,9 @@ def test_the_tolerance_is_part_of_the_file(activation, tmp_path):
     pair = make_pair(activation)
     images = make_quadrants(60, seed=3).images()
     margins = GoodNet(*pair, input_range="0..255").disagreements(images).detach().numpy()
-    tolerance = float(np.median(margins[margins > 0]))
+    # Between two margins: float32 rounds differently from one way of asking to another.
+    ranked = np.sort(margins[margins > 0])
+    tolerance = float(ranked[len(ranked) // 2 - 1 : len(ranked) // 2 + 1].mean())
     guard = GoodNet(*pair, input_range="0..255", tolerance=tolerance)
     model = keras.models.load_model(
         api.export(guard, out=tmp_path / "net.keras", format="keras"), compile=False, safe_mode=True

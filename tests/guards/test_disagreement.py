@@ -242,7 +242,9 @@ def test_within_the_tolerance_nothing_is_refused(targets, pair, tiny_data, tmp_p
     margins = GoodNet(*pair, targets=targets).disagreements(images).detach().numpy()
     before = GoodNet(*pair, targets=targets).answers(tiny_data).refused
     assert np.array_equal(margins > 0, before)
-    tolerance = float(np.median(margins[before]))
+    # Between two margins: float32 rounds differently from one way of asking to another.
+    ranked = np.sort(margins[before])
+    tolerance = float(ranked[len(ranked) // 2 - 1 : len(ranked) // 2 + 1].mean())
     guard = GoodNet(*pair, targets=targets, tolerance=tolerance, input_range="0..1")
     expected = margins > tolerance
     assert 0 < expected.sum() < before.sum()
