@@ -157,6 +157,7 @@ def _recover_map(classifier: Classifier, images: Tensor, goals: tuple[int, ...],
         return []
     starts = []
     for turn in range(count):
+        # The map's number seeds its first pattern.
         found = invert_maps(classifier, images, {goals[0]: torch.tensor(goals)}, _MAPPED, seed=seed + turn)
         starts.append(_Start(found.patch(0), _GROWTH * float(found.sizes[0]), goals))
     return starts

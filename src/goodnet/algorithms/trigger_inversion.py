@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ def invert_triggers(
         images,
         dict(zip(labels, maps, strict=True)),
         schedule,
+        stage="triggers",
         seed=seed,
         starts=starts,
         run_parts=run_parts,
@@ -114,6 +116,7 @@ def invert_maps(
     maps: Mapping[int, Tensor],
     schedule: Schedule,
     *,
+    stage: str = "maps",
     seed: int,
     starts: Mapping[int, Patch] = _NOWHERE,
     run_parts: RunParts = run_here,
@@ -122,12 +125,12 @@ def invert_maps(
     """Return, for each map, the smallest trigger found that sends images as the map says.
 
     `maps`: a number of its own -> (classes,) the class that images of each class shall become; images of a class that stays
-    what it is are not looked at. The other arguments, and the cost, are those of `invert_triggers`; `labels` of the result
-    are the numbers.
+    what it is are not looked at. `stage`: what this work is called where it is remembered. The other arguments, and the cost,
+    are those of `invert_triggers`; `labels` of the result are the numbers.
     """
     numbers = list(maps)
     parts = [tuple(numbers[start : start + _PART]) for start in range(0, len(numbers), _PART)]
-    stage = f"triggers_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}_{sum(numbers)}"
+    stage = f"{stage}_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
     common = (classifier, images, classes_of(classifier, images), dict(maps), schedule, seed, starts)
     found = run_parts(stage, invert_part, common, parts, progress)
     return _join(classifier, parts, found)
@@ -153,7 +156,9 @@ def invert_shifts(
     """
     order = torch.arange(classifier.classes)
     maps = {step: (order + step) % classifier.classes for step in range(1, classifier.classes)}
-    return invert_maps(classifier, images, maps, schedule, seed=seed, run_parts=run_parts, progress=progress)
+    return invert_maps(
+        classifier, images, maps, schedule, stage="shifts", seed=seed, run_parts=run_parts, progress=progress
+    )
 
 
 def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
@@ -238,7 +243,7 @@ class _Aim:
     maps: Tensor
     answers: Tensor
 
-    @property
+    @cached_property
     def moved(self) -> Tensor:
         """Which images each trigger is to move, (L, n)."""
         return self.maps[:, self.answers] != self.answers

@@ -112,8 +112,7 @@ def _fit(
     """Scan and repair where that is needed and has not been done, and fit the guard."""
     classifier, clean = loaded.classifier, loaded.clean
     to_repair = fitting.needs_repaired and repaired is None
-    # What the repair is fitted to does not tell what it does to further images.
-    unseen = None
+    unseen = None  # What a repair was fitted to does not tell what it does to further images.
     if suspected is None and (fitting.needs_suspects or to_repair):
         suspected = look_for_suspects(classifier, clean, seed=seed, progress=progress).suspected
     suspected = suspected or ()
@@ -140,7 +139,8 @@ def _pair(
 ) -> tuple[GoodNet, Calibration]:
     """Return the GoodNet, so tolerant that of further clean images no more than `allowed` are refused, and what that costs.
 
-    `unseen` are clean images that the repair was not fitted to, where it is ours.
+    `unseen` are clean images that the repair was not fitted to, where it is ours; one that was given may have seen them, and
+    the bound is then too low.
     """
     targets = sorted({backdoor.target for backdoor in suspected}) or None
     bare = GoodNet(classifier, repaired, targets=targets)

@@ -14,7 +14,7 @@ from goodnet import __version__
 from goodnet.cli.last_resort import say
 
 #: Verbs in the order of the job, with their one-line help, so that `goodnet --help` loads none of them.
-VERBS = {
+_VERBS = {
     "inspect": "Show what a network or a data set is.",
     "scan": "Decide whether a network carries a backdoor.",
     "repair": "Repair a network with clean images alone.",
@@ -52,17 +52,17 @@ class _Verbs(click.Group):
     """Loads a verb's module when it is called, not before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in _VERBS:
             return None
         command: click.Command = importlib.import_module(f"goodnet.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(_VERBS.items()))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _past_click():

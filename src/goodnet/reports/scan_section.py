@@ -69,8 +69,8 @@ def scan_section(folder: RunFolder) -> ScanSection:
     result = run.result
     examples = read_examples(folder.path)
     targets = [int(item["target"]) for item in result["suspected"]]
-    names = list(dict.fromkeys(_name_suspect(examples, item) for item in result["suspected"]))
-    if len(set(targets)) == len(result["scores"]) and all(item["sources"] is not None for item in result["suspected"]):
+    names = [_name(examples, target) for target in dict.fromkeys(targets)]
+    if len(targets) == len(result["scores"]) and all(item["sources"] is not None for item in result["suspected"]):
         names = ["every class, each from another: all to all"]
     elif len(names) > _NAMED:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more classes"]
@@ -95,12 +95,6 @@ def scan_section(folder: RunFolder) -> ScanSection:
 
 def _name(examples: ScanExamples | None, target: int) -> str:
     return f"class {target}" if examples is None else examples.name_class(target)
-
-
-def _name_suspect(examples: ScanExamples | None, item: Mapping[str, Any]) -> str:
-    """Return the name of a suspected target and, where it is reached from some classes alone, theirs."""
-    sources = [_name(examples, int(source)) for source in item["sources"] or ()]
-    return _name(examples, int(item["target"])) + (f", from {' and '.join(sources)} alone" if sources else "")
 
 
 def _figures(result: Mapping[str, Any], scores: list[Value]) -> list[tuple[str, str]]:
