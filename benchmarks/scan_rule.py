@@ -249,7 +249,7 @@ def constants(paths: tuple[Path, ...]) -> None:
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
                 lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
-    for kind in USUAL_LEADS:
+    for kind in [*USUAL_LEADS, evidence_module.ALL_TO_ALL]:
         if kind != evidence_module.TOGETHER:
             lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
     Console(width=120).print(lines)

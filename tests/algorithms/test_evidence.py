@@ -74,23 +74,23 @@ def evidence_of(values, *kinds):
 
 def test_margins_are_compared_in_robust_deviations_where_they_are_known():
     values = [9.0, 1.0, float("nan"), 1.2, 0.8, 7.0, 1.1]
-    judged = evidence_of(values, FREE).judge(LEAST)
+    judged = evidence_of(values, FAINT).judge(LEAST)
     known = np.array(values)[[0, 1, 3, 4, 5, 6]]
     # The deviation comes from six values: the usual lead counts as three gaps.
-    expected = lead_surprise(known, usual=USUAL_LEADS[FREE].mean(7) * robust_spread(known), prior=3.0)
-    np.testing.assert_allclose(judged.kinds[FREE][[0, 1, 3, 4, 5, 6]], np.maximum(expected, 0), rtol=1e-5)
+    expected = lead_surprise(known, usual=USUAL_LEADS[FAINT].mean(7) * robust_spread(known), prior=3.0)
+    np.testing.assert_allclose(judged.kinds[FAINT][[0, 1, 3, 4, 5, 6]], np.maximum(expected, 0), rtol=1e-5)
     assert expected.min() < 0, "a value that others lead has no p-value above 1"
-    assert np.isnan(judged.kinds[FREE][2])
+    assert np.isnan(judged.kinds[FAINT][2])
 
 
 def test_where_most_margins_are_equal_a_small_lead_is_none():
-    judged = evidence_of([1.0] * 9 + [1.001], FREE).judge(LEAST)
+    judged = evidence_of([1.0] * 9 + [1.001], FAINT).judge(LEAST)
     assert judged.suspected == ()
-    assert evidence_of([0.0] * 10, FREE).judge(LEAST).scores.tolist() == [0.0] * 10
+    assert evidence_of([0.0] * 10, FAINT).judge(LEAST).scores.tolist() == [0.0] * 10
 
 
 def test_one_value_surprises_nobody():
-    assert np.isnan(evidence_of([1.0, float("nan")], FREE).judge(LEAST).kinds[FREE]).all()
+    assert np.isnan(evidence_of([1.0, float("nan")], FAINT).judge(LEAST).kinds[FAINT]).all()
 
 
 def test_several_targets_are_found_and_no_other_class():
@@ -101,7 +101,7 @@ def test_several_targets_are_found_and_no_other_class():
 
 
 def test_classes_without_time_are_counted_and_get_no_evidence():
-    evidence = evidence_of([1.0, float("nan"), 1.1, 1.2, 9.0], FREE)
+    evidence = evidence_of([1.0, float("nan"), 1.1, 1.2, 9.0], FAINT)
     assert evidence.unfinished == 1
     assert evidence.judge(LEAST).scores.argmax() == 4
     evidence.add_triggers(range(5), inversions([0, 1], [9.0, 8.0]))
@@ -120,14 +120,25 @@ def test_a_small_trigger_is_evidence_in_the_logarithm_of_its_size():
 
 
 def test_a_trigger_that_never_worked_is_not_handed_on():
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 50.0, 1.05, 0.95, 1.0], FREE)
+    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 50.0, 1.05, 0.95, 1.0], FAINT)
     evidence.add_triggers(range(8), inversions(range(8), [9.0, 8.5, 9.5, 9.4, 16.0, 9.0, 8.8, 9.2]))
     assert [(item.target, item.trigger) for item in evidence.judge(LEAST).suspected] == [(4, None)]
 
 
-def test_of_the_shifts_a_small_one_makes_all_classes_targets():
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 1.05], FREE)
-    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 0.5, 9.5, 8.8]))
+#: Triggers of single classes that are alike, for shifts to be compared with.
+ALIKE = [9.0, 9.1, 8.9, 9.2, 9.3]
+
+
+def with_shifts(single, shifts):
+    """Return the evidence of five classes whose triggers cover `single` pixels, and of shifts by 1, 2, ... of `shifts`."""
+    evidence = Evidence(5)
+    evidence.add_triggers(range(5), inversions(range(5), single))
+    evidence.add_shifts(inversions(range(1, len(shifts) + 1), shifts))
+    return evidence
+
+
+def test_a_shift_that_takes_less_than_any_single_class_makes_all_classes_targets():
+    evidence = with_shifts(ALIKE, [9.0, 0.5, 9.5, 8.8])
     judged = evidence.judge(LEAST)
     assert [(item.target, item.sources) for item in judged.suspected] == [
         (0, (3,)),
@@ -137,28 +148,54 @@ def test_of_the_shifts_a_small_one_makes_all_classes_targets():
         (4, (2,)),
     ]
     assert judged.of_all
-    # Of three kinds, what they say together has half of the weight, free images and shifts a quarter each.
-    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4))
+    sizes = -np.log([9.0, 0.5, 9.5, 8.8])
+    nats = lead_surprise(sizes, usual=USUAL_LEADS[SIZE].mean(5))[1]
+    assert judged.kinds[ALL_TO_ALL] == pytest.approx(np.full(5, nats), rel=1e-5)
+    # Of three kinds, what they say together has half of the weight, trigger sizes and shifts a quarter each.
+    assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4), rel=1e-5)
+
+
+def test_a_shift_that_leads_the_other_shifts_but_no_single_class_says_nothing():
+    judged = with_shifts([3.0, 3.1, 2.9, 3.2, 3.3], [15.0, 4.0, 15.5, 15.2]).judge(LEAST)
+    assert judged.suspected == ()
+    assert judged.kinds[ALL_TO_ALL].tolist() == [0.0] * 5
+
+
+def test_one_shift_that_works_where_the_others_do_not_is_seen():
+    judged = with_shifts(ALIKE, [16.0, 0.5, 16.0, 16.0]).judge(LEAST)
+    assert judged.of_all
+    assert len(judged.suspected) == 5
 
 
 def test_a_class_that_stands_out_more_than_the_shifts_is_the_target():
-    evidence = Evidence(5)
-    evidence.add_triggers(range(5), inversions(range(5), [9.0, 9.1, 0.5, 9.2, 9.3]))
-    evidence.add_shifts(inversions([1, 2, 3, 4], [9.0, 4.5, 9.5, 8.8]))
-    judged = evidence.judge(LEAST)
+    judged = with_shifts([9.0, 9.1, 0.5, 9.2, 9.3], [9.0, 4.5, 9.5, 8.8]).judge(LEAST)
     assert not judged.of_all
     assert [(item.target, item.sources) for item in judged.suspected] == [(2, None)]
 
 
-def test_shifts_that_are_alike_or_one_alone_say_nothing():
-    alike, one = evidence_of([1.0, 1.1, 1.2, 1.3, 1.4], FREE), evidence_of([1.0, 1.1], FREE)
-    alike.add_shifts(inversions([1, 2, 3, 4], [9.0, 8.5, 9.5, 8.8]))
-    one.add_shifts(inversions([1], [0.5]))
-    assert alike.judge(LEAST).suspected == one.judge(LEAST).suspected == ()
-    assert one.shift is None
-    assert (alike.unfinished, one.unfinished) == (0, 0)
-    alike.add_shifts(inversions([1, 2, 3], [9.0, 8.5, 9.5]))
-    assert alike.unfinished == 1
+def test_shifts_of_which_none_works_or_one_alone_say_nothing():
+    none, one = with_shifts(ALIKE, [16.0, 16.0, 16.0, 16.0]), with_shifts(ALIKE, [0.5])
+    assert none.shift is one.shift is None
+    assert none.judge(LEAST).suspected == one.judge(LEAST).suspected == ()
+    assert (none.unfinished, one.unfinished) == (0, 3)
+
+
+@pytest.mark.parametrize("classes", [20, 21])
+def test_free_images_accuse_among_many_classes_and_raise_a_doubt_among_few(classes):
+    values = np.random.default_rng(0).normal(10, 1, classes)
+    values[3] = 60.0
+    evidence = evidence_of(values.tolist(), FREE)
+    evidence.add_margins(FAINT, range(classes), torch.tensor(values[::-1].copy()))
+    few = classes == 20
+    assert {item.target for item in evidence.judge(LEAST).suspected} == ({16} if few else {3, 17})
+    assert evidence.doubtful(LEAST) == (3 if few else None)
+    assert (FREE in evidence.judge(LEAST).kinds) is not few
+
+
+def test_free_images_that_reach_all_classes_alike_raise_no_doubt():
+    values = np.random.default_rng(0).normal(10, 1, 10).tolist()
+    assert evidence_of(values, FREE).doubtful(LEAST) is None
+    assert evidence_of(values, FAINT).doubtful(LEAST) is None
 
 
 def test_no_shift_no_all_to_all():
@@ -196,11 +233,9 @@ def test_leads_are_given_in_the_unit_of_the_usual_ones():
     values = [9.0, 1.0, 1.2, 0.8, 7.0, 1.1]
     evidence = evidence_of(values, FREE)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
-    evidence.add_shifts(inversions([1, 2, 3], [9.0, 3.0, 8.0]))
     leads = evidence.leads()
     assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
-    assert leads[ALL_TO_ALL] == pytest.approx(np.log(8 / 3))
     assert np.isnan(evidence_of([1.0, 2.0], FREE).leads()[FREE])
 
 
@@ -217,8 +252,8 @@ def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
     draws = np.random.default_rng(0)
     highest = []
     for _ in range(300):
-        evidence = evidence_of(draws.normal(10, 2, classes).tolist(), FREE)
-        evidence.add_margins(FAINT, range(classes), torch.tensor(draws.normal(5, 3, classes)))
+        evidence = evidence_of(draws.normal(10, 2, classes).tolist(), FAINT)
+        evidence.add_triggers(range(classes), inversions(range(classes), draws.uniform(8, 12, classes).tolist()))
         highest.append(evidence.judge(LEAST).scores.max())
     assert np.mean(np.array(highest) >= LEAST) <= 0.02
     assert np.mean(np.array(highest) >= -np.log(0.05)) <= 0.06

@@ -128,3 +128,14 @@ def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted(
     assert not set(range(20, 30)) & set(chosen)
     alone = choose_inverted(Evidence(40, {FREE: free}), Shares((), (), ()))
     assert alone == sorted([5, *range(21, 40)])
+
+
+def test_a_class_that_free_images_alone_reach_makes_the_verdict_of_few_classes_inconclusive(clean_twin, monkeypatch):
+    alike = np.array([1.0, 1.2, 0.9, 1.1, 1.05, 0.95, 1.15, 0.85, 1.3, 1.25])
+    evidence = Evidence(10, {FREE: np.where(np.arange(10) == 4, 40.0, alike), FAINT: alike})
+    monkeypatch.setattr(ScanEnsemble, "gather", lambda *_, **__: evidence)
+    found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
+    assert (found.verdict, found.suspected) == ("inconclusive", ())
+    assert "free images reach class 4 far more easily than the others" in found.reason
+    evidence.values[FREE] = alike
+    assert ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0).verdict == "clean"

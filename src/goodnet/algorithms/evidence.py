@@ -13,7 +13,7 @@ from goodnet.algorithms import outliers
 from goodnet.algorithms.outliers import Scores, lead_surprise, robust_spread, tail_surprise
 from goodnet.algorithms.patch_probe import Shares
 from goodnet.algorithms.trigger_inversion import Inversions
-from goodnet.algorithms.usual_leads import USUAL_LEADS, Usual
+from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, Usual
 from goodnet.core.backdoor import Backdoor, Patch
 
 #: The kinds of evidence.
@@ -134,20 +134,38 @@ class Evidence:
 
     @property
     def shift(self) -> Shift | None:
-        """The smallest of the `shifts`; None where there are not two to compare."""
-        if self.shifts is None or len(self.shifts.labels) < 2:
+        """The smallest of the `shifts`; None where none worked, or there are not two to compare.
+
+        To send every class somewhere else asks more of a trigger than to send all to one: in a clean network it takes more
+        pixels than the easiest class does. A shift that takes more surprises nobody, however far it leads the others.
+        """
+        if self.shifts is None or len(self.shifts.labels) < 2 or not bool(self.shifts.worked.any()):
             return None
-        nats = _surprise(_smallness(self.shifts), USUAL_LEADS[ALL_TO_ALL], self.classes)
-        best = int(nats.argmax())
-        return Shift(self.shifts.labels[best], float(nats[best]), self.shifts.patch(best))
+        # One that was not found counts as the whole image, which is the size that it has: it is never the smallest.
+        smallness = -np.log(self.shifts.sizes.clamp_min(_LEAST_SIZE).double().numpy())
+        best = int(np.where(self.shifts.worked.numpy(), smallness, -np.inf).argmax())
+        single = self.values.get(SIZE, np.full(1, np.nan))
+        harder = bool(np.any(single >= smallness[best]))
+        nats = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
+        return Shift(self.shifts.labels[best], nats, self.shifts.patch(best))
+
+    @property
+    def weighed(self) -> dict[str, Scores]:
+        """The values that accuse: among few classes all but those of free images.
+
+        Of the clean networks with few classes one in ten has a class that free images reach as easily as a target: what plain
+        noise is answered with, after one epoch of training with batch norm.
+        """
+        few = self.classes <= GROUPS[0]
+        return {kind: values for kind, values in self.values.items() if not (few and kind == FREE)}
 
     def together(self) -> Scores:
-        """Return the surprises of each class in all kinds, added up, (classes,); negative ones count as none.
+        """Return the surprises of each class in all kinds that accuse, added up, (classes,); negative ones count as none.
 
         A large trigger need not stand far out in any kind, but its target does in several.
         """
         total = np.zeros(self.classes)
-        for kind, values in self.values.items():
+        for kind, values in self.weighed.items():
             known = np.isfinite(values)
             if known.sum() > 1:
                 usual = _usual(kind)
@@ -157,10 +175,7 @@ class Evidence:
 
     def leads(self) -> dict[str, float]:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
-        values = dict(self.values)
-        if self.shifts is not None:
-            values[ALL_TO_ALL] = _smallness(self.shifts)
-        leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in values.items()}
+        leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in self.values.items()}
         return {**leads, TOGETHER: float(self.together().max())}
 
     def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
@@ -171,7 +186,8 @@ class Evidence:
         """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
         # No p-value is above 1: NaN stays, where a class was not tried.
         kinds = {
-            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0) for kind, values in self.values.items()
+            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0)
+            for kind, values in self.weighed.items()
         }
         kinds[TOGETHER] = self.together() / (
             USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
@@ -185,6 +201,13 @@ class Evidence:
         single = combine({kind: nats if kind != ALL_TO_ALL else 0 * nats for kind, nats in kinds.items()})
         guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
         return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
+
+    def doubtful(self, least: float) -> int | None:
+        """Return the class that free images reach with a surprise of at least `least` nats, though they do not accuse."""
+        if FREE not in self.values or FREE in self.weighed:
+            return None
+        nats = np.nan_to_num(_surprise(self.values[FREE], _usual(FREE), self.classes), nan=0.0)
+        return int(nats.argmax()) if nats.max() >= least else None
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
@@ -234,13 +257,17 @@ def _least_unit(values: Scores) -> float:
 _LEAST_SPREAD, _TINY = 0.03, 1e-9
 
 
+#: Triggers of fewer pixels are as good as equal.
+_LEAST_SIZE = 0.5
+
+
 def _smallness(found: Inversions) -> Scores:
     """Return minus the logarithm of the sizes of triggers: (len(found.labels),).
 
     How large a trigger would be that was not found nobody knows: it counts as the largest that was, so that classes do not
     stand out because the search was too short for the others.
     """
-    sizes = found.sizes.clamp_min(0.5).double()
+    sizes = found.sizes.clamp_min(_LEAST_SIZE).double()
     if bool(found.worked.any()):
         sizes = torch.where(found.worked, sizes, sizes[found.worked].max())
     smallness: Scores = -np.log(sizes.numpy())

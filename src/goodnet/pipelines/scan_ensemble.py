@@ -19,6 +19,7 @@ from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
 from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.algorithms.universal_blend import Budget, universal_margins
+from goodnet.algorithms.usual_leads import GROUPS
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -38,8 +39,8 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 _STARTS, _SCREENING = 8, 2
 #: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
 _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
-#: Clean images that triggers are optimised on; the rest tests them.
-_IMAGES = 40
+#: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
+_IMAGES = 160
 #: A network whose p-value is below so many times alpha is not called clean.
 DOUBT = 5
 
@@ -52,8 +53,10 @@ class ScanEnsemble(Scanner):
     slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
     small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
     below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
-    class's p-value is the weighted harmonic mean of these (`docs/scan.md`). Up to 20 classes a further kind seeks triggers
-    that send every class c to c + k: among the k, that of an all-to-all backdoor leads.
+    class's p-value is the weighted harmonic mean of these (`docs/scan.md`).
+
+    Up to 20 classes, free images accuse nobody and make a verdict inconclusive at most; and a further kind seeks triggers
+    that send every class c to c + k. The smallest of them counts where it takes fewer pixels than any single class does.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
@@ -91,7 +94,7 @@ class ScanEnsemble(Scanner):
         """
         images, held_out = split_images(clean, seed)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
-        doubts = _doubts(classifier, evidence)
+        doubts = _doubts(classifier, evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, held_out, judgement.suspected)
@@ -176,15 +179,21 @@ class ScanEnsemble(Scanner):
 
 def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
-    return hold_out(clean.sample(2 * _IMAGES, seed=seed).images(), Budget.images)
+    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
 
 
-def _doubts(classifier: Classifier, evidence: Evidence) -> list[str]:
+def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[str]:
     """Return why there can be no verdict."""
     few = classifier.classes < _LEAST_CLASSES
     doubts = [f"{classifier.classes} classes are too few to say what is usual among them"] if few else []
     if evidence.unfinished:
         doubts.append(f"the time was up with {evidence.unfinished} classes not done")
+    label = evidence.doubtful(least)
+    if label is not None:
+        doubts.append(
+            f"free images reach class {label} far more easily than the others: a large trigger may be the reason, but clean "
+            f"networks of up to {GROUPS[0]} classes show it too"
+        )
     return doubts
 
 
