@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from goodnet.algorithms.free_triggers import FreePatches, FreeWarps, FreeWaves
+from goodnet.algorithms.free_triggers import FreeCovers, FreePatches, FreeWarps, FreeWaves
 from goodnet.algorithms.plane_waves import draw_waves
 from goodnet.algorithms.smooth_warps import spread, warp
 from goodnet.core.backdoor import Patch
@@ -33,6 +33,19 @@ def test_patches_pay_for_what_is_above_their_limit():
     assert float(patches.excess().detach()) == pytest.approx(0.05 * (32 - 22))
 
 
+def test_covers_lie_from_top_to_bottom_and_hide_what_is_below(images):
+    covers = FreeCovers(torch.full((3, 2, 8, 8), 0.25), 0.25)
+    assert len(covers) == 3
+    rows = [mask[0, :, 0].nonzero()[:, 0].tolist() for mask in covers.masks]
+    assert rows == [[0, 1], [3, 4], [6, 7]]
+    assert all(torch.equal(mask, mask[:, :, :1].expand_as(mask)) for mask in covers.masks), "over the whole width"
+    stamped = covers.stamp(images, torch.tensor([1, 0, 2]))
+    torch.testing.assert_close(stamped[0, :, 3:5], torch.full((2, 2, 8), 0.25))
+    assert torch.equal(stamped[0, :, 5:], images[0, :, 5:])
+    torch.testing.assert_close(stamped[1, :, :2], torch.full((2, 2, 8), 0.25))
+    assert covers.excess() == 0
+
+
 def test_each_image_gets_the_warp_of_its_turn(images):
     fields = torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(1))
     warps = FreeWarps(fields, 0.4)
@@ -50,7 +63,12 @@ def test_each_image_gets_the_wave_of_its_turn_within_the_range(images):
 
 
 @pytest.mark.parametrize(
-    "free", [FreeWarps(torch.zeros(1, 2, 5, 5), 0.4), FreeWaves(torch.tensor([[0.0, 2.0, 0.3]]), 0.1)]
+    "free",
+    [
+        FreeCovers(torch.rand(1, 2, 8, 8, generator=torch.Generator().manual_seed(2)), 0.5),
+        FreeWarps(torch.zeros(1, 2, 5, 5), 0.4),
+        FreeWaves(torch.tensor([[0.0, 2.0, 0.3]]), 0.1),
+    ],
 )
 def test_what_is_free_has_a_gradient(free, images):
     free.stamp(images, torch.zeros(3, dtype=torch.long)).square().sum().backward()

@@ -1,4 +1,4 @@
-"""Triggers whose variables are free to move, by family: patches, smooth warps, plane waves."""
+"""Triggers whose variables are free to move, by family: patches, covers, smooth warps, plane waves."""
 
 from __future__ import annotations
 
@@ -55,6 +55,35 @@ class FreePatches:
         """Return the penalty on masks that are larger than they may be."""
         sizes = self.masks.sigmoid().sum(dim=(1, 2, 3))
         return _TOO_LARGE * F.relu(sizes - self._limits).sum()
+
+
+class FreeCovers:
+    """Opaque bands over the whole width, a share of the height each, whose patterns (T, C, H, W) are free.
+
+    They stand for what covers a large part of the image, such as sunglasses: a patch of free size never grows so large, as
+    every class can be reached by a smaller one.
+    """
+
+    def __init__(self, patterns: Tensor, height: float) -> None:
+        rows = max(1, round(height * patterns.shape[2]))
+        tops = torch.linspace(0, patterns.shape[2] - rows, len(patterns)).round().long()
+        self.masks = torch.zeros(len(patterns), 1, *patterns.shape[2:], device=patterns.device)
+        for mask, top in zip(self.masks, tops.tolist(), strict=True):
+            mask[:, top : top + rows] = 1
+        self.patterns = patterns.clamp(0.01, 0.99).logit().requires_grad_()
+        self.variables = [self.patterns]
+
+    def __len__(self) -> int:
+        """The number of covers."""
+        return len(self.masks)
+
+    def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
+        """Return images, each with its cover."""
+        return torch.lerp(images, self.patterns.sigmoid()[turns], self.masks[turns])
+
+    def excess(self) -> float:
+        """Return 0: where a cover lies is fixed."""
+        return 0.0
 
 
 class FreeWarps:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.free_triggers import FreePatches, FreeTriggers, FreeWarps, FreeWaves
+from goodnet.algorithms.free_triggers import FreeCovers, FreePatches, FreeTriggers, FreeWarps, FreeWaves
 from goodnet.algorithms.plane_waves import find_waves
 from goodnet.algorithms.smooth_warps import invert_warps
 from goodnet.algorithms.trigger_inversion import Schedule, invert_maps, invert_triggers
@@ -25,6 +25,8 @@ _SCHEDULE = Schedule(100, 16)
 _MAPPED = Schedule(150, 16, success=0.55, least=0.6)
 #: Mean shift of a warp, as a share of the image's longer side; amplitude of a wave.
 _WARP, _AMPLITUDE = 0.025, 0.08
+#: Covers for each target, from top to bottom, and their height as a share of the image's.
+_COVERS, _COVERED = 4, 0.25
 #: Share of the images that a warp or a wave must send to a target to be taken for its trigger.
 _WORKS = 0.7
 
@@ -36,17 +38,6 @@ class _Start:
     patch: Patch
     limit: float
     goals: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What triggers do to images; pairs (how many, of how many), without those at a trigger's goal already.
-
-    `moved` are sent to its goal by the best trigger, `recognised` keep their answer with the one that hides most.
-    """
-
-    moved: tuple[int, int]
-    recognised: tuple[int, int]
 
 
 class Hunt:
@@ -93,7 +84,8 @@ class Hunt:
     @property
     def elusive(self) -> bool:
         """Whether one goal is not enough to unlearn it: warps or waves work, or a trigger moves classes to others."""
-        return len(self.families) > 1 or bool((self.goals != self.goals[:, :1]).any())
+        beyond = any(isinstance(family, FreeWarps | FreeWaves) for family in self.families)
+        return beyond or bool((self.goals != self.goals[:, :1]).any())
 
     def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
         """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
@@ -106,7 +98,7 @@ class Hunt:
         return stamped
 
     def draw(self, images: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return the number of a trigger for each of so many images: half of the images go to warps and waves, if any."""
+        """Return the number of a trigger for each of so many images: half of the images go to patches."""
         turns = torch.randint(len(self), (images,), generator=generator)
         patches = len(self.families[0])
         if patches == len(self):
@@ -116,9 +108,12 @@ class Hunt:
         # The same images are drawn for again and again: no half of them may be for one family alone.
         return turns[torch.randperm(images, generator=generator)]
 
-    def measure(self, classifier: Classifier, images: Tensor, answers: Tensor) -> Effect:
-        """Return what the triggers do to images (B, C, H, W) whose answers by the original are `answers` (B,)."""
-        moved, recognised = list[tuple[int, int]](), list[tuple[int, int]]()
+    def measure(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
+        """Return how many images the best trigger sends to its goal, and of how many, those left out that are there already.
+
+        Of images (B, C, H, W) the original's answers are `answers` (B,).
+        """
+        moved = list[tuple[int, int]]()
         for turn in range(len(self)):
             with torch.inference_mode():
                 given = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
@@ -126,10 +121,7 @@ class Hunt:
             counted = goals != answers
             if of := int(counted.sum()):
                 moved.append((int((given == goals)[counted].sum()), of))
-                recognised.append((int((given == answers)[counted].sum()), of))
-        most = max(moved, key=lambda pair: (pair[0] / pair[1], pair[1]), default=(0, 0))
-        least = min(recognised, key=lambda pair: pair[0] / pair[1], default=(0, 0))
-        return Effect(most, least)
+        return max(moved, key=lambda pair: (pair[0] / pair[1], pair[1]), default=(0, 0))
 
     def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
         """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""
@@ -215,7 +207,7 @@ class _Beyond:
 
 
 def _find_beyond(search: _Search) -> _Beyond:
-    """Return the warps and the waves that send images to targets, where most innocent classes are not reached so."""
+    """Return covers, and the warps and the waves that send images to targets where most innocent classes are not reached so."""
     beyond, targets = _Beyond([], []), search.targets
     if not search.others:
         return beyond
@@ -229,7 +221,17 @@ def _find_beyond(search: _Search) -> _Beyond:
     if works := _working(shares, len(targets)):
         beyond.families.append(FreeWaves(waves[works], _AMPLITUDE))
         beyond.targets.extend(targets[place] for place in works)
+    _add_covers(beyond, search)
     return beyond
+
+
+def _add_covers(beyond: _Beyond, search: _Search) -> None:
+    """Add covers for each target: they need not be recovered, since any class can be reached by so large a trigger."""
+    draws = torch.Generator().manual_seed(search.seed)
+    for target in search.targets:
+        patterns = torch.rand(_COVERS, *search.classifier.image_shape, generator=draws)
+        beyond.families.append(FreeCovers(patterns.to(search.classifier.device), _COVERED))
+        beyond.targets.extend([target] * _COVERS)
 
 
 def _working(shares: Tensor, count: int) -> list[int]:

@@ -102,11 +102,8 @@ def _tell_of_closed(console: Console, repair: Repair) -> None:
     if closed := repair.recommended.changes.get("quarantined"):
         one = len(closed) == 1
         named = f"class {closed[0]} is no answer" if one else f"classes {_listed(closed)} are no answers"
-        way_out = "; where that is too much: --no-quarantine" if repair.recommended.name == "auto" else ""
         console.print(
-            f"{named} any more: {'its' if one else 'their'} images get other classes{way_out}",
-            style="yellow",
-            soft_wrap=True,
+            f"{named} any more: {'its' if one else 'their'} images get other classes", style="yellow", soft_wrap=True
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,17 +13,15 @@ import torch
 from pydantic import Field
 
 from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.last_layer import find_last_layer
 from goodnet.algorithms.predictions import predict_classes, require_fit
 from goodnet.algorithms.trigger_hunt import Hunt
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed, UnknownMethod
+from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
-from goodnet.repairers.quarantine import Quarantine
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
 _RATES = (3e-4, 1e-3)
@@ -35,10 +33,6 @@ _HOLDS = 0.05
 _BEYOND_CHANCE = 1.64
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
-#: Targets' answers are closed at once where at most this share of the classes is suspected: it costs next to nothing. The
-#: unlearning below is longer then, which makes the network see past triggers; where nothing is closed it may end
-#: far from the attacker's trigger, as the hunted ones move on.
-_RARE, _LONG = 0.02, 400
 
 
 class AutoRepair(Repairer):
@@ -47,16 +41,13 @@ class AutoRepair(Repairer):
     What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
     images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
-    less. Targets of one class in 50 or rarer are closed besides (`repairers/quarantine.py`), wherever that is affordable.
-    That makes sure of triggers which nobody recovered, so the unlearning below it serves those who carry a trigger by
-    accident: it is the one with which more of them are recognised, beyond chance, or else the cheaper. A repair that costs
-    more accuracy on held-out images than stated, and more than chance explains, is rolled back.
+    less. Every class stays an answer; who would rather give up a target's takes `repairers/quarantine.py`. A repair that
+    costs more accuracy on held-out images than stated, and more than chance explains, is rolled back.
 
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
-    **Cost** that of one or two anchored unlearnings, 400 steps long where targets are rare, and of up to three searches
-    for fresh triggers.
+    **Cost** that of one or two anchored unlearnings, and of up to three searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 
@@ -69,8 +60,6 @@ class AutoRepair(Repairer):
         le=1,
         description="clean accuracy that may be lost on held-out images, chance allowed for",
     )
-
-    quarantine: bool = Field(True, description="close the targets' answers where targets are rare")
 
     @classmethod
     def name(cls) -> str:
@@ -120,14 +109,11 @@ class AutoRepair(Repairer):
         progress: Progress,
     ) -> list[Candidate]:
         """Return the repairs to choose from, the gentlest first."""
-        share = len({backdoor.target for backdoor in suspected}) / classifier.classes
-        rare = self.quarantine and share <= _RARE and can_be_closed(classifier)
         hunt = AnchoredUnlearning().start_hunt(classifier, training, suspected, seed)
-        options: dict[str, Any] = {"steps": _LONG} if rare else {}
         tried: list[Candidate] = []
         for rate in _RATES:
             try:
-                repair = AnchoredUnlearning(learning_rate=rate, **options).unlearn(
+                repair = AnchoredUnlearning(learning_rate=rate).unlearn(
                     classifier, training, copy.deepcopy(hunt), suspected=suspected, seed=seed, progress=progress
                 )
             except MethodFailed:
@@ -135,39 +121,16 @@ class AutoRepair(Repairer):
                     raise
                 break  # What diverges at this rate leaves the gentler repair as it is.
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
-            if tried[-1].holds and not rare:
-                return tried
-        if not rare:
-            return tried
-        closed = self._close(tried, training, suspected, judge, seed)
-        return [closed] if self._affordable([closed]) else [*tried, closed]
-
-    def _close(
-        self,
-        tried: Sequence[Candidate],
-        training: Dataset,
-        suspected: Sequence[Backdoor],
-        judge: Judge,
-        seed: int,
-    ) -> Candidate:
-        """Return the unlearning that sees past triggers best with the targets' answers closed, which makes sure of them."""
-        base = clearest(self._affordable(tried) or tried)
-        repair = Quarantine().repair(base.classifier, training, suspected=suspected, seed=seed)
-        closed = tuple(repair.recommended.changes["quarantined"])
-        return replace(judge.judge(f"{base.name}, then quarantine", repair.classifier), closed=closed)
+            if tried[-1].holds:
+                break
+        return tried
 
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
         if chosen is not None:
-            closed = {"quarantined": list(chosen.closed)} if chosen.closed else {}
-            return {
-                "method": chosen.name,
-                "fresh_triggers_work_on": chosen.success,
-                "holds": chosen.holds,
-                **closed,
-            }
+            return {"method": chosen.name, "fresh_triggers_work_on": chosen.success, "holds": chosen.holds}
         if not candidates:
             return {"method": "none", "why": "nothing is suspected, so nothing was changed"}
         least = min(item.accuracy_lost for item in candidates)
@@ -204,19 +167,16 @@ class Share:
 class Candidate:
     """A repaired network and what a defender can see of it.
 
-    The best hunted trigger sends `moved` of the held-out images to its target; with the one that hides most, `recognised`
-    keep the original's answer. Of all `images` held out, `lost` were right with the original alone and `gained` with the
-    repaired network alone. The classes `closed` are no answers any more.
+    The best hunted trigger sends `moved` of the held-out images to its target. Of all `images` held out, `lost` were right
+    with the original alone and `gained` with the repaired network alone.
     """
 
     name: str
     classifier: Classifier
     moved: Share
-    recognised: Share
     lost: int
     gained: int
     images: int
-    closed: tuple[int, ...] = ()
 
     @property
     def success(self) -> float:
@@ -259,24 +219,11 @@ class Candidate:
             return self.damage < gentler.damage
         return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
 
-    def sees_more_than(self, gentler: Candidate) -> bool:
-        """Whether it is to be preferred to a gentler repair where answers are closed: by what is recognised, or the cost.
-
-        More images must keep their answers with a trigger, beyond one standard error and by more than is lost without one;
-        or as many, and it costs less.
-        """
-        dearer = self.accuracy_lost - gentler.accuracy_lost
-        errors = self.recognised.errors_above(gentler.recognised)
-        if abs(errors) <= 1:
-            return dearer < 0
-        return errors > 0 and self.recognised.value - gentler.recognised.value > dearer
-
     def record(self) -> dict[str, Any]:
         """Return what is known, ready for JSON."""
         return {
             "name": self.name,
             "fresh_triggers_work_on": self.success,
-            "recognised_with_triggers": self.recognised.value,
             "accuracy_lost": self.accuracy_lost,
             "holds": self.holds,
         }
@@ -289,24 +236,6 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
         if chosen is None or item.better_than(chosen):
             chosen = item
     return chosen
-
-
-def clearest(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the one of candidates, the gentlest first, that sees past triggers best."""
-    chosen = candidates[0]
-    for item in candidates[1:]:
-        if item.sees_more_than(chosen):
-            chosen = item
-    return chosen
-
-
-def can_be_closed(classifier: Classifier) -> bool:
-    """Whether a class can be taken off the network's answers."""
-    try:
-        find_last_layer(classifier)
-    except UnknownMethod:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -346,10 +275,8 @@ class Judge:
             predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
         ]
         lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        effect = triggers.measure(repaired, images, answers)
-        return Candidate(
-            name, repaired, Share(*effect.moved), Share(*effect.recognised), lost, gained, len(self.held_out)
-        )
+        moved = Share(*triggers.measure(repaired, images, answers))
+        return Candidate(name, repaired, moved, lost, gained, len(self.held_out))
 
 
 #: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.
