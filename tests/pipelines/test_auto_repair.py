@@ -91,11 +91,11 @@ def test_a_rate_at_which_training_diverges_leaves_the_gentler_repair(planted, mo
         return unlearn(self, *given, **options)
 
     monkeypatch.setattr(AnchoredUnlearning, "unlearn", diverge)
-    monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # Both rates are tried.
-    suspected, failing = [Backdoor(None, planted.backdoor.target)], (1e-3,)
+    monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # All rates are tried.
+    suspected, failing = [Backdoor(None, planted.backdoor.target)], (6e-4, 1e-3)
     repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
     assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003"]
-    failing = (3e-4, 1e-3)
+    failing = auto_repair._RATES
     with pytest.raises(MethodFailed, match="the loss is nan"):
         AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
 

@@ -24,7 +24,7 @@ from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
-_RATES = (3e-4, 1e-3)
+_RATES = (3e-4, 6e-4, 1e-3)
 #: Share of the clean images that no candidate is trained on.
 _HELD_OUT = 0.25
 #: A repair holds when no hunted trigger works on more than this share of the held-out images.

@@ -27,14 +27,16 @@ from goodnet.training import Training, augment, train
 class AnchoredUnlearning(Repairer):
     """Unlearns triggers that are hunted anew in every step, while the original's answers on clean images hold the rest.
 
-    For each suspected target a few triggers are kept: small ones recovered by inversion and one faint image that covers
-    everything. Where a small smooth warp, or faint stripes, send images to the target and not to most other classes, they
-    take part, with half of the images, and leaving the target and getting the answer back weigh three times as much. Every
-    step the triggers take one step towards the target on the network as it is now, within their size; then the network
-    takes one step: on clean images its logits stay with the original's (the anchor), on triggered ones the target is pushed
-    away and, gently, the original's answer to the image without the trigger is wanted. The hunt makes the repair hold for
-    triggers that were not recovered; the anchor makes few images enough, since every image gives as many constraints as
-    there are classes. Images with a covered part teach the network to see past whatever covers it.
+    For each suspected target a few triggers are kept: small ones recovered by inversion, one faint image that covers
+    everything, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
+    sunglasses and their like, which no recovered patch comes near. Where a small smooth warp, or faint stripes, send images
+    to the target and not to most other classes, they take part, and leaving the target and getting the answer back weigh
+    three times as much. Half of the images go to the small triggers and the faint image. Every step the triggers take one
+    step towards the target on the network as it is now, within their size; then the network takes one step: on clean
+    images its logits stay with the original's (the anchor), on triggered ones the target is pushed away and, gently, the
+    original's answer to the image without the trigger is wanted. The hunt makes the repair hold for triggers that were
+    not recovered; the anchor makes few images enough, since every image gives as many constraints as there are classes.
+    Images with a covered part teach the network to see past whatever covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
     al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.
@@ -43,7 +45,7 @@ class AnchoredUnlearning(Repairer):
     **Needs** clean images (labels are not used) and suspected targets, with or without triggers; gradients.
     **Cost** steps * 5 * 32 passes forward and backward, 5,500 for each suspected target's triggers (7,200 in all
     where one trigger moves every class), and forward alone 7,000 and 320 for each target to look for stripes.
-    **Fails when** the suspected target is not the backdoor's; a trigger is none of patch, blend, smooth warp and stripes.
+    **Fails when** the suspected target is not the backdoor's; a trigger is none of patch, band, blend, smooth warp and stripes.
     """
 
     needs_suspects: ClassVar[bool] = True
@@ -136,24 +138,36 @@ class _AnchoredLoss:
         # Statistics of batch norm stay the original's: half of the images here carry triggers.
         classifier.network.eval()
         images = vary(images)
-        # The target's own images are few and stand next to what is pushed away: some are in every step.
-        own = vary(self._own[torch.randperm(len(self._own))[:_OWN]])
-        clean, images = torch.cat([images, own]).to(classifier.device), images.to(classifier.device)
+        # The target's own images are few and stand next to what is pushed away: some are in every step, and count as much
+        # as all others, with a trigger and without.
+        own = vary(self._own[torch.randperm(len(self._own))[:_OWN]]).to(classifier.device)
+        images = images.to(classifier.device)
         turns = self._hunt.draw(len(images)).to(images.device)
         with torch.no_grad():
-            wanted = self._original(clean)
-        calls = wanted[: len(images)].argmax(dim=1)
+            wanted, wanted_own = self._original(images), self._original(own)
+        calls = wanted.argmax(dim=1)
         self._hunt.step(classifier, images, calls, turns, self._temperature)
         stamped = self._hunt.stamp(images, turns).detach()
-        answers = classifier(torch.cat([clean, stamped, occlude(images)]))
-        kept, triggered, occluded = torch.split(answers, [len(clean), len(images), len(images)])
-        anchor = self._options.anchor * relative_distance(kept, wanted) + self._divergence(kept, wanted).mean()
+        stamped_own = self._hunt.stamp(own, self._hunt.draw(len(own)).to(own.device)).detach()
+        parts = [images, own, stamped, stamped_own, occlude(images)]
+        kept, kept_own, triggered, triggered_own, occluded = torch.split(
+            classifier(torch.cat(parts)), [len(part) for part in parts]
+        )
+        anchor = self._anchor(kept, wanted)
         push = self._weight * self._options.push * self._escape(triggered, self._hunt.goals[turns, calls], calls)
         # The logarithm lets go of images that the trigger has destroyed and holds those that can be recognised.
-        wanted = wanted[: len(images)]
         pull = self._weight * self._options.pull * self._divergence(triggered, wanted).log1p().mean()
         see_past = self._options.occlusion * self._divergence(occluded, wanted).log1p().mean()
-        return anchor + push + pull + see_past
+        loss = anchor + push + pull + see_past
+        if len(own):
+            loss = (
+                loss + self._anchor(kept_own, wanted_own) + self._divergence(triggered_own, wanted_own).log1p().mean()
+            )
+        return loss
+
+    def _anchor(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Return how far clean logits (B, N) are from the original's."""
+        return self._options.anchor * relative_distance(logits, wanted) + self._divergence(logits, wanted).mean()
 
     def _escape(self, logits: Tensor, goals: Tensor, calls: Tensor) -> Tensor:
         """Return the mean of -log(1 - p), p the probability of the goal (B,); an image's own class is nothing to leave."""
