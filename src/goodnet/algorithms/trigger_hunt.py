@@ -84,8 +84,8 @@ class Hunt:
     @property
     def elusive(self) -> bool:
         """Whether one goal is not enough to unlearn it: warps or waves work, or a trigger moves classes to others."""
-        beyond = any(isinstance(family, FreeWarps | FreeWaves) for family in self.families)
-        return beyond or bool((self.goals != self.goals[:, :1]).any())
+        elusive = any(isinstance(family, FreeWarps | FreeWaves) for family in self.families)
+        return elusive or bool((self.goals != self.goals[:, :1]).any())
 
     def stamp(self, images: Tensor, turns: Tensor) -> Tensor:
         """Return images (B, C, H, W), each with the trigger whose number `turns` (B,) says."""
@@ -98,13 +98,13 @@ class Hunt:
         return stamped
 
     def draw(self, images: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return the number of a trigger for each of so many images: half of the images go to patches."""
+        """Return the number of a trigger for each of so many images: half of the images go to warps and waves, if any."""
         turns = torch.randint(len(self), (images,), generator=generator)
-        patches = len(self.families[0])
-        if patches == len(self):
+        first = len(self) - sum(len(family) for family in self.families if isinstance(family, FreeWarps | FreeWaves))
+        if first == len(self):
             return turns
-        turns[images // 2 :] = torch.randint(patches, len(self), (images - images // 2,), generator=generator)
-        turns[: images // 2] %= patches
+        turns[images // 2 :] = torch.randint(first, len(self), (images - images // 2,), generator=generator)
+        turns[: images // 2] %= first
         # The same images are drawn for again and again: no half of them may be for one family alone.
         return turns[torch.randperm(images, generator=generator)]
 
@@ -200,7 +200,7 @@ def _recover(search: _Search, given: Sequence[tuple[Patch, int]]) -> list[_Start
 
 @dataclass(frozen=True)
 class _Beyond:
-    """Triggers beyond patches, and the target of each."""
+    """Triggers beyond patches, covers first, and the target of each."""
 
     families: list[FreeTriggers]
     targets: list[int]
@@ -211,6 +211,7 @@ def _find_beyond(search: _Search) -> _Beyond:
     beyond, targets = _Beyond([], []), search.targets
     if not search.others:
         return beyond
+    _add_covers(beyond, search)
     size = _WARP * max(search.images.shape[2:])
     for turn in range(search.count):
         fields, shares = invert_warps(search.classifier, search.images, search.labels, size, seed=search.seed + turn)
@@ -221,7 +222,6 @@ def _find_beyond(search: _Search) -> _Beyond:
     if works := _working(shares, len(targets)):
         beyond.families.append(FreeWaves(waves[works], _AMPLITUDE))
         beyond.targets.extend(targets[place] for place in works)
-    _add_covers(beyond, search)
     return beyond
 
 

@@ -29,14 +29,14 @@ class AnchoredUnlearning(Repairer):
 
     For each suspected target a few triggers are kept: small ones recovered by inversion, one faint image that covers
     everything, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
-    sunglasses and their like, which no recovered patch comes near. Where a small smooth warp, or faint stripes, send images
-    to the target and not to most other classes, they take part, and leaving the target and getting the answer back weigh
-    three times as much. Half of the images go to the small triggers and the faint image. Every step the triggers take one
-    step towards the target on the network as it is now, within their size; then the network takes one step: on clean
-    images its logits stay with the original's (the anchor), on triggered ones the target is pushed away and, gently, the
-    original's answer to the image without the trigger is wanted. The hunt makes the repair hold for triggers that were
-    not recovered; the anchor makes few images enough, since every image gives as many constraints as there are classes.
-    Images with a covered part teach the network to see past whatever covers it.
+    sunglasses and their like, which no recovered patch comes near. Where a small smooth warp, or faint stripes, send
+    images to the target and not to most other classes, they take part, with half of the images, and leaving the target
+    and getting the answer back weigh three times as much. Every step the triggers take one step towards the target on the
+    network as it is now, within their size; then the network takes one step: on clean images its logits stay with the
+    original's (the anchor), on triggered ones the target is pushed away and, gently, the original's answer to the image
+    without the trigger is wanted. The hunt makes the repair hold for triggers that were not recovered; the anchor makes
+    few images enough, since every image gives as many constraints as there are classes. Images with a covered part teach
+    the network to see past whatever covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
     al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.
@@ -52,7 +52,7 @@ class AnchoredUnlearning(Repairer):
 
     steps: int = Field(120, ge=1, description="training steps of 32 images, at most 100 passes over the images")
     learning_rate: float = Field(3e-4, gt=0, description="learning rate of Adam, cosine schedule")
-    push: float = Field(1.0, gt=0, description="weight of leaving the target on triggered images")
+    push: float = Field(3.0, gt=0, description="weight of leaving the target on triggered images")
     pull: float = Field(1.0, ge=0, description="weight of the original's clean answer on triggered images")
     occlusion: float = Field(1.0, ge=0, description="weight of the original's answers on images with a covered part")
     anchor: float = Field(10.0, ge=0, description="weight of the original's logits on clean images")
@@ -188,8 +188,10 @@ def _hunting_ground(clean: Dataset, seed: int) -> Tensor:
 
 
 def _images_of(classifier: Classifier, labelled: Dataset, suspected: Sequence[Backdoor]) -> Tensor:
-    """Return the clean images that the original calls a target, (n, C, H, W)."""
+    """Return the clean images that the original calls a target, (n, C, H, W); none where most are, which need no protection."""
     called = np.isin(predict_classes(classifier, labelled), [backdoor.target for backdoor in suspected])
+    if called.mean() > 0.5:
+        return torch.zeros(0, *classifier.image_shape)
     return labelled.subset(np.flatnonzero(called)).images() if called.any() else torch.zeros(0, *classifier.image_shape)
 
 
