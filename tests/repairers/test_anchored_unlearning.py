@@ -85,3 +85,11 @@ def test_varied_images_stay_in_range_and_differ():
     assert varied.min() >= 0
     assert varied.max() <= 1
     assert np.count_nonzero((varied != images).flatten(1).any(dim=1)) == 8
+
+
+def test_the_target_s_own_images_are_those_that_the_original_calls_so_unless_most_are(planted):
+    called = anchored_unlearning.predict_classes(planted.classifier, planted.clean)
+    own = anchored_unlearning._images_of(planted.classifier, planted.clean, [Backdoor(None, 7)])
+    assert torch.equal(own, planted.clean.subset(np.flatnonzero(called == 7)).images())
+    every = [Backdoor(None, label) for label in range(10)]
+    assert anchored_unlearning._images_of(planted.classifier, planted.clean, every).shape == (0, 1, 16, 16)
