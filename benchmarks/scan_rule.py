@@ -7,7 +7,8 @@
 
 ZOO is what `goodnet zoo build benchmarks/development.toml` has built; DIR holds truth.json as in `benchmarks/strangers.py`,
 CASES the project's `../shared/data/cases`.
-`gather` writes one line per network: the evidence that the scan gathers. `leads` prints what is usual in clean networks, `table`
+`gather` writes one line per network: the evidence that the scan gathers. `leads` prints what is usual in clean networks; the
+table in use has earlier means above 20 classes, and says so. `table`
 what the rule makes of each network (but for held-out images, on which a trigger that fails takes its accusation back);
 `constants` judges all networks anew with each constant at half and at twice its value.
 """

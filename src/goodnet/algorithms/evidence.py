@@ -141,9 +141,9 @@ class Evidence:
         """
         if self.shifts is None or len(self.shifts.labels) < 2 or not bool(self.shifts.worked.any()):
             return None
-        # One that was not found counts as the whole image, which is the size that it has: it is never the smallest.
+        # One that was not found has the size of the whole image: it is never the smallest.
         smallness = -np.log(self.shifts.sizes.clamp_min(_LEAST_SIZE).double().numpy())
-        best = int(np.where(self.shifts.worked.numpy(), smallness, -np.inf).argmax())
+        best = int(smallness.argmax())
         single = self.values.get(SIZE, np.full(1, np.nan))
         harder = bool(np.any(single >= smallness[best]))
         nats = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
@@ -153,8 +153,8 @@ class Evidence:
     def weighed(self) -> dict[str, Scores]:
         """The values that accuse: among few classes all but those of free images.
 
-        Of the clean networks with few classes one in ten has a class that free images reach as easily as a target: what plain
-        noise is answered with, after one epoch of training with batch norm.
+        Some clean networks with few classes have one that free images reach as easily as a target: what plain noise is
+        answered with, after one epoch of training with batch norm.
         """
         few = self.classes <= GROUPS[0]
         return {kind: values for kind, values in self.values.items() if not (few and kind == FREE)}

@@ -60,7 +60,7 @@ def expected_maximum(classes: int) -> float:
     return NormalDist().inv_cdf(p)
 
 
-#: How many gaps the usual lead counts as: it is the mean of the leads of so many clean networks.
+#: How many gaps the usual lead counts as: it is the mean of about so many clean networks' leads.
 PRIOR = 27.0
 
 

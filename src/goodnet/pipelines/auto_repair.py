@@ -47,7 +47,7 @@ class AutoRepair(Repairer):
     **Source** our own; the parts name theirs.
     **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
-    **Cost** that of one or two anchored unlearnings, and of up to three searches for fresh triggers.
+    **Cost** that of one to three anchored unlearnings, and of up to four searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 
