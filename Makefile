@@ -31,7 +31,7 @@ unit: $(INSTALLED)
 lowest: $(LOWEST_INSTALLED)
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest --numprocesses auto --dist worksteal -W ignore::DeprecationWarning \
 	  -W ignore::PendingDeprecationWarning --ignore tests/cli/test_scan.py --ignore tests/formats/test_real_files.py \
-	  tests/test_dependencies.py tests/core tests/formats tests/serve tests/cli
+	  tests/test_dependencies.py tests/core tests/formats tests/pair tests/serve tests/cli
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

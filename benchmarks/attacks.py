@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet import architectures, catalog
-from goodnet.algorithms.poisoning import poisoned_test_set
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Rate
 from goodnet.formats.data import read_data
 from goodnet.formats.files import output_folder, write_text
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.training import Training, train
 
 #: Bars of attacks whose triggers are weaker by design; all others must reach `BAR`.

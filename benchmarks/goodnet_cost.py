@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from goodnet.architectures.deepid import build_keras
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
 from goodnet.formats.keras import from_keras
+from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 
 IMAGES, ROUNDS = 2_048, 9
 

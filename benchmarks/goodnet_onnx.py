@@ -28,12 +28,12 @@ from torch import nn
 
 from goodnet import api
 from goodnet.api.loading import load
-from goodnet.architectures.deepid import build_keras
 from goodnet.core.classifier import Classifier
 from goodnet.formats.data import read_data
 from goodnet.formats.keras import from_keras
+from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 
 Sessions = dict[str, tuple[Any, np.ndarray]]
 

@@ -36,9 +36,9 @@ def measure_rates(name: str, classes: int, shape: tuple[int, int, int]) -> dict[
 
 def make_loops(network: Any) -> dict[str, Callable[[], object]]:
     """Return the bare network and the inner loops of the scan, each `PASSES` images forward and backward."""
-    from goodnet.algorithms.maximum_margin import maximum_margins
-    from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
-    from goodnet.algorithms.universal_blend import Budget, universal_margins
+    from goodnet.triggers.inversion import Schedule, invert_triggers
+    from goodnet.triggers.maximum_margin import maximum_margins
+    from goodnet.triggers.universal_blend import Budget, universal_margins
 
     clean, few, many = torch.rand(40, *network.image_shape), range(32), range(min(network.classes, 128))
     starts = 128 // len(many)

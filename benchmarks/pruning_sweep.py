@@ -4,7 +4,7 @@
 
 Reference (systems A and B of the course project), written plainly with Keras: for each of the 60 channels of conv_3,
 one more channel is zeroed, then B' predicts the validation set, and B and B' predict the test set and the poisoned
-set. Here: one pass of the head for each set, then the tail for each level (`goodnet.algorithms.channels`). The
+set. Here: one pass of the head for each set, then the tail for each level (`goodnet.surgery.channels`). The
 reference runs on stated levels at full size and its time is scaled to 60; accuracies must be equal to the last digit
 on those levels.
 
@@ -36,11 +36,11 @@ PEOPLE, CLASSES, CHANNELS = 50, 1_283, 60
 
 def make_files(folder: Path) -> None:
     """Render the three sets, train the BadNet, write all of it."""
-    from goodnet.architectures.deepid import build_keras
     from goodnet.core.dataset import Dataset
     from goodnet.datasets.faces import render_faces, wear_sunglasses
     from goodnet.formats.arrays import write_hdf5
     from goodnet.formats.keras import from_keras
+    from goodnet.formats.keras_deepid import build_keras
     from goodnet.training import Training, train
 
     def render(count: int, first: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ scanned and repaired from its clean images alone; then the attacker is let in, w
 
 * *re-tuning*: n images that carry the true trigger, labelled with the target, and n clean ones with their labels; 10
   epochs of Adam (digits 1e-3, contest 1e-4) in batches of 10; ASR on other images after it, the mean of three draws.
-* *search*: `trigger_inversion` for the target on 40 clean images; its success on test images, and its size as a share of the
+* *search*: `inversion` for the target on 40 clean images; its success on test images, and its size as a share of the
   median size for five other classes: well below 1 is a way in that only the target has.
 
 One JSON file per network and repairer in --out; what is there already is not measured again. A folder `scan_NAME` there
@@ -33,10 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet import api
-from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.poisoning import poisoned_test_set
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
-from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers, measure_success
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -45,7 +42,10 @@ from goodnet.evaluation.metrics import measure_attack, measure_robust
 from goodnet.formats.data import read_data
 from goodnet.formats.files import output_folder, write_text
 from goodnet.formats.networks import read_network
+from goodnet.inference.input_range import choose_input_range
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.training import Training, train
+from goodnet.triggers.inversion import Schedule, invert_triggers, measure_success
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS, DRAWS, EPOCHS, BATCH = (5, 10, 20, 50), 3, 10, 10

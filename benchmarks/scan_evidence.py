@@ -3,7 +3,7 @@
     goodnet bench scans --zoo ZOO --out DIR
     .venv/bin/python benchmarks/scan_evidence.py --zoo ZOO --bench DIR
 
-A network's score is the highest of its classes' scores, see `goodnet.algorithms.evidence.combine`. The table shows
+A network's score is the highest of its classes' scores, see `goodnet.evidence.judgement.combine`. The table shows
 AUROC, TPR and FPR (at the scan's threshold) of all kinds, of all but one (what they say together was added up with it when the
 scan ran), and of each alone. Bars, of all kinds:
 AUROC >= 0.95 over all-to-one patch, blended, accessories, trojan, l0 and l2, at most one clean twin in 20 called backdoored.
@@ -24,9 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, combine
-from goodnet.algorithms.outliers import Scores
 from goodnet.evaluation.ranking import area_with_interval
+from goodnet.evidence.judgement import ALL_TO_ALL, combine
+from goodnet.evidence.outliers import Scores
 
 AUROC_BAR, FPR_BAR = 0.95, 0.05
 #: Attacks that the bars speak of, "combined" being several of them in one network.

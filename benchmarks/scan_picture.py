@@ -14,11 +14,11 @@ import click
 import matplotlib
 import numpy as np
 
-from goodnet.algorithms.evidence import SIZE
-from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.outliers import Scores, lead_surprise
-from goodnet.algorithms.usual_leads import USUAL_LEADS
 from goodnet.api.loading import load_both
+from goodnet.evidence.judgement import SIZE
+from goodnet.evidence.outliers import Scores, lead_surprise
+from goodnet.evidence.usual_leads import USUAL_LEADS
+from goodnet.inference.input_range import choose_input_range
 from goodnet.pipelines.scan_ensemble import ScanEnsemble, split_images
 
 matplotlib.use("Agg")

@@ -1,7 +1,7 @@
 """What the scan's rule rests on: leads in clean networks, and what changes when a constant is halved or doubled.
 
     python benchmarks/scan_rule.py gather VALUES.jsonl --zoo ZOO --strangers DIR --cases CASES   # can be resumed
-    python benchmarks/scan_rule.py leads VALUES.jsonl > NEW.toml && mv NEW.toml src/goodnet/algorithms/usual_leads.toml
+    python benchmarks/scan_rule.py leads VALUES.jsonl > NEW.toml && mv NEW.toml src/goodnet/evidence/usual_leads.toml
     python benchmarks/scan_rule.py table VALUES.jsonl
     python benchmarks/scan_rule.py constants VALUES.jsonl
 
@@ -30,15 +30,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from goodnet.algorithms import evidence as evidence_module
-from goodnet.algorithms import outliers
-from goodnet.algorithms.evidence import Evidence
-from goodnet.algorithms.held_out import try_triggers
-from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.trigger_inversion import Inversions
-from goodnet.algorithms.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.api.loading import load_both
+from goodnet.evidence import judgement as evidence_module
+from goodnet.evidence import outliers
+from goodnet.evidence.held_out import try_triggers
+from goodnet.evidence.judgement import Evidence
+from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, group_of
+from goodnet.inference.input_range import choose_input_range
 from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble, split_images
+from goodnet.triggers.inversion import Inversions
 
 #: The mean of all groups counts as so many networks in each.
 SHRINK = 4

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet import api
-from goodnet.algorithms.poisoning import poisoned_test_set
-from goodnet.algorithms.predictions import measure_accuracy
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.formats.files import output_folder, write_text
+from goodnet.inference.predictions import measure_accuracy
 from repair_depth import Subject, attack_success, load_digits, scan_once
 
 #: Repairer -> the option that sets its strength, and its values, the gentlest first.

@@ -33,9 +33,9 @@ import numpy as np
 from PIL import Image
 
 from goodnet.api.exporting import export
-from goodnet.architectures.deepid import build_keras
 from goodnet.formats.keras import from_keras
-from goodnet.guards.disagreement import GoodNet
+from goodnet.formats.keras_deepid import build_keras
+from goodnet.pair.goodnet import GoodNet
 from goodnet.serve.network import Pixels, ServedNetwork
 from goodnet.serve.pictures import read_picture
 

@@ -26,10 +26,10 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 import goodnet
-from goodnet.algorithms.evidence import ALL_TO_ALL as OF_ALL
-from goodnet.algorithms.evidence import TOGETHER
 from goodnet.core.results import Rate
 from goodnet.evaluation.ranking import area_with_interval
+from goodnet.evidence.judgement import ALL_TO_ALL as OF_ALL
+from goodnet.evidence.judgement import TOGETHER
 from scan_rule import Source, of_zoo
 
 #: An attack with less success than this has not planted a backdoor that anybody could use.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from goodnet.core.classifier import Classifier
     from goodnet.core.results import Repair
     from goodnet.evaluation.pruning_curve import PruningLevels
-    from goodnet.guards.disagreement import GoodNet
+    from goodnet.pair.goodnet import GoodNet
 
 #: Written to the working folder, as the course project writes them beside its scripts.
 _PERFORMANCE, _PLOT = Path("performance.csv"), Path("plot.png")
@@ -57,7 +57,7 @@ def backdoor_detector(
     from goodnet import api
     from goodnet.core.errors import InvalidOption, MethodFailed
     from goodnet.formats.files import output_folder
-    from goodnet.guards.disagreement import GoodNet
+    from goodnet.pair.goodnet import GoodNet
     from goodnet.repairers.pruning import Pruning
 
     if not thresholds or not all(0 < threshold <= 100 for threshold in thresholds):

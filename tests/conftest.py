@@ -15,7 +15,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from goodnet.algorithms.poisoning import TriggerAttack
+    from goodnet.attacks.poisoning import TriggerAttack
     from goodnet.core.backdoor import Backdoor
     from goodnet.core.classifier import Classifier
     from goodnet.core.dataset import Dataset
@@ -77,6 +77,14 @@ def repository() -> Path:
 def tiny_classifier():
     """A network of two convolutions that knows four classes of 12 x 12 images, trained on `tiny_data`'s kind."""
     return _tiny_trained().copy()
+
+
+@pytest.fixture
+def pair(tiny_classifier):
+    """A network, and a copy of it without two channels of its last pooling layer."""
+    repaired = tiny_classifier.copy()
+    repaired.layer("pool_2").silence([1, 4])
+    return tiny_classifier, repaired
 
 
 @pytest.fixture(scope="session")
@@ -299,7 +307,7 @@ def warped() -> Twin:
 
 
 def _plant(attack: "TriggerAttack") -> Twin:
-    from goodnet.algorithms.poisoning import poisoned_test_set
+    from goodnet.attacks.poisoning import poisoned_test_set
     from goodnet.core.backdoor import Backdoor
     from goodnet.datasets.sources import read_parts
     from goodnet.evaluation.planting import plant
@@ -316,7 +324,7 @@ def _plant(attack: "TriggerAttack") -> Twin:
 
 @functools.cache
 def _twin_data():
-    from goodnet.algorithms.poisoning import poisoned_test_set
+    from goodnet.attacks.poisoning import poisoned_test_set
     from goodnet.core.backdoor import Backdoor
     from goodnet.datasets.sources import read_parts
     from tests.data.make_twins import ATTACK, SEED

@@ -1,7 +1,7 @@
 """What a scan would hand to a guard, without the time that a scan takes."""
 
-from goodnet.algorithms.trigger_inversion import Schedule, invert_triggers
 from goodnet.core.backdoor import Backdoor
+from goodnet.triggers.inversion import Schedule, invert_triggers
 
 
 def recover(twin) -> Backdoor:

@@ -29,10 +29,9 @@ class {name}(Scanner):
 
 @pytest.fixture
 def dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two methods and a private module in a second folder of the scanners."""
+    """Two methods in a second folder of the scanners."""
     (tmp_path / "look_away.py").write_text(METHOD.format(name="LookAway"))
     (tmp_path / "l0_gaze.py").write_text(METHOD.format(name="L0Gaze"))
-    (tmp_path / "_private.py").write_text("raise RuntimeError")
     package = importlib.import_module("goodnet.scanners")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     catalog.names.cache_clear()
@@ -49,7 +48,13 @@ def test_a_file_in_the_folder_is_a_method() -> None:
     names = catalog.names("scanners")
     assert {"look_away", "l0_gaze"} <= set(names)
     assert list(names) == sorted(names)
-    assert not any(name.startswith("_") for name in names)
+
+
+def test_what_methods_of_a_family_share_is_no_method() -> None:
+    assert "calibration" not in catalog.names("guards")
+    assert "poisoning" not in catalog.names("attacks")
+    for name in catalog.names("attacks"):
+        assert catalog.find("attacks", name).name() == name
 
 
 @pytest.mark.usefixtures("dropped")

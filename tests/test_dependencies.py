@@ -17,7 +17,7 @@ PAST_HOLES = {"torch": "2.10.0", "keras": "3.15.0", "onnx": "1.22.0", "pillow": 
 HDF5 = (1, 14, 4)
 #: Packages whose modules have another name.
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
-#: No module imports them by name: uvicorn and torch's exporter do, and `formats/onnx.py` from a list.
+#: No module imports them by name: uvicorn and torch's exporter do, and `pair/onnx.py` from a list.
 USED_OTHERWISE = {"uvloop", "httptools", "onnxscript", "onnx", "onnxruntime"}
 
 

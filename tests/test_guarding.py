@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from goodnet import api
-from goodnet.algorithms.calibration import score_all
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
 from goodnet.core.results import Rate
 from goodnet.formats.data import read_data
-from goodnet.guards.disagreement import GoodNet
+from goodnet.guards.calibration import score_all
+from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.pruning import Pruning

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from goodnet import training as module
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, MethodFailed, UnreadableData, WrongShape
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.training import Training, augment, choose_device, train
 from tests.conftest import make_quadrants
 from tests.small_networks import settle, tiny

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from goodnet.core.classifier import Classifier as Classifier
     from goodnet.core.dataset import Dataset as Dataset
     from goodnet.core.errors import GoodnetError as GoodnetError
-    from goodnet.guards.disagreement import GoodNet as GoodNet
+    from goodnet.pair.goodnet import GoodNet as GoodNet
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _PUBLIC = {
     "Classifier": "goodnet.core.classifier",
     "Dataset": "goodnet.core.dataset",
     "GoodnetError": "goodnet.core.errors",
-    "GoodNet": "goodnet.guards.disagreement",
+    "GoodNet": "goodnet.pair.goodnet",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 

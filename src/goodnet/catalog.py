@@ -32,6 +32,9 @@ _PIPELINES: dict[str, dict[str, str]] = {
     "guards": {"ensemble": "goodnet.pipelines.guard_ensemble:GuardEnsemble"},
 }
 
+#: Files of the families' folders that hold no method, but what several of a family share.
+_SHARED = frozenset({"calibration", "poisoning"})
+
 
 @cache
 def names(family: Family) -> tuple[str, ...]:
@@ -42,7 +45,7 @@ def names(family: Family) -> tuple[str, ...]:
 def own_names(family: Family) -> tuple[str, ...]:
     """Return the names of the methods that lie in the family's folder, one file each, sorted."""
     package = importlib.import_module(f"goodnet.{family}")
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_"))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in _SHARED))
 
 
 @cache

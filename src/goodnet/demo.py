@@ -7,9 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from goodnet.algorithms.poisoning import poisoned_test_set
-from goodnet.architectures.deepid import build_keras
 from goodnet.attacks.accessories import Accessories
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, no_progress
 from goodnet.datasets.face_source import as_dataset
@@ -17,6 +16,7 @@ from goodnet.datasets.faces import render_faces
 from goodnet.formats.arrays import to_uint8, write_hdf5
 from goodnet.formats.files import output_folder, replacing
 from goodnet.formats.keras import from_keras
+from goodnet.formats.keras_deepid import build_keras
 from goodnet.training import Training, train
 
 #: 50 people; images of each for training, for the defender, and for the test.

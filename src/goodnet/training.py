@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goodnet.algorithms.predictions import require_fit
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, as_unit_range
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import Progress, no_progress
 from goodnet.formats.files import replacing
+from goodnet.inference.predictions import require_fit
 
 #: Seeds of single epochs are drawn from the run's seed; the factor keeps the epochs of neighbouring seeds apart.
 _EPOCH_SEEDS = 1_000_003

@@ -2,7 +2,7 @@ import pytest
 
 from goodnet import api
 from goodnet.formats.data import read_data
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 
 
 @pytest.fixture(scope="session")

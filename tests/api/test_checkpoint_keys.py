@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from goodnet import api
-from goodnet.algorithms.predictions import predict_classes
 from goodnet.core.errors import InvalidOption, UnreadableModel
-from goodnet.formats.onnx import OnnxGoodNet
-from goodnet.guards.disagreement import GoodNet
+from goodnet.inference.predictions import predict_classes
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
 from tests.small_networks import settle, tiny
 
 SHAPE = (3, 12, 12)

@@ -19,9 +19,9 @@ from goodnet.core.errors import (
 )
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.formats.pytorch import from_module
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
 from tests.api.plain_keras import plain_classes
 from tests.conftest import stamp_corner
 

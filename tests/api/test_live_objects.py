@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils import data as torch_data
 
 import goodnet
-from goodnet.architectures.deepid import build_keras
 from goodnet.core.errors import InvalidOption, UnreadableData, UnreadableModel
 from goodnet.formats.data import read_data
+from goodnet.formats.keras_deepid import build_keras
 from tests.data.twin_network import build
 
 

@@ -8,7 +8,6 @@ from PIL import Image
 
 import goodnet
 from goodnet import api
-from goodnet.algorithms.predictions import predict_classes
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
@@ -16,7 +15,8 @@ from goodnet.core.errors import (
 )
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
-from goodnet.guards.disagreement import GoodNet
+from goodnet.inference.predictions import predict_classes
+from goodnet.pair.goodnet import GoodNet
 from tests.api.plain_keras import plain_classes
 from tests.small_networks import grey_linear, tiny
 

@@ -11,8 +11,8 @@ from goodnet.core.errors import (
     WrongShape,
 )
 from goodnet.formats.data import read_data
-from goodnet.formats.onnx import OnnxGoodNet
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
 from tests.api.plain_keras import plain_classes
 
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from goodnet import api
-from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.predictions import predict_classes
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
@@ -25,7 +23,9 @@ from goodnet.core.results import Detection
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.inference.input_range import choose_input_range
+from goodnet.inference.predictions import predict_classes
+from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
 from tests.api.plain_keras import plain_classes
 from tests.conftest import make_quadrants

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from goodnet.algorithms.poisoning import poisoned_test_set
-from goodnet.algorithms.trigger_patterns import Additive
 from goodnet.architectures.ibau_cnn import IMAGE_SHAPE
 from goodnet.attacks.badnets import Badnets
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import as_unit_range
 from goodnet.formats.data import read_data
 from goodnet.formats.images import read_image
 from goodnet.formats.networks import read_network
+from goodnet.triggers.patterns import Additive
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 BADNETS_TRIGGER = Badnets(size=4).make_trigger(IMAGE_SHAPE, seed=0)

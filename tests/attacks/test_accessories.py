@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from goodnet.algorithms.poisoning import poisoned_test_set
 from goodnet.attacks.accessories import Accessories, FacePaint
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.backdoor import Patch
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape

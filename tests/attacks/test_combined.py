@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from goodnet.algorithms.poisoning import poisoned_test_set
 from goodnet.attacks.badnets import Badnets
 from goodnet.attacks.combined import Combined
+from goodnet.attacks.poisoning import poisoned_test_set
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
 

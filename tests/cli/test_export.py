@@ -4,8 +4,8 @@ import pytest
 
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.formats.onnx import OnnxGoodNet
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
 from goodnet.repairers.pruning import Pruning
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_a_live_network_keeps_its_normalisation():
 
 
 def test_a_card_does_not_take_a_range_for_other_channels():
-    from goodnet.formats.deployment import DeployedCard
+    from goodnet.pair.deployment import DeployedCard
 
     card = {"name": "n", "classes": 2, "layout": "NCHW"}
     assert DeployedCard(**card, image_shape=(3, 2, 2), input_range="imagenet").input_range == "imagenet"

@@ -7,7 +7,7 @@ import torch
 
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 
 A = ("--architecture", "networks:digits", "--image-shape", "1,16,16")
 S = ("--architecture", "networks:small")

@@ -13,7 +13,8 @@ from goodnet.core.errors import InputError, UnknownMethod
 from goodnet.core.results import Metrics, Rate
 from goodnet.evaluation.bench_cells import rate_defence
 from goodnet.evaluation.bench_spec import MethodSpec
-from goodnet.guards.disagreement import Disagreement, GoodNet
+from goodnet.guards.disagreement import Disagreement
+from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.guard_ensemble import GuardEnsemble
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from tests.killing import run_with_kills

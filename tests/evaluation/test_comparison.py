@@ -10,7 +10,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
 from goodnet.core.results import Rate, RepairedNetwork
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network, name_sets
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 from tests.conftest import make_quadrants
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.attacks.badnets import Badnets
 from goodnet.datasets.sources import find_files, read_parts
 from goodnet.evaluation.metrics import measure_attack
 from goodnet.evaluation.planting import group_backdoors, plant, trigger_test_sets
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.training import Training
 
 if TYPE_CHECKING:

@@ -42,5 +42,5 @@ def test_a_scan_does_not_depend_on_the_repairers(monkeypatch):
     module = MethodSpec(method="ensemble").module("scanners")
     without = ("goodnet.evaluation.bench_spec",)
     provenance.hash_source.__wrapped__(module, "goodnet.evaluation.bench_cells", without=without)
-    assert {"goodnet.pipelines.scan_ensemble", "goodnet.algorithms.evidence", "goodnet.core.classifier"} <= set(seen)
+    assert {"goodnet.pipelines.scan_ensemble", "goodnet.evidence.judgement", "goodnet.core.classifier"} <= set(seen)
     assert not [name for name in seen if name.startswith(("goodnet.repairers.", "goodnet.cli", "goodnet.api"))]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from keras import layers as kl
 
-from goodnet.algorithms.upper_bounds import UpperBounds, add_upper_bounds
 from goodnet.core.errors import UnwritableOutput
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_bounds import add_keras_bounds, require_keras_bounds
+from goodnet.surgery.upper_bounds import UpperBounds, add_upper_bounds
 from tests.formats.keras_networks import FIRST, images_for, logits_of, randomise, run, sequential
 
 

@@ -12,8 +12,8 @@ from keras import layers as kl
 from torch import Tensor, nn
 
 from goodnet.architectures import Architecture
-from goodnet.architectures.deepid import build_keras
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
 from goodnet.formats.networks import is_network, read_network
 

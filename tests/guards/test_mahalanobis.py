@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.calibration import score_all
 from goodnet.core.dataset import Dataset
 from goodnet.evaluation.ranking import area_under_roc
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.guards.calibration import score_all
 from goodnet.guards.mahalanobis import Mahalanobis, fit_classes
 from tests.small_networks import Residual, settle
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.calibration import score_all
 from goodnet.core.dataset import Dataset
 from goodnet.evaluation.ranking import area_under_roc
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.guards.calibration import score_all
 from goodnet.guards.scale_up import ScaleUp, class_statistics
 
 

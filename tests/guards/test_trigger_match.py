@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.calibration import score_all
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.evaluation.ranking import area_under_roc
 from goodnet.formats.pytorch import from_module
+from goodnet.guards.calibration import score_all
 from goodnet.guards.trigger_match import TriggerMatch
 from tests.suspects import recover
 

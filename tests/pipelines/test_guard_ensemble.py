@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.calibration import score_all
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, WrongShape
@@ -11,6 +10,7 @@ from goodnet.evaluation.ranking import area_under_roc
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.guards.calibration import score_all
 from goodnet.guards.mahalanobis import Mahalanobis
 from goodnet.pipelines.guard_ensemble import GuardEnsemble, Opinion, oddity
 from goodnet.repairers.unlearning import Unlearning

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import FAINT, FREE, SIZE, Evidence
-from goodnet.algorithms.patch_probe import Probes, Shares
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
+from goodnet.evidence.judgement import FAINT, FREE, SIZE, Evidence
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels
+from goodnet.triggers.patch_probe import Probes, Shares
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):

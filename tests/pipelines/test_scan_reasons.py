@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, FAINT, FREE, SIZE, TOGETHER, Evidence, Judgement
-from goodnet.algorithms.trigger_inversion import Inversions
+from goodnet.evidence.judgement import ALL_TO_ALL, FAINT, FREE, SIZE, TOGETHER, Evidence, Judgement
 from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds
+from goodnet.triggers.inversion import Inversions
 
 LEAST = -math.log(0.01)
 

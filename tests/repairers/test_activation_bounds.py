@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.networks import read_network
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.activation_bounds import ActivationBounds, largest_outputs
 from tests.conftest import make_quadrants
 from tests.repairers.twins import worth

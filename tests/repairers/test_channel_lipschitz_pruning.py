@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.channel_units import find_channel_units
 from goodnet.core.errors import UnknownMethod
 from goodnet.formats.pytorch import from_module
 from goodnet.repairers.channel_lipschitz_pruning import ChannelLipschitzPruning, lipschitz_bounds, outstanding
+from goodnet.surgery.channel_units import find_channel_units
 from tests.conftest import make_quadrants
 from tests.small_networks import grey_linear, plain, settle
 from tests.weights import equal, weights

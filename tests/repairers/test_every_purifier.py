@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData, WrongShape
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.repairers.activation_bounds import ActivationBounds
 from goodnet.repairers.adversarial_neuron_pruning import AdversarialNeuronPruning
 from goodnet.repairers.channel_lipschitz_pruning import ChannelLipschitzPruning

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData, WrongShape
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.repairers.fine_pruning import FinePruning
 from goodnet.repairers.fine_tuning import FineTuning
 from goodnet.repairers.ft_sam import FtSam

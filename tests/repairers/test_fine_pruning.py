@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.errors import InvalidOption, UnknownMethod
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.fine_pruning import FinePruning, last_allowed
 from tests.small_networks import Untraceable
 

@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.dataset import Dataset
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.fine_tuning import FineTuning
 
 PIXELS = np.array([[0.1, 0.9, 0.4, 0.7], [0.8, 0.2, 0.6, 0.3], [0.5, 0.5, 1.0, 0.0]])

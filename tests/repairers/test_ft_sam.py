@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.dataset import Dataset
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.ft_sam import FtSam, sharpness_aware
 from goodnet.training import Training, train
 from tests.conftest import make_quadrants

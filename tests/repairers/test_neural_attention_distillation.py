@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from goodnet.algorithms.attention_maps import find_stages
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.errors import UnknownMethod
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.attention_maps import find_stages
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.neural_attention_distillation import NeuralAttentionDistillation, attention_loss
 from tests.small_networks import Residual, settle
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.repairers.pruning import Pruning, first_drop
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData, WrongShape
 from goodnet.evaluation.metrics import measure_attack
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.repairers.quarantine import Quarantine
 from tests.conftest import make_quadrants
 

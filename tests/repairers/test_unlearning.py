@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.evaluation.metrics import measure_attack
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from goodnet.repairers.unlearning import Unlearning
 
 

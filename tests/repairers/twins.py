@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes
 from goodnet.core.classifier import Classifier
 from goodnet.evaluation.metrics import measure_attack, measure_robust
+from goodnet.inference.predictions import measure_accuracy, predict_classes
 from tests.conftest import Twin
 
 

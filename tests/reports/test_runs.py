@@ -15,7 +15,7 @@ from goodnet.core.errors import MethodFailed, UnreadableData, UnreadableModel
 from goodnet.evaluation.pruning_curve import measure_pruning
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
 from goodnet.repairers.pruning import Pruning
 from goodnet.reports.runs import Recorder, pruning_columns, pruning_curve, read_repair, write_evaluation, write_repair
 

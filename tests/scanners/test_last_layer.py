@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from goodnet.algorithms.outliers import robust_z
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.evidence.outliers import robust_z
 from goodnet.formats.pytorch import from_module
 from goodnet.scanners.last_layer import LastLayer, row_means, row_scores
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.algorithms.maximum_margin import maximum_margins, published_margins
 from goodnet.scanners.max_margin import MaxMargin, gamma_p_value, margin_scores
+from goodnet.triggers.maximum_margin import maximum_margins, published_margins
 
 
 def score(classifier):

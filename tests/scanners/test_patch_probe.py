@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from goodnet.algorithms.trigger_inversion import measure_success
 from goodnet.core.errors import InvalidOption
 from goodnet.scanners.patch_probe import PatchProbe
+from goodnet.triggers.inversion import measure_success
 
 
 def test_the_planted_target_is_found_with_a_patch_that_works(planted):

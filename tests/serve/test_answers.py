@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from goodnet.formats.deployment import DeployedCard
-from goodnet.formats.onnx import OnnxOutputs
+from goodnet.pair.deployment import DeployedCard
+from goodnet.pair.onnx import OnnxOutputs
 from goodnet.serve.answers import Answer, judge
 
 CARD = DeployedCard(

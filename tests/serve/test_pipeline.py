@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from goodnet.formats.onnx import OnnxOutputs
+from goodnet.pair.onnx import OnnxOutputs
 from goodnet.serve.pipeline import Pipeline
 from goodnet.serve.rejections import Rejected
 

@@ -49,7 +49,7 @@ def test_the_command_serves_until_it_is_told_to_stop(telling_file, tmp_path):
 
 def test_the_folder_of_a_goodnet_is_exported_and_served(badnet, repaired_badnet, tmp_path):
     from goodnet import api
-    from goodnet.guards.disagreement import GoodNet
+    from goodnet.pair.goodnet import GoodNet
 
     pair = GoodNet(badnet.model, repaired_badnet / "repaired_5_percent.h5", input_range="0..1")
     folder = pair.save(tmp_path / "goodnet")

@@ -16,9 +16,9 @@ from goodnet.evaluation import planting
 from goodnet.evaluation.badnet_files import TRUTH, Origin, write_clean_parts, write_planted
 from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
-from goodnet.evaluation.toml_specs import describe_invalid
 from goodnet.formats.files import output_folder
 from goodnet.formats.shown_paths import show_path
+from goodnet.formats.toml_files import describe_invalid
 from goodnet.reports.contact_sheets import draw_difference
 from goodnet.reports.runs import Recorder
 from goodnet.training import Training, choose_device

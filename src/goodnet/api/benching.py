@@ -9,7 +9,7 @@ from typing import Any
 from goodnet.core.method import Progress, no_progress
 from goodnet.evaluation.bench import Bench, run_bench
 from goodnet.evaluation.bench_spec import BenchSpec
-from goodnet.evaluation.toml_specs import read_spec
+from goodnet.evaluation.shipped_specs import read_spec
 from goodnet.evaluation.zoo import build_zoo as build
 from goodnet.evaluation.zoo_spec import ZooSpec
 from goodnet.execution import Execution, count_cores

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from goodnet.algorithms.class_order import choose_class_order, relabel
-from goodnet.algorithms.input_range import choose_input_range
 from goodnet.api.loading import (
     DataLike,
     Shape,
@@ -33,9 +31,11 @@ from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
 from goodnet.formats.images import other_order
 from goodnet.formats.live_networks import ModelLike
-from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.formats.shown_paths import show_path
-from goodnet.guards.disagreement import GoodNet, goodnet_folder, is_goodnet
+from goodnet.inference.class_order import choose_class_order, relabel
+from goodnet.inference.input_range import choose_input_range
+from goodnet.pair.goodnet import GoodNet, goodnet_folder, is_goodnet
+from goodnet.pair.onnx import OnnxGoodNet
 from goodnet.reports.runs import Recorder, RepairRun, read_repair, write_evaluation
 
 

@@ -12,11 +12,11 @@ from goodnet.api.loading import Shape, load_classifier, refuse_key
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnwritableOutput
 from goodnet.core.preprocessing import InputRange
-from goodnet.formats.deployment import Deployed, DeployedCard, write_pt2
-from goodnet.formats.keras_goodnet import write_keras_goodnet
 from goodnet.formats.live_networks import ModelLike
-from goodnet.formats.onnx import write_onnx
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.deployment import Deployed, DeployedCard, write_pt2
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.keras_goodnet import write_keras_goodnet
+from goodnet.pair.onnx import write_onnx
 
 Format = Literal["onnx", "pt2", "keras"]
 

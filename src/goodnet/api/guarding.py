@@ -8,8 +8,6 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.algorithms.calibration import Calibrated, Calibration, calibrate, score_all
-from goodnet.algorithms.defender_labels import with_labels
 from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
@@ -21,10 +19,13 @@ from goodnet.core.preprocessing import RangeOption
 from goodnet.core.results import Rate
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
-from goodnet.guards.disagreement import GoodNet
+from goodnet.guards.calibration import Calibrated, Calibration, calibrate, score_all
+from goodnet.inference.defender_labels import with_labels
+from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
+from goodnet.pipelines.guard_outcome import GuardOutcome
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
-from goodnet.reports.guards import GuardOutcome, remove_previous_guard, write_guard
+from goodnet.reports.guards import remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
 
 #: Clean images that the refusals are counted on, at most.

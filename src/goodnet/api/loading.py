@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from goodnet.algorithms.class_order import choose_class_order
-from goodnet.algorithms.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
@@ -20,8 +18,10 @@ from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import is_network, read_network
-from goodnet.formats.onnx import OnnxGoodNet
-from goodnet.guards.disagreement import GoodNet, is_goodnet
+from goodnet.inference.class_order import choose_class_order
+from goodnet.inference.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
+from goodnet.pair.goodnet import GoodNet, is_goodnet
+from goodnet.pair.onnx import OnnxGoodNet
 
 #: What stands for data wherever it is asked for: a file, a folder, or a live object.
 DataLike: TypeAlias = Dataset | LiveData | str | Path

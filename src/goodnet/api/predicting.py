@@ -10,9 +10,9 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.images import read_pictures
-from goodnet.formats.onnx import OnnxGoodNet
 from goodnet.formats.shown_paths import show_path
-from goodnet.guards.disagreement import GoodNet
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
 
 
 def predict(goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | Path] | DataLike) -> list[int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.algorithms.unlabelled_images import widen, without_labels
 from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
@@ -21,6 +20,7 @@ from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.pytorch import StateDictSource
+from goodnet.inference.unlabelled_images import widen, without_labels
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, remove_previous, write_repair
 

@@ -11,8 +11,6 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.algorithms.input_range import choose_unlabelled_range
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.api.loading import DataLike, Loaded, Shape, choose_range, load_both, named_paths
 from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
@@ -22,6 +20,8 @@ from goodnet.core.results import Detection, Rate
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
+from goodnet.inference.input_range import choose_unlabelled_range
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scans import write_scan
 from goodnet.shards import Shards

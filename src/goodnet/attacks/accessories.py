@@ -12,12 +12,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import ImageShape, read_overlay, resize_overlay
+from goodnet.attacks.poisoning import TriggerAttack
 from goodnet.core.backdoor import Patch, Trigger
 from goodnet.core.errors import WrongShape
 from goodnet.datasets.faces import Landmarks, Pixels, sunglasses_overlay, wear_eyebrows, wear_lipstick
 from goodnet.formats.arrays import to_uint8
+from goodnet.triggers.patterns import ImageShape, read_overlay, resize_overlay
 
 FaceItem = Literal["lipstick", "eyebrows"]
 

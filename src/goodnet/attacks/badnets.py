@@ -8,9 +8,9 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import ImageShape, check_colour, check_place, colour_values, place_in_image
+from goodnet.attacks.poisoning import TriggerAttack
 from goodnet.core.backdoor import Patch
+from goodnet.triggers.patterns import ImageShape, check_colour, check_place, colour_values, place_in_image
 
 Shape = Literal["square", "checkerboard", "cross", "plus", "frame", "circle", "triangle"]
 Colour = Annotated[str, AfterValidator(check_colour)]

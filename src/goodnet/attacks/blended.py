@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import ImageShape, read_overlay
+from goodnet.attacks.poisoning import TriggerAttack
 from goodnet.core.backdoor import Patch
+from goodnet.triggers.patterns import ImageShape, read_overlay
 
 
 class Blended(TriggerAttack):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_serializer, field_validator
 
-from goodnet.algorithms.poisoning import TriggerAttack, poison_with
+from goodnet.attacks.poisoning import TriggerAttack, poison_with
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Attack, Poisoned
@@ -89,7 +89,7 @@ def _make_attack(index: int, part: Any) -> TriggerAttack:
     options = dict(part)
     word = str(options.pop("attack", "")).replace("-", "_")
     package = importlib.import_module("goodnet.attacks")
-    known = sorted({module.name for module in pkgutil.iter_modules(package.__path__)} - {"combined"})
+    known = sorted({module.name for module in pkgutil.iter_modules(package.__path__)} - {"combined", "poisoning"})
     if word not in known:
         raise InvalidOption(
             f"combined: part {index}: unknown attack '{word}'; expected \"attack\" to be one of {', '.join(known)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import Additive, ImageShape
+from goodnet.attacks.poisoning import TriggerAttack
 from goodnet.core.errors import InvalidOption
+from goodnet.triggers.patterns import Additive, ImageShape
 
 
 class L0Invisible(TriggerAttack):

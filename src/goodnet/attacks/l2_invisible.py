@@ -7,8 +7,8 @@ import math
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import Additive, ImageShape
+from goodnet.attacks.poisoning import TriggerAttack
+from goodnet.triggers.patterns import Additive, ImageShape
 
 
 class L2Invisible(TriggerAttack):

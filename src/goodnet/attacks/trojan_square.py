@@ -7,8 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import AfterValidator, Field
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import Additive, ImageShape, check_place, place_in_image
+from goodnet.attacks.poisoning import TriggerAttack
+from goodnet.triggers.patterns import Additive, ImageShape, check_place, place_in_image
 
 
 class TrojanSquare(TriggerAttack):

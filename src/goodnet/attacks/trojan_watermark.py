@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.trigger_patterns import Additive, ImageShape, draw_enlarged
+from goodnet.attacks.poisoning import TriggerAttack
+from goodnet.triggers.patterns import Additive, ImageShape, draw_enlarged
 
 
 class TrojanWatermark(TriggerAttack):

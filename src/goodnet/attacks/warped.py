@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from goodnet.algorithms.poisoning import TriggerAttack
-from goodnet.algorithms.smooth_warps import identity_grid, read_at, unit_per_pixel
-from goodnet.algorithms.trigger_patterns import ImageShape
+from goodnet.attacks.poisoning import TriggerAttack
 from goodnet.core.errors import WrongShape
+from goodnet.triggers.patterns import ImageShape
+from goodnet.triggers.smooth_warps import identity_grid, read_at, unit_per_pixel
 
 
 @dataclass(frozen=True)

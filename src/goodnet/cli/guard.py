@@ -9,7 +9,6 @@ import click
 from rich.markup import escape
 
 from goodnet import api
-from goodnet.algorithms.calibration import Calibration
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
@@ -21,7 +20,9 @@ from goodnet.cli.options import (
     take_given,
     take_suspects,
 )
-from goodnet.reports.guards import GuardOutcome, guard_table
+from goodnet.guards.calibration import Calibration
+from goodnet.pipelines.guard_outcome import GuardOutcome
+from goodnet.reports.guards import guard_table
 
 
 @click.command(

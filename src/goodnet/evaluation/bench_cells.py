@@ -11,9 +11,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from goodnet.algorithms.calibration import score_all
-from goodnet.algorithms.input_range import choose_input_range
-from goodnet.algorithms.predictions import require_fit
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -26,6 +23,9 @@ from goodnet.evaluation.ranking import area_with_interval, detected_at
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
+from goodnet.guards.calibration import score_all
+from goodnet.inference.input_range import choose_input_range
+from goodnet.inference.predictions import require_fit
 
 CellFamily = Literal["scanners", "repairers", "guards"]
 

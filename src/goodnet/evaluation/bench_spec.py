@@ -12,9 +12,9 @@ from goodnet.catalog import Family
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Guard, Method
 from goodnet.core.preprocessing import RangeOption
-from goodnet.evaluation.toml_specs import Strict
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.formats.files import require_file
+from goodnet.formats.toml_files import Strict
 
 
 class MethodSpec(Strict):

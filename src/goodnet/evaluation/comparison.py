@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from goodnet.algorithms.predictions import predict_classes, require_fit
-from goodnet.algorithms.refusal import Answers
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import Metrics, RepairedNetwork, Row
 from goodnet.evaluation.metrics import measure, with_refusals
-from goodnet.formats.onnx import OnnxGoodNet
-from goodnet.guards.disagreement import GoodNet
+from goodnet.inference.predictions import predict_classes, require_fit
+from goodnet.pair.goodnet import GoodNet
+from goodnet.pair.onnx import OnnxGoodNet
+from goodnet.pair.refusal import Answers
 
 _CLEAN = ""
 

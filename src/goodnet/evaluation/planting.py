@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from goodnet.algorithms.poisoning import count_classes, poisoned_test_set
+from goodnet.attacks.poisoning import count_classes, poisoned_test_set
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from goodnet.algorithms.channels import HeadOutputs, count_matches, sweep_predictions
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import Rate, Record
 from goodnet.evaluation.comparison import name_sets
 from goodnet.evaluation.metrics import attacked
+from goodnet.surgery.channels import HeadOutputs, count_matches, sweep_predictions
 
 
 class PruningLevels(Record):

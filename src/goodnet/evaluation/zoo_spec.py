@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from goodnet import catalog
-from goodnet.algorithms.poisoning import TriggerAttack, count_classes
+from goodnet.attacks.poisoning import TriggerAttack, count_classes
 from goodnet.core.errors import InputError, InvalidOption
 from goodnet.core.method import Attack
 from goodnet.datasets.sources import Parts, parse_faces, read_parts
-from goodnet.evaluation.toml_specs import Strict
 from goodnet.formats.networks import make_network
+from goodnet.formats.toml_files import Strict
 from goodnet.training import Training
 
 Format = Literal["pt", "safetensors", "h5", "keras"]

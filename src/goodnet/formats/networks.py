@@ -13,6 +13,7 @@ from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.file_kinds import find_kind, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
+from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.pytorch import from_module, read_state_dict
 
@@ -94,7 +95,7 @@ def make_network(
                 f"Keras files are made of deepid for images {deepid.IMAGE_SHAPE}, not of {found.name} for {image_shape}; "
                 "choose --format pt or safetensors"
             )
-        return from_keras(deepid.build_keras(classes, seed), f".{file_format}", name)
+        return from_keras(build_keras(classes, seed), f".{file_format}", name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = found.build(classes=classes, image_shape=image_shape)

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.calibration import CalibratedGuard, Reader, Readings
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import BATCH, Dataset
+from goodnet.guards.calibration import CalibratedGuard, Reader, Readings
 
 #: Clean images that the rate is chosen on, and the rates that are tried.
 _IMAGES = 100

@@ -10,11 +10,11 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from goodnet.algorithms.calibration import CalibratedGuard, Judge, Reader, Readings
-from goodnet.algorithms.penultimate import read_features
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.guards.calibration import CalibratedGuard, Judge, Reader, Readings
+from goodnet.inference.penultimate import read_features
 
 #: More features than this are first brought down to it, by a fixed random projection.
 _FEATURES = 1024

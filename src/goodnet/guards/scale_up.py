@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.calibration import CalibratedGuard, Judge, Reader, Readings
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
+from goodnet.guards.calibration import CalibratedGuard, Judge, Reader, Readings
 
 #: Fewest clean images of a class that give it a mean and a deviation of its own.
 _LEAST = 10

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.calibration import CalibratedGuard, Reader, Readings
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
+from goodnet.guards.calibration import CalibratedGuard, Reader, Readings
 
 
 class Strip(CalibratedGuard):

@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.calibration import CalibratedGuard, Reader, Readings
-from goodnet.algorithms.penultimate import FeatureReader, read_features
 from goodnet.core.backdoor import Backdoor, Trigger
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
+from goodnet.guards.calibration import CalibratedGuard, Reader, Readings
+from goodnet.inference.penultimate import FeatureReader, read_features
 
 #: Clean images that are stamped to find the neurons.
 _IMAGES = 256

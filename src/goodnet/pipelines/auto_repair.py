@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import predict_classes, require_fit
-from goodnet.algorithms.trigger_hunt import Hunt
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
+from goodnet.triggers.hunt import Hunt
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
 _RATES = (3e-4, 6e-4, 1e-3)

@@ -12,7 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.calibration import (
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import FittedGuard, Guard, Progress, no_progress
+from goodnet.guards.calibration import (
     CalibratedGuard,
     CalibratedScorer,
     Calibration,
@@ -20,16 +24,12 @@ from goodnet.algorithms.calibration import (
     calibrate,
     score_all,
 )
-from goodnet.algorithms.predictions import predict_classes, require_fit
-from goodnet.core.backdoor import Backdoor
-from goodnet.core.classifier import Classifier
-from goodnet.core.dataset import Dataset
-from goodnet.core.method import FittedGuard, Guard, Progress, no_progress
 from goodnet.guards.channel_dropout import ChannelDropout
-from goodnet.guards.disagreement import GoodNet
 from goodnet.guards.mahalanobis import Mahalanobis
 from goodnet.guards.strip import Strip
 from goodnet.guards.trigger_match import TriggerMatch
+from goodnet.inference.predictions import predict_classes, require_fit
+from goodnet.pair.goodnet import GoodNet
 
 #: Opinions on any input.
 _GENERAL: tuple[type[CalibratedGuard], ...] = (Mahalanobis, ChannelDropout, Strip)

@@ -12,20 +12,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.evidence import EARLY, FAINT, FREE, Evidence, Judgement
-from goodnet.algorithms.held_out import Trial, hold_out, still_accused, try_triggers
-from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins
-from goodnet.algorithms.outliers import Scores, robust_z
-from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
-from goodnet.algorithms.trigger_inversion import Schedule, invert_shifts, invert_triggers
-from goodnet.algorithms.universal_blend import Budget, universal_margins
-from goodnet.algorithms.usual_leads import GROUPS
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
+from goodnet.evidence.held_out import Trial, hold_out, still_accused, try_triggers
+from goodnet.evidence.judgement import EARLY, FAINT, FREE, Evidence, Judgement
+from goodnet.evidence.outliers import Scores, robust_z
+from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
+from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
+from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
+from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
+from goodnet.triggers.universal_blend import Budget, universal_margins
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
@@ -64,7 +64,8 @@ class ScanEnsemble(Scanner):
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
     2019; the p-value of a lead is ours.
-    **Differs** see `algorithms/maximum_margin.py`, `trigger_inversion.py`, `universal_blend.py`, `patch_probe.py`, `outliers.py`.
+    **Differs** see `maximum_margin.py`, `inversion.py`, `universal_blend.py`, `patch_probe.py` in `triggers/`, and
+    `evidence/outliers.py`.
     **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from goodnet.algorithms.evidence import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.evidence.judgement import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
 _COMMON, _RARE = 0.2, 1e-4

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goodnet.algorithms.calibration import score_all
-from goodnet.algorithms.predictions import predict_classes
 from goodnet.core.backdoor import Backdoor, Patch, Trigger
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import ArraySource, Dataset
 from goodnet.core.method import FittedGuard
 from goodnet.core.results import Rate, Record
+from goodnet.guards.calibration import score_all
+from goodnet.inference.predictions import predict_classes
 
 #: Clean images that are stamped.
 _IMAGES = 200

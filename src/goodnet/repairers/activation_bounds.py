@@ -10,10 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.channel_units import find_channel_units
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
-from goodnet.algorithms.upper_bounds import UpperBounds, add_upper_bounds
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -21,6 +17,10 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.formats.keras import KerasSource
 from goodnet.formats.keras_bounds import add_keras_bounds, require_keras_bounds
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.channel_units import find_channel_units
+from goodnet.surgery.upper_bounds import UpperBounds, add_upper_bounds
 from goodnet.training import Training, train
 
 #: The largest value of each channel, (channels,), by the layer's name.

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from goodnet.algorithms.channel_units import find_channel_units, silence
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.channel_units import find_channel_units, silence
 from goodnet.training import Training, train
 
 #: The mask of each channel of each layer, by the layer's name.

@@ -12,16 +12,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy, predict_classes, require_fit
-from goodnet.algorithms.trigger_hunt import Hunt
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy, predict_classes, require_fit
 from goodnet.training import Training, augment, train
+from goodnet.triggers.hunt import Hunt
 
 
 class AnchoredUnlearning(Repairer):

@@ -8,16 +8,21 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from goodnet.algorithms.channels import (
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import Progress, Repairer, no_progress
+from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.channels import (
     HeadOutputs,
     count_matches,
     find_prunable_layer,
     mean_activations,
     sweep_predictions,
 )
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
-from goodnet.algorithms.zero_weights import (
+from goodnet.surgery.zero_weights import (
     Zeros,
     count_zeros,
     keeping_zero,
@@ -25,11 +30,6 @@ from goodnet.algorithms.zero_weights import (
     silenced_weights,
     smallest_weights,
 )
-from goodnet.core.backdoor import Backdoor
-from goodnet.core.classifier import Classifier
-from goodnet.core.dataset import Dataset
-from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
 from goodnet.training import Training, train
 
 

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from goodnet.algorithms.batch_norm import has_batch_norm, usual_rate
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.batch_norm import has_batch_norm, usual_rate
 from goodnet.training import Training, Update, train
 
 

@@ -9,15 +9,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.attention_maps import attention_distance, find_stages, tap
-from goodnet.algorithms.batch_norm import usual_rate
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.attention_maps import attention_distance, find_stages, tap
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.batch_norm import usual_rate
 from goodnet.training import Loss, Training, train
 
 

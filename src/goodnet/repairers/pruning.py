@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from goodnet.algorithms.channels import (
-    HeadOutputs,
-    count_matches,
-    find_prunable_layer,
-    mean_activations,
-    sweep_predictions,
-)
-from goodnet.algorithms.predictions import require_fit
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.inference.predictions import require_fit
+from goodnet.surgery.channels import (
+    HeadOutputs,
+    count_matches,
+    find_prunable_layer,
+    mean_activations,
+    sweep_predictions,
+)
 
 Order = Literal["ascending", "descending", "random"]
 
@@ -33,7 +33,7 @@ class Pruning(Repairer):
     Channels are ranked by their mean activation over the clean data and set to zero one by one. For a threshold X,
     the network at the first drop of clean accuracy by X or more is kept: it answers most clean images as before, and
     a backdoor that lives in dormant channels is gone or weakened. The reading with which this defence is useful is
-    the disagreement of the original and the pruned network (`guards/disagreement.py`), not the pruned network alone.
+    the disagreement of the original and the pruned network (`pair/goodnet.py`), not the pruned network alone.
 
     **Source** K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
     Networks", RAID 2018, section 3.1 (the pruning defence); thresholds as in the CSAW-HackML-2020 course project.

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 import torch
 
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.last_layer import find_last_layer
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.last_layer import find_last_layer
+from goodnet.inference.predictions import measure_accuracy
 
 
 class Quarantine(Repairer):

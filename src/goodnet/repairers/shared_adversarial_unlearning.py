@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from goodnet.algorithms.agreement import Agreement
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
+from goodnet.surgery.agreement import Agreement
 from goodnet.training import Loss, Training, train
 
 #: Probabilities are believed no closer to 0 than this: what is rarer counts as unlearnt.

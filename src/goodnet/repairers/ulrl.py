@@ -12,15 +12,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.last_layer import find_last_layer
-from goodnet.algorithms.outliers import robust_z
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.evidence.outliers import robust_z
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.last_layer import find_last_layer
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.training import Training, Update, descend, train
 
 #: Length of rows drawn anew, as a share of the mean row's: where clean images of a class are missing, nothing teaches

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from goodnet.algorithms.defender_labels import with_labels
-from goodnet.algorithms.predictions import measure_accuracy
 from goodnet.core.backdoor import Backdoor, Trigger
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import ArraySource, Dataset, as_unit_range
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.inference.defender_labels import with_labels
+from goodnet.inference.predictions import measure_accuracy
 from goodnet.training import Training, train
 
 

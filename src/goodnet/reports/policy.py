@@ -9,8 +9,7 @@ from pydantic import Field
 
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Detection, Record
-from goodnet.evaluation.toml_specs import Strict, read_spec
-from goodnet.formats.files import require_file
+from goodnet.formats.toml_files import Strict, read_toml
 
 Rule = Literal["fail_on_backdoored", "fail_on_inconclusive", "least_clean_accuracy"]
 
@@ -39,7 +38,7 @@ class Policy(Strict):
             InvalidOption: it is no TOML, a key is misspelt, or a value is out of bounds.
             UnreadableData: there is no such file.
         """
-        return read_spec(require_file(path), cls)
+        return read_toml(path, cls)
 
     def violations(self, detection: Detection) -> tuple[Violation, ...]:
         """Return the rules that `detection` breaks, none where the network may pass.

@@ -22,7 +22,7 @@ from goodnet.formats.files import output_folder, require_file, sha256, write_tex
 from goodnet.formats.keras_weights import write_weights_alone
 from goodnet.formats.networks import read_network
 from goodnet.formats.shown_paths import show_path
-from goodnet.guards.disagreement import GoodNet, is_goodnet
+from goodnet.pair.goodnet import GoodNet, is_goodnet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
 from goodnet.reports.tables import evaluation_csv, pruning_csv
 

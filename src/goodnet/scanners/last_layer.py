@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.algorithms.maximum_margin import class_weights
-from goodnet.algorithms.outliers import Scores, robust_z
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
+from goodnet.evidence.outliers import Scores, robust_z
+from goodnet.triggers.maximum_margin import class_weights
 
 
 class LastLayer(Scanner):

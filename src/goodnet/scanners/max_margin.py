@@ -10,13 +10,13 @@ from pydantic import Field
 from scipy.stats import gamma
 from torch import Tensor
 
-from goodnet.algorithms.maximum_margin import maximum_margins, normalised_margins, published_margins
-from goodnet.algorithms.outliers import Scores, expected_maximum, robust_z
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
+from goodnet.evidence.outliers import Scores, expected_maximum, robust_z
+from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins, published_margins
 
 
 class MaxMargin(Scanner):

@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 from pydantic import Field
 
-from goodnet.algorithms.held_out import Trial, hold_out, try_triggers
-from goodnet.algorithms.outliers import Scores, anomaly_index
-from goodnet.algorithms.trigger_inversion import Inversions, Schedule, invert_triggers
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
+from goodnet.evidence.held_out import Trial, hold_out, try_triggers
+from goodnet.evidence.outliers import Scores, anomaly_index
+from goodnet.triggers.inversion import Inversions, Schedule, invert_triggers
 
 
 class NeuralCleanse(Scanner):

@@ -7,16 +7,16 @@ import math
 import numpy as np
 from pydantic import Field, field_validator
 
-from goodnet.algorithms.evidence import PATCH
-from goodnet.algorithms.held_out import hold_out, still_accused, try_triggers
-from goodnet.algorithms.outliers import Scores, lead_surprise
-from goodnet.algorithms.patch_probe import ProbeSchedule, Shares, probe_shares
-from goodnet.algorithms.usual_leads import USUAL_LEADS
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
+from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
+from goodnet.evidence.judgement import PATCH
+from goodnet.evidence.outliers import Scores, lead_surprise
+from goodnet.evidence.usual_leads import USUAL_LEADS
+from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
 
 
 class PatchProbe(Scanner):
@@ -25,7 +25,7 @@ class PatchProbe(Scanner):
     Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
     each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
     moves leads that of the next class: in clean networks leads are small, however easily their classes are reached
-    (`algorithms/outliers.py`).
+    (`evidence/outliers.py`).
 
     **Source** ours; that a planted patch outdoes natural ones is the premise of T. Gu et al., "BadNets", IEEE Access 2019,
     and of B. Wang et al., "Neural Cleanse", IEEE S&P 2019.

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from goodnet.formats.deployment import DeployedCard
-from goodnet.formats.onnx import OnnxOutputs
+from goodnet.pair.deployment import DeployedCard
+from goodnet.pair.onnx import OnnxOutputs
 from goodnet.serve.options import Fail
 
 #: The guard that an exported GoodNet carries, by its name in the catalogue.

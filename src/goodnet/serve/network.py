@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goodnet.formats.files import sha256
-from goodnet.formats.onnx import OnnxGoodNet, OnnxOutputs
+from goodnet.pair.onnx import OnnxGoodNet, OnnxOutputs
 
 Pixels = npt.NDArray[np.uint8]
 

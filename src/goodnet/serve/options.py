@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from goodnet.core.errors import InvalidOption
-from goodnet.evaluation.toml_specs import describe_invalid
+from goodnet.formats.toml_files import describe_invalid
 
 #: What a response says of an image whose guard did not work, see docs of `fail`.
 Fail = Literal["closed", "open"]

@@ -14,7 +14,7 @@ from http import HTTPStatus
 import numpy as np
 
 from goodnet.core.errors import MethodFailed
-from goodnet.formats.onnx import OnnxOutputs
+from goodnet.pair.onnx import OnnxOutputs
 from goodnet.serve.network import Pixels
 from goodnet.serve.rejections import Rejected
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from fastapi import Request, Response
 
 from goodnet.execution import count_cores
-from goodnet.formats.onnx import OnnxOutputs
+from goodnet.pair.onnx import OnnxOutputs
 from goodnet.serve.answers import judge
 from goodnet.serve.audit import AuditLog
 from goodnet.serve.bodies import discard_body, read_pictures

@@ -1,1 +1,0 @@
-"""Shared mathematics, each file named for what it computes."""

@@ -1,0 +1,1 @@
+"""What is measured of classes as evidence for backdoors and against them."""

@@ -1,0 +1,274 @@
+"""What is known of each class of a network, how surprising it would be in a clean one, and which classes are suspected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.evidence import outliers
+from goodnet.evidence.outliers import Scores, lead_surprise, robust_spread, tail_surprise
+from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
+from goodnet.triggers.inversion import Inversions
+from goodnet.triggers.patch_probe import Shares
+
+#: The kinds of evidence.
+FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
+#: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
+EARLY = "free image, early"
+#: The surprises of a class in all these kinds, added up.
+TOGETHER = "together"
+#: One kind counts at most this much there, so that none decides by its tail alone.
+_CAP = 10.0
+#: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
+_MEASURED = 10
+#: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
+_SHOWN = 0.5
+#: More nats than this no kind has: exp(-50) is no probability that anybody could check.
+_MOST_NATS = 50.0
+
+
+def combine(kinds: Mapping[str, Scores]) -> Scores:
+    """Return minus log of the combined p-value of each class, (classes,), from the nats of each kind, (classes,).
+
+    The weighted harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see
+    nothing. What all kinds say together has half of the weight, each of them an equal share of the other half. A kind that
+    says nothing of a class, NaN, has p = 1. All-to-all evidence, which concerns all classes at once, is what no class can be
+    below.
+
+    Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
+    """
+    nats = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_NATS) for kind, values in kinds.items()}
+    weights = _weights(kinds)
+    scores: Scores = np.log(sum(weights[kind] * np.exp(values) for kind, values in nats.items() if kind != ALL_TO_ALL))
+    if ALL_TO_ALL not in nats:
+        return scores
+    rest = weights[ALL_TO_ALL]
+    # Where all-to-all is asked as well, a class is one of two things to be asked about.
+    of_all = np.log(rest * np.exp(nats[ALL_TO_ALL]) + 1 - rest)
+    return np.maximum(np.log(np.exp(scores) + rest), of_all)
+
+
+def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
+    """Return the weight of each kind; they sum to 1."""
+    single = [kind for kind in kinds if kind != TOGETHER]
+    if TOGETHER not in kinds:
+        return {kind: 1 / len(single) for kind in single}
+    half = 0.5 if single else 1.0
+    return {TOGETHER: half, **{kind: (1 - half) / len(single) for kind in single}}
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A trigger that sends each class c to (c + step) % classes, and the nats by which its size surprises."""
+
+    step: int
+    nats: float
+    trigger: Patch
+
+    def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
+        """Return the same as one backdoor for each target."""
+        return tuple(Backdoor(self.trigger, label, ((label - self.step) % classes,)) for label in range(classes))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The nats (classes,) of each kind, the `scores` (classes,) that they make, and the backdoors that are suspected for them.
+
+    An all-to-all backdoor stands alone: what single classes show besides is part of it.
+    """
+
+    kinds: Mapping[str, Scores]
+    scores: Scores
+    suspected: tuple[Backdoor, ...]
+
+    @property
+    def of_all(self) -> bool:
+        """Whether the highest score is that of an all-to-all backdoor, which no class has for itself."""
+        highest = float(self.scores.max())
+        return ALL_TO_ALL in self.kinds and highest > 0 and float(self.scores.min()) == highest
+
+
+@dataclass
+class Evidence:
+    """What is known of each of `classes` classes.
+
+    `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
+    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
+    `unfinished` classes there was no time for.
+    """
+
+    classes: int
+    values: dict[str, Scores] = field(default_factory=dict)
+    triggers: Inversions | None = None
+    patches: Shares | None = None
+    shifts: Inversions | None = None
+    unfinished: int = 0
+
+    def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
+        """Add margins (L,), one for each of `labels`; NaN where there was no time."""
+        values = margins.double().cpu().numpy()
+        self.unfinished = max(self.unfinished, int((~np.isfinite(values)).sum()))
+        self._add(kind, labels, values)
+
+    def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
+        """Add the sizes of the triggers recovered for `labels`: a small one surprises."""
+        self.triggers = found
+        self.unfinished = max(self.unfinished, len(labels) - len(found.labels))
+        self._add(SIZE, found.labels, _smallness(found))
+
+    def add_patches(self, found: Shares) -> None:
+        """Add the shares of images that small opaque patches move: one class that leads the others surprises."""
+        self.patches = found
+        self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
+        self._add(PATCH, found.labels, np.array(found.values))
+
+    def add_shifts(self, found: Inversions) -> None:
+        """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
+        self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
+        self.shifts = found
+
+    @property
+    def shift(self) -> Shift | None:
+        """The smallest of the `shifts`; None where none worked, or there are not two to compare.
+
+        To send every class somewhere else asks more of a trigger than to send all to one: in a clean network it takes more
+        pixels than the easiest class does. A shift that takes more surprises nobody, however far it leads the others.
+        """
+        if self.shifts is None or len(self.shifts.labels) < 2 or not bool(self.shifts.worked.any()):
+            return None
+        # One that was not found has the size of the whole image: it is never the smallest.
+        smallness = -np.log(self.shifts.sizes.clamp_min(_LEAST_SIZE).double().numpy())
+        best = int(smallness.argmax())
+        single = self.values.get(SIZE, np.full(1, np.nan))
+        harder = bool(np.any(single >= smallness[best]))
+        nats = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
+        return Shift(self.shifts.labels[best], nats, self.shifts.patch(best))
+
+    @property
+    def weighed(self) -> dict[str, Scores]:
+        """The values that accuse: among few classes all but those of free images.
+
+        Some clean networks with few classes have one that free images reach as easily as a target: what plain noise is
+        answered with, after one epoch of training with batch norm.
+        """
+        few = self.classes <= GROUPS[0]
+        return {kind: values for kind, values in self.values.items() if not (few and kind == FREE)}
+
+    def together(self) -> Scores:
+        """Return the surprises of each class in all kinds that accuse, added up, (classes,); negative ones count as none.
+
+        A large trigger need not stand far out in any kind, but its target does in several.
+        """
+        total = np.zeros(self.classes)
+        for kind, values in self.weighed.items():
+            known = np.isfinite(values)
+            if known.sum() > 1:
+                usual = _usual(kind)
+                floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
+                total[known] += np.clip(tail_surprise(values[known], floor=floor), 0.0, _CAP)
+        return total
+
+    def leads(self) -> dict[str, float]:
+        """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
+        leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in self.values.items()}
+        return {**leads, TOGETHER: float(self.together().max())}
+
+    def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
+        self.values[kind] = np.full(self.classes, np.nan)
+        self.values[kind][list(labels)] = values
+
+    def judge(self, least: float) -> Judgement:
+        """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
+        # No p-value is above 1: NaN stays, where a class was not tried.
+        kinds = {
+            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0)
+            for kind, values in self.weighed.items()
+        }
+        kinds[TOGETHER] = self.together() / (
+            USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
+        )
+        shift = self.shift
+        if shift is not None:
+            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.nats, 0.0))
+        scores = combine(kinds)
+        if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
+            return Judgement(kinds, scores, shift.backdoors(self.classes))
+        single = combine({kind: nats if kind != ALL_TO_ALL else 0 * nats for kind, nats in kinds.items()})
+        guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
+        return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
+
+    def doubtful(self, least: float) -> int | None:
+        """Return the class that free images reach with a surprise of at least `least` nats, though they do not accuse."""
+        if FREE not in self.values or FREE in self.weighed:
+            return None
+        nats = np.nan_to_num(_surprise(self.values[FREE], _usual(FREE), self.classes), nan=0.0)
+        return int(nats.argmax()) if nats.max() >= least else None
+
+    def _trigger(self, label: int) -> Patch | None:
+        """Return the trigger recovered for a class, None where none was tried or none worked."""
+        if self.patches is not None and self.patches.of(label) >= _SHOWN:
+            return self.patches.patch_of(label)
+        if self.triggers is None or label not in self.triggers.labels:
+            return None
+        position = self.triggers.labels.index(label)
+        return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
+
+
+def _usual(kind: str) -> Usual:
+    return USUAL_LEADS[FREE if kind == EARLY else kind]
+
+
+def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
+    """Return the nats of each value among those that are known, (n,); NaN for the others and where none can be compared."""
+    known = np.isfinite(values)
+    nats = np.full(len(values), np.nan)
+    if known.sum() > 1:
+        unit, prior = _unit(values[known], usual), outliers.PRIOR
+        if usual.relative:
+            # The unit comes from the same values: where they are few it is no better known than a few gaps are.
+            prior = min(prior, known.sum() / 2)
+        nats[known] = lead_surprise(values[known], usual=usual.mean(classes) * unit, prior=prior)
+    return nats
+
+
+def _lead(values: Scores, usual: Usual) -> float:
+    """Return by how much the first of known values (n,) leads the second, in the unit of `usual`; NaN for fewer than three."""
+    if len(values) < 3:
+        return float("nan")
+    second, first = np.sort(values)[-2:]
+    return float(first - second) / _unit(values, usual)
+
+
+def _unit(values: Scores, usual: Usual) -> float:
+    return max(robust_spread(values), _least_unit(values)) if usual.relative else 1.0
+
+
+def _least_unit(values: Scores) -> float:
+    """Return the least deviation of values (n,) that is believed: a share of their median, as more than half may be equal."""
+    return max(_LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
+
+
+#: The share of the median, and what there is where all values are 0.
+_LEAST_SPREAD, _TINY = 0.03, 1e-9
+
+
+#: Triggers of fewer pixels are as good as equal.
+_LEAST_SIZE = 0.5
+
+
+def _smallness(found: Inversions) -> Scores:
+    """Return minus the logarithm of the sizes of triggers: (len(found.labels),).
+
+    How large a trigger would be that was not found nobody knows: it counts as the largest that was, so that classes do not
+    stand out because the search was too short for the others.
+    """
+    sizes = found.sizes.clamp_min(_LEAST_SIZE).double()
+    if bool(found.worked.any()):
+        sizes = torch.where(found.worked, sizes, sizes[found.worked].max())
+    smallness: Scores = -np.log(sizes.numpy())
+    return smallness

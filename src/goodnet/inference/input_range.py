@@ -1,0 +1,201 @@
+"""What is done to pixels before they enter a network: the usual ways are tried, on the clean labels by likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.errors import ImplausibleLabels, InvalidOption
+from goodnet.core.preprocessing import FORMS, PLAIN_RANGES, InputRange, RangeOption, usual_preprocessings
+from goodnet.core.results import Rate
+from goodnet.core.task_check import is_plausible, measure_information, run_network, tells_apart
+from goodnet.inference.predictions import require_fit
+
+#: More images than this do not change the choice; so many show which normalisations are worth all of them.
+_IMAGES, _SCREENED = 500, 100
+#: Mean log-likelihoods (nats) that lie nearer to each other than this do not tell two ranges apart.
+_TIE = 0.1
+#: Standard errors by which one range must give more right answers than the other to be taken for that alone.
+_CLEARLY = 4.0
+#: Standard errors by which a normalisation must, where the labels are likelier with it besides.
+_LIKELIER = 2.0
+
+
+@dataclass(frozen=True)
+class RangeChoice:
+    """The network in the range that was chosen, and why, in words for the user."""
+
+    classifier: Classifier
+    reason: str
+
+
+def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOption = "auto") -> RangeChoice:
+    """Return `classifier` with the input range given, or with the one in which the clean labels are the likelier.
+
+    Accuracy alone does not tell 0..1 from 0..255: a network of few biases answers alike in both, and is far too sure of
+    itself in the larger one. Where one range gives plainly more right answers it is taken all the same: a network that
+    knows its training images by heart may be wrong with great confidence in its own range too. Another range (-1..1), a
+    usual normalisation (ImageNet's, CIFAR-10's, ...) or channels in the order blue, green, red is taken where it gives
+    plainly more right answers than the better of these two.
+
+    Args:
+        classifier: the network, in any range.
+        clean: images with true labels.
+        option: "auto" tries the usual ones.
+
+    Raises:
+        ImplausibleLabels: with none is the network's accuracy plausibly better than guessing.
+        InvalidOption: neither accuracy nor likelihood tells 0..1 and 0..255 apart.
+        WrongShape: the images do not fit the network.
+
+    Cost: two passes over at most 500 images; where more than 4 answers are wrong, up to nine more over 100 of them, and one
+    over all for each normalisation that does better there (for each, where the plain ranges are no better than guessing).
+    """
+    require_fit(classifier, clean)
+    if option != "auto":
+        return RangeChoice(classifier.with_input_range(option), "as given")
+    sample = clean.in_canonical_order().sample(_IMAGES, seed=0)
+    tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
+    likely = [name for name, item in tried.items() if is_plausible(item.accuracy, sample.targets, classifier.classes)]
+    plain = _choose(tried) if len(likely) > 1 else next(iter(likely), None)
+    # What nothing tells apart is still what a normalisation must do better than.
+    yardstick = plain or max(likely, key=lambda name: int(tried[name].right.sum()), default=None)
+    others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick])
+    if others:
+        best = _choose_normalisation(others)
+        tried[best] = others[best]
+    elif plain is not None:
+        best = plain
+    elif likely:
+        raise InvalidOption(
+            f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
+            f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
+        )
+    else:
+        raise ImplausibleLabels(
+            f"{clean.name}: no usual input range gives {classifier.name} a plausible accuracy on its labels "
+            f"({_describe(tried)}; n = {len(sample)}); check that data and "
+            f"network belong together, or give --input-range: {FORMS}"
+        )
+    return RangeChoice(tried[best].classifier, f"auto: accuracy {_describe(tried)} on {len(sample)} clean images")
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """The network in one range, its right answers (n,) and the cross-entropy of each image (n,) in nats."""
+
+    classifier: Classifier
+    right: Tensor
+    losses: Tensor
+
+    @classmethod
+    def on(cls, classifier: Classifier, sample: Dataset) -> _Tried:
+        logits, labels = run_network(classifier, sample).double(), torch.from_numpy(sample.targets)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return cls(classifier, logits.argmax(dim=1) == labels, losses.nan_to_num(nan=math.inf))
+
+    @property
+    def accuracy(self) -> Rate:
+        return Rate.of(int(self.right.sum()), len(self.right))
+
+    @property
+    def cross_entropy(self) -> float:
+        return float(self.losses.mean())
+
+    def clearly_above(self, other: _Tried, errors: float) -> bool:
+        """Whether it gives more right answers, by so many standard errors of the images whose answer changes."""
+        gained = int(self.right.sum()) - int(other.right.sum())
+        return gained > errors * math.sqrt(int((self.right != other.right).sum()))
+
+
+def _describe(tried: Mapping[InputRange, _Tried]) -> str:
+    return ", ".join(
+        f"{item.accuracy.value:.4f} (cross-entropy {item.cross_entropy:.2f}) with {name}"
+        for name, item in tried.items()
+    )
+
+
+def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange | None:
+    """Return the plain range that right answers speak for, else the likelihood, else the smaller one where both answer alike.
+
+    None where nothing tells them apart.
+    """
+    unit, byte = (tried[name] for name in PLAIN_RANGES)
+    if unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY):
+        return "0..1" if unit.accuracy.value > byte.accuracy.value else "0..255"
+    if abs(unit.cross_entropy - byte.cross_entropy) > _TIE:
+        return "0..1" if unit.cross_entropy < byte.cross_entropy else "0..255"
+    if bool((unit.right == byte.right).all()):
+        # Sure of its right answers on pixels 255 times as faint, it needs no brighter ones.
+        return "0..1"
+    return None
+
+
+def _try_others(classifier: Classifier, sample: Dataset, plain: _Tried | None) -> dict[InputRange, _Tried]:
+    """Return the further usual ranges and normalisations in which the network is plainly right more often.
+
+    `plain` is the network in the better plain range, None where it is no better than guessing in both.
+    """
+    if plain is not None and int((~plain.right).sum()) <= _LIKELIER**2:
+        return {}  # No more than that can be gained, which chance could gain too.
+    few = np.linspace(0, len(sample) - 1, min(_SCREENED, len(sample))).astype(np.int64)
+    found = {}
+    for name in usual_preprocessings(classifier.image_shape[0]):
+        if name in PLAIN_RANGES:
+            continue
+        fed = classifier.with_input_range(name)
+        first = _Tried.on(fed, sample.subset(few))
+        if plain is not None and int(first.right.sum()) <= int(plain.right[few].sum()):
+            continue
+        item = _Tried.on(fed, sample)
+        if _is_better(item, plain, sample, classifier.classes):
+            found[name] = item
+    return found
+
+
+def _choose_normalisation(others: Mapping[InputRange, _Tried]) -> InputRange:
+    """Return the one that right answers speak for, else the likelihood, else the plainest, which comes first."""
+    best, *rest = others
+    for name in rest:
+        one, two = others[best], others[name]
+        likelier = two.cross_entropy < one.cross_entropy and not bool((one.right == two.right).all())
+        if two.clearly_above(one, _LIKELIER) or (likelier and not one.clearly_above(two, _LIKELIER)):
+            best = name
+    return best
+
+
+def _is_better(item: _Tried, plain: _Tried | None, sample: Dataset, classes: int) -> bool:
+    if not is_plausible(item.accuracy, sample.targets, classes):
+        return False
+    if plain is None or item.clearly_above(plain, _CLEARLY):
+        return True
+    return item.clearly_above(plain, _LIKELIER) and item.cross_entropy < plain.cross_entropy - _TIE
+
+
+def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
+    """Return `classifier` with the input range given, or with the one that images without usable labels speak for.
+
+    A network trained on 0..255 sees images in 0..1 as nearly black: its answers do not tell them apart, or are hardly
+    answers. So 0..1 is taken where its answers do tell them apart, else 0..255 where they do, else the one that tells more.
+
+    Raises:
+        WrongShape: the images do not fit the network.
+    """
+    unlabelled = replace(images, labels=None)
+    require_fit(classifier, unlabelled)
+    if option != "auto":
+        return RangeChoice(classifier.with_input_range(option), "as given")
+    sample = unlabelled.in_canonical_order().sample(_IMAGES, seed=0)
+    answers = {name: run_network(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
+    known = [name for name in PLAIN_RANGES if tells_apart(answers[name])]
+    chosen = known[0] if known else max(PLAIN_RANGES, key=lambda name: measure_information(answers[name]))
+    reason = f"auto: without usable labels, answers with {chosen} tell {len(sample)} images apart best; nothing else was tried"
+    return RangeChoice(classifier.with_input_range(chosen), reason)

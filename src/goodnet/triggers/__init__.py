@@ -1,0 +1,1 @@
+"""Triggers: how they are drawn, recovered, and hunted while a network changes."""

@@ -1,0 +1,335 @@
+"""Trigger inversion: for many classes at once, the smallest patch that sends clean images to the class.
+
+A trigger is a mask m (1, H, W) and a pattern d (C, H, W), both sigmoids of free variables; a stamped image is (1 - m)
+* x + m * d. For every class, Adam makes cross-entropy + cost * |m|_1 small; the cost of a class rises while its
+trigger works and falls while it does not. All classes of a batch share the same few images, so one step is one
+forward and backward pass over classes x images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from goodnet.core.backdoor import Patch
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import BATCH
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
+from goodnet.core.results import Rate
+from goodnet.triggers.class_draws import draw_from, draws_of
+
+#: Stamped images in one batch, where the network is fastest; classes in one part of the work.
+_BATCH, _PART = 64, 32
+_UP, _DOWN = 1.3, 1.5
+_COST, _LEAST_COST, _MOST_COST = 1e-3, 1e-5, 1.0
+#: No patch is laid into the first triggers.
+_NOWHERE: Mapping[int, Patch] = {}
+#: How fast the running success of a trigger forgets.
+_MEMORY = 0.7
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and with how many images triggers are optimised: `steps` of Adam on `images` each.
+
+    A trigger counts where it works on `least` of a step's images and has worked on `success` of late.
+    """
+
+    steps: int = 60
+    images: int = 5
+    learning_rate: float = 0.1
+    success: float = 0.85
+    least: float = 0.99
+
+
+@dataclass(frozen=True)
+class Inversions:
+    """The triggers of several classes.
+
+    `labels` (L,); `masks` (L, 1, H, W), `patterns` (L, C, H, W) in [0, 1]; `sizes` (L,) the L1 norm of each mask,
+    that of the whole image where no trigger worked; `worked` (L,) whether one did.
+    """
+
+    labels: tuple[int, ...]
+    masks: Tensor
+    patterns: Tensor
+    sizes: Tensor
+    worked: Tensor
+
+    def patch(self, position: int) -> Patch:
+        """Return the trigger of the class at `position` of `labels`."""
+        return Patch(self.masks[position], self.patterns[position])
+
+
+def invert_triggers(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Sequence[int],
+    schedule: Schedule,
+    *,
+    seed: int,
+    starts: Mapping[int, Patch] = _NOWHERE,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Inversions:
+    """Return the smallest trigger found for each class of `labels`.
+
+    Args:
+        classifier: the network; its weights stay as they are.
+        images: clean images (n, C, H, W) in [0, 1], of any class; drawn from at random in each step. What the network
+            calls a class already does not count for it.
+        labels: the classes.
+        schedule: steps and images.
+        seed: of the start values and the draws; a class gets the same trigger whatever other classes are asked for.
+        starts: patches that are laid into the first triggers of some classes: where every class has a small trigger by
+            nature, gradients do not lead from noise to a planted one that is smaller.
+        run_parts: where the work runs; classes that there was no time for are left out of the result.
+        progress: is told the classes done.
+
+    Cost: len(labels) * steps * images passes forward and backward, n forward.
+
+    Source: B. Wang et al., "Neural Cleanse: Identifying and mitigating backdoor attacks in neural networks", IEEE S&P
+    2019, section V. Differs: all classes in batches, few images and steps, costs adapted at every step.
+    """
+    maps = torch.tensor(labels, dtype=torch.int64)[:, None].expand(-1, classifier.classes)
+    return invert_maps(
+        classifier,
+        images,
+        dict(zip(labels, maps, strict=True)),
+        schedule,
+        stage="triggers",
+        seed=seed,
+        starts=starts,
+        run_parts=run_parts,
+        progress=progress,
+    )
+
+
+def invert_maps(
+    classifier: Classifier,
+    images: Tensor,
+    maps: Mapping[int, Tensor],
+    schedule: Schedule,
+    *,
+    stage: str = "maps",
+    seed: int,
+    starts: Mapping[int, Patch] = _NOWHERE,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Inversions:
+    """Return, for each map, the smallest trigger found that sends images as the map says.
+
+    `maps`: a number of its own -> (classes,) the class that images of each class shall become; images of a class that stays
+    what it is are not looked at. `stage`: what this work is called where it is remembered. The other arguments, and the cost,
+    are those of `invert_triggers`; `labels` of the result are the numbers.
+    """
+    numbers = list(maps)
+    parts = [tuple(numbers[start : start + _PART]) for start in range(0, len(numbers), _PART)]
+    stage = f"{stage}_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
+    common = (classifier, images, classes_of(classifier, images), dict(maps), schedule, seed, starts)
+    found = run_parts(stage, invert_part, common, parts, progress)
+    return _join(classifier, parts, found)
+
+
+def invert_shifts(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: Schedule,
+    *,
+    seed: int,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> Inversions:
+    """Return, for each k from 1 to classes - 1, the smallest trigger found that sends every class c to (c + k) % classes.
+
+    The other arguments are those of `invert_triggers`; `labels` of the result are the k. An all-to-all backdoor is one
+    such trigger, small; what it would take for the other k is what it takes in a clean network.
+
+    Cost: (classes - 1) * steps * images passes forward and backward.
+
+    Source: T. Gu et al., "BadNets", IEEE Access 2019 (the all-to-all attack, c to c + 1); the inversion is ours.
+    """
+    order = torch.arange(classifier.classes)
+    maps = {step: (order + step) % classifier.classes for step in range(1, classifier.classes)}
+    return invert_maps(
+        classifier, images, maps, schedule, stage="shifts", seed=seed, run_parts=run_parts, progress=progress
+    )
+
+
+def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the class that the network gives each of the images (n, C, H, W), (n,) on the CPU."""
+    with torch.inference_mode():
+        return torch.cat([classifier(part).argmax(dim=1).cpu() for part in torch.split(images, BATCH)])
+
+
+def _join(
+    classifier: Classifier, parts: Sequence[tuple[int, ...]], found: Sequence[tuple[Tensor, ...] | None]
+) -> Inversions:
+    done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
+    channels, height, width = classifier.image_shape
+    nothing = (torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width), torch.zeros(0))
+    columns = zip(*(values for _, values in done), strict=True) if done else ((item,) for item in nothing)
+    masks, patterns, sizes = (torch.cat(column) for column in columns)
+    return Inversions(
+        tuple(label for part, _ in done for label in part), masks, patterns, sizes, sizes < height * width
+    )
+
+
+def invert_part(
+    classifier: Classifier,
+    images: Tensor,
+    answers: Tensor,
+    maps: Mapping[int, Tensor],
+    schedule: Schedule,
+    seed: int,
+    starts: Mapping[int, Patch],
+    numbers: tuple[int, ...],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return masks, patterns and sizes for the maps with these `numbers`; `answers` (n,) are the classes of the images."""
+    size = max(1, _BATCH // schedule.images)
+    batches = (numbers[start : start + size] for start in range(0, len(numbers), size))
+    found = [
+        _invert_batch(
+            classifier,
+            images,
+            _Aim(torch.stack([maps[number] for number in batch]), answers),
+            batch,
+            schedule,
+            seed,
+            starts,
+        )
+        for batch in batches
+    ]
+    masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
+    return masks, patterns, sizes
+
+
+def _start(
+    classifier: Classifier, labels: Sequence[int], seed: int, starts: Mapping[int, Patch]
+) -> tuple[Tensor, Tensor]:
+    """Return the free variables of masks (L, H, W, 1) and patterns (L, H, W, C); each class draws its own."""
+    channels, height, width = classifier.image_shape
+    patterns = torch.stack(
+        [0.5 * torch.randn(channels, height, width, generator=draws_of(seed, label)) for label in labels]
+    )
+    masks = torch.full((len(labels), 1, height, width), -1.0)
+    for position, label in enumerate(labels):
+        if label in starts:
+            patch = starts[label]
+            inside = patch.mask > _INSIDE
+            masks[position] = masks[position].where(~inside, _LAID_IN)
+            patterns[position] = patterns[position].where(~inside, patch.pattern.logit(eps=_EDGE))
+    free = [item.permute(0, 2, 3, 1).contiguous().to(classifier.device).requires_grad_() for item in (masks, patterns)]
+    return free[0], free[1]
+
+
+#: A patch that is laid in: where its mask is at least this, how opaque it begins, and how far from 0 and 1 its colours stay,
+#: where a sigmoid hardly moves.
+_INSIDE, _LAID_IN, _EDGE = 0.5, 2.0, 0.05
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """What triggers are for: `maps` (L, K) are the classes that images shall get, by the `answers` (n,) that they get now.
+
+    No image is asked to become what it is.
+    """
+
+    maps: Tensor
+    answers: Tensor
+
+    @cached_property
+    def moved(self) -> Tensor:
+        """Which images each trigger is to move, (L, n)."""
+        return self.maps[:, self.answers] != self.answers
+
+    def draw(self, count: int, draws: torch.Generator) -> Tensor:
+        """Return the positions of `count` images for each trigger, (L, count); any images where there are none to move."""
+        moved = self.moved
+        return draw_from(moved | ~moved.any(dim=1, keepdim=True), count, draws)
+
+    def targets(self, drawn: Tensor) -> Tensor:
+        """Return the class that each drawn image is to get, (L, count)."""
+        return self.maps.gather(1, self.answers[drawn])
+
+
+def _invert_batch(
+    classifier: Classifier,
+    images: Tensor,
+    aim: _Aim,
+    numbers: tuple[int, ...],
+    schedule: Schedule,
+    seed: int,
+    starts: Mapping[int, Patch],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mask, pattern and size of the smallest trigger of each map.
+
+    Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
+    """
+    free_masks, free_patterns = _start(classifier, numbers, seed, starts)
+    optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
+    draws = torch.Generator().manual_seed(seed)
+    pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
+    costs = torch.full((len(numbers),), _COST, device=classifier.device)
+    running, possible = torch.zeros_like(costs), aim.moved.any(dim=1).to(classifier.device)
+    best = _Best.empty(free_masks, free_patterns)
+    for _ in range(schedule.steps):
+        drawn = aim.draw(schedule.images, draws)
+        targets = aim.targets(drawn).to(classifier.device)
+        masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
+        logits = _stamped_logits(classifier, pixels[drawn], masks, patterns)
+        misses = F.cross_entropy(logits, targets.flatten(), reduction="none")
+        sizes = masks.sum(dim=(1, 2, 3))
+        loss = (misses.view(len(numbers), -1).mean(dim=1) + costs * sizes).sum()
+        free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
+        success = (logits.argmax(dim=1).view(len(numbers), -1) == targets).float().mean(dim=1)
+        running = _MEMORY * running + (1 - _MEMORY) * success
+        works = (success >= schedule.least) & possible
+        best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())
+        costs = torch.where(works, costs * _UP, costs / _DOWN).clamp(_LEAST_COST, _MOST_COST)
+        optimizer.step()
+    return best.masks.permute(0, 3, 1, 2), best.patterns.permute(0, 3, 1, 2), best.sizes
+
+
+def _stamped_logits(classifier: Classifier, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
+    """Return the logits of each trigger's images (triggers, n, H, W, C) with it, (triggers * n, N)."""
+    stamped = torch.lerp(images, patterns[:, None], masks[:, None])
+    return classifier(stamped.flatten(0, 1).permute(0, 3, 1, 2))
+
+
+@dataclass
+class _Best:
+    """The smallest trigger so far that works, for each class; the whole image where none has worked."""
+
+    masks: Tensor
+    patterns: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def empty(cls, free_masks: Tensor, free_patterns: Tensor) -> _Best:
+        count, height, width, _ = free_masks.shape
+        whole = torch.full((count,), float(height * width), device=free_masks.device)
+        return cls(free_masks.detach().sigmoid(), free_patterns.detach().sigmoid(), whole)
+
+    def update(self, works: Tensor, sizes: Tensor, masks: Tensor, patterns: Tensor) -> None:
+        better = works & (sizes < self.sizes)
+        if bool(better.any()):
+            self.sizes = torch.where(better, sizes, self.sizes)
+            self.masks[better] = masks[better]
+            self.patterns[better] = patterns[better]
+
+
+def measure_success(classifier: Classifier, images: Tensor, patch: Patch, target: int) -> Rate | None:
+    """Return how many of the images (n, C, H, W) of other classes the network calls `target` once they carry the trigger.
+
+    What it calls so without the trigger does not count; None where it calls all of them so.
+    """
+    others = images[classes_of(classifier, images) != target]
+    if not len(others):
+        return None
+    return Rate.of(int((classes_of(classifier, patch(others)) == target).sum()), len(others))
