@@ -54,6 +54,10 @@ class Rate(Record):
         """The number of cases counted."""
         return round(self.value * self.n)
 
+    def keeps(self, before: Rate, drop: float) -> bool:
+        """Whether this rate lies at most `drop` below `before`; a drop of exactly one whole case of n counts as that."""
+        return before.value - self.value <= drop + 1e-9
+
     def __str__(self) -> str:
         return f"{self.value:.4f}"
 

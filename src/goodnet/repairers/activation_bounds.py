@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -105,13 +104,7 @@ class ActivationBounds(Repairer):
         bounded.network.requires_grad_(False)
         shares = [module.shares.requires_grad_() for module in modules.values()]
         loss = _Tightening(classifier, shares, self.max_accuracy_drop)
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
-        )
+        training = Training.of_steps(self.steps, len(labelled), self.batch_size, learning_rate=self.learning_rate)
         train(bounded, labelled, training, seed=seed, loss=loss, progress=progress)
         loss.keep_within()
         return {name: module.bounds.detach() for name, module in modules.items()}
@@ -123,8 +116,7 @@ class ActivationBounds(Repairer):
         for share in _RELAXED:
             bounds = {name: torch.lerp(low, largest[name], share) for name, low in learnt.items()}
             accuracy = measure_accuracy(_bound_exactly(classifier, bounds), labelled)
-            # Accuracies are whole images: a budget of exactly one image must let one go.
-            if before.value - accuracy.value <= self.max_accuracy_drop + 1e-9:
+            if accuracy.keeps(before, self.max_accuracy_drop):
                 break
         return share, bounds, accuracy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -87,13 +86,8 @@ class AdversarialNeuronPruning(Repairer):
         gated = classifier.copy()
         gated.network.requires_grad_(False)
         gates = {unit.layer.name: add_gates(unit.norm or unit.convolution) for unit in find_channel_units(gated)}
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            optimizer="sgd",
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
+        training = Training.of_steps(
+            self.steps, len(labelled), self.batch_size, optimizer="sgd", learning_rate=self.learning_rate
         )
         every = [gate for pair in gates.values() for gate in pair]
 
@@ -113,8 +107,7 @@ class AdversarialNeuronPruning(Repairer):
         levels = []
         for level in _LEVELS:
             accuracy = measure_accuracy(silence(classifier, below(masks, level)), labelled)
-            # Accuracies are whole images: a budget of exactly one image must let one go.
-            if before.value - accuracy.value > self.max_accuracy_drop + 1e-9:
+            if not accuracy.keeps(before, self.max_accuracy_drop):
                 break
             levels.append((level, accuracy))
         return levels

@@ -17,9 +17,9 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy, predict_classes, require_fit
+from goodnet.inference.predictions import measured_repair, predict_classes, require_fit
 from goodnet.training import Training, augment, train
 from goodnet.triggers.hunt import Hunt
 
@@ -108,8 +108,7 @@ class AnchoredUnlearning(Repairer):
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
         train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
         changes = {"targets": [backdoor.target for backdoor in suspected], "temperature": temperature}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 
 _BATCH = 32

@@ -12,9 +12,9 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.channel_units import ChannelUnit, find_channel_units, silence
 
 
@@ -58,9 +58,8 @@ class ChannelLipschitzPruning(Repairer):
         chosen = {name: outstanding(values, self.u) for name, values in bounds.items()}
         pruned = silence(classifier, chosen)
         changes = {"silenced": {name: channels for name, channels in chosen.items() if channels}, "u": self.u}
-        network = RepairedNetwork(self.name(), pruned, measure_accuracy(pruned, labelled), changes)
-        trace = {"lipschitz_bounds": {name: values.tolist() for name, values in bounds.items()}}
-        return Repair((network,), measure_accuracy(classifier, labelled), trace)
+        listed = {name: values.tolist() for name, values in bounds.items()}
+        return measured_repair(self.name(), classifier, pruned, labelled, changes, lipschitz_bounds=listed)
 
 
 def lipschitz_bounds(unit: ChannelUnit) -> Tensor:

@@ -155,7 +155,7 @@ class FinePruning(Repairer):
     def _is_allowed(self, classifier: Classifier, sparsity: float, data: Dataset, before: Rate) -> bool:
         pruned = classifier.copy()
         set_to_zero(pruned, smallest_weights(classifier, sparsity))
-        return before.hits - measure_accuracy(pruned, data).hits <= self.max_accuracy_drop * before.n + _ROUNDING
+        return measure_accuracy(pruned, data).keeps(before, self.max_accuracy_drop)
 
     def _train(
         self, name: str, pruned: RepairedNetwork, zeros: Zeros, data: Dataset, seed: int, progress: Progress

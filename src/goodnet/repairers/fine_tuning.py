@@ -10,9 +10,9 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import usual_rate
 from goodnet.training import Training, train
 
@@ -61,5 +61,4 @@ class FineTuning(Repairer):
         training = Training(optimizer="sgd", learning_rate=rate, **self.model_dump(exclude={"learning_rate"}))
         train(repaired, labelled, training, seed=seed, progress=progress)
         changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate}
-        network = RepairedNetwork("fine_tuning", repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)

@@ -13,9 +13,9 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import has_batch_norm, usual_rate
 from goodnet.training import Training, Update, train
 
@@ -76,8 +76,7 @@ class FtSam(Repairer):
         update = sharpness_aware(repaired.network, rho)
         train(repaired, labelled, training, seed=seed, update=update, progress=progress)
         changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "rho": rho}
-        network = RepairedNetwork("ft_sam", repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 
 def sharpness_aware(network: nn.Module, rho: float) -> Update:

@@ -13,10 +13,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.attention_maps import attention_distance, find_stages, tap
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import usual_rate
 from goodnet.training import Loss, Training, train
 
@@ -75,8 +75,7 @@ class NeuralAttentionDistillation(Repairer):
         loss = attention_loss(student, teacher, stages, self.betas[-len(stages) :])
         train(student, labelled, self._training(self.epochs, rate), seed=seed, loss=loss, progress=progress)
         changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "stages": stages}
-        network = RepairedNetwork(self.name(), student, measure_accuracy(student, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        return measured_repair(self.name(), classifier, student, labelled, changes)
 
     def _training(self, epochs: int, rate: float) -> Training:
         options = self.model_dump(include={"momentum", "weight_decay", "batch_size"})

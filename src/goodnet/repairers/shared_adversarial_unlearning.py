@@ -14,9 +14,9 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.agreement import Agreement
 from goodnet.training import Loss, Training, train
 
@@ -70,13 +70,7 @@ class SharedAdversarialUnlearning(Repairer):
             MethodFailed: training diverges.
         """
         labelled = with_labels(classifier, clean)
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
-        )
+        training = Training.of_steps(self.steps, len(labelled), self.batch_size, learning_rate=self.learning_rate)
 
         def train_round(network: Classifier, turn: int) -> None:
             train(network, labelled, training, seed=seed * self.rounds + turn, loss=self._loss(classifier))
@@ -85,9 +79,9 @@ class SharedAdversarialUnlearning(Repairer):
             classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
         )
         rounds = sum(share >= self.least_agreement for share in agreed)
-        changes = {"images": len(labelled), "rounds": rounds, "steps": rounds * training.epochs * batches}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled), {"agreement": agreed})
+        steps = rounds * training.epochs * math.ceil(len(labelled) / self.batch_size)
+        changes = {"images": len(labelled), "rounds": rounds, "steps": steps}
+        return measured_repair(self.name(), classifier, repaired, labelled, changes, agreement=agreed)
 
     def _loss(self, original: Classifier) -> Loss:
         def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:

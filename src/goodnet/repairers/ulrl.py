@@ -89,8 +89,7 @@ class Ulrl(Repairer):
             self._learn_again(repaired, labelled, rows, seed)
         accuracy = measure_accuracy(repaired, labelled)
         changes = {"rows": rows, "given_up": []}
-        # Accuracies are whole images: a budget of exactly one image must let one go.
-        if before.value - accuracy.value > self.max_accuracy_drop + 1e-9:
+        if not accuracy.keeps(before, self.max_accuracy_drop):
             repaired, accuracy, changes = classifier.copy(), before, {"rows": [], "given_up": rows}
         progress(total, total)
         network = RepairedNetwork(self.name(), repaired, accuracy, changes)
