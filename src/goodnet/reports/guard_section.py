@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from goodnet.core.results import Rate
-from goodnet.reports.evaluation_section import Measure
+from goodnet.reports.evaluation_section import Measure, MeasuredSection
 from goodnet.reports.facts import show_number
 from goodnet.reports.run_folders import RunFolder
 
 
-@dataclass(frozen=True)
-class GuardSection:
-    """What the page shows of one guard; `figures` are the numbers that a reader looks for first: (what, value)."""
-
-    folder: str
-    model: str
-    sentence: str
-    figures: tuple[tuple[str, str], ...] = ()
-    measures: tuple[Measure, ...] = ()
-
-
-def guard_section(folder: RunFolder) -> GuardSection:
+def guard_section(folder: RunFolder) -> MeasuredSection:
     """Return what to show of a guard.
 
     Raises:
@@ -31,14 +19,13 @@ def guard_section(folder: RunFolder) -> GuardSection:
     """
     run = folder.run
     if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return GuardSection(folder.name, folder.model, f"The guard of {folder.model} failed: {error}")
+        return MeasuredSection(folder.name, folder.model, folder.failed("guard"))
     result, goodnet = run.result, run.result["goodnet"]
     method = str(result["method"]).replace("_", " ")
     targets = ", ".join(map(str, result["targets"]))
     named = f"suspected target {targets}" if targets else "no target is suspected"
     kinds = {method: result} | ({} if goodnet is None else {"GoodNet": goodnet})
-    return GuardSection(
+    return MeasuredSection(
         folder=folder.name,
         model=folder.model,
         sentence=f"{folder.model} is guarded by {method}; {named}.",

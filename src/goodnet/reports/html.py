@@ -14,9 +14,9 @@ from typing import TypeVar
 from goodnet.core.errors import InputError, UnreadableData
 from goodnet.core.results import Run
 from goodnet.formats.shown_paths import show_path
-from goodnet.reports.evaluation_section import EvaluationSection, evaluation_section
+from goodnet.reports.evaluation_section import MeasuredSection, evaluation_section
 from goodnet.reports.facts import Fact, list_facts
-from goodnet.reports.guard_section import GuardSection, guard_section
+from goodnet.reports.guard_section import guard_section
 from goodnet.reports.inline_pictures import inline_file
 from goodnet.reports.repair_section import RepairSection, repair_section
 from goodnet.reports.run_folders import RunFolder
@@ -63,8 +63,8 @@ class Page:
     statements: tuple[Statement, ...]
     scans: tuple[ScanSection, ...]
     repairs: tuple[RepairSection, ...]
-    guards: tuple[GuardSection, ...]
-    evaluations: tuple[EvaluationSection, ...]
+    guards: tuple[MeasuredSection, ...]
+    evaluations: tuple[MeasuredSection, ...]
     others: tuple[OtherSection, ...]
     galleries: tuple[Gallery, ...]
     provenance: tuple[Provenance, ...]

@@ -60,8 +60,7 @@ def repair_section(folder: RunFolder) -> RepairSection:
     run = folder.run
     method = "" if run is None else run.method or ""
     if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return RepairSection(folder.name, folder.model, method, f"The repair of {folder.model} failed: {error}")
+        return RepairSection(folder.name, folder.model, method, folder.failed("repair"))
     result, trace = run.result, run.result["trace"]
     before = Rate.model_validate(result["accuracy_before"])
     rows = tuple(

@@ -49,6 +49,11 @@ class RunFolder:
                 return Path(path).name
         return "the network"
 
+    def failed(self, what: str) -> str:
+        """Return the sentence that says of a run without a result what failed, and why."""
+        error = None if self.run is None else self.run.error
+        return f"The {what} of {self.model} failed: {'' if error is None else f'{error.kind}: {error.message}'}"
+
 
 def find_runs(folders: Sequence[str | Path]) -> tuple[RunFolder, ...]:
     """Return the run folders among `folders` and up to two levels below them, each once, in the order given.
