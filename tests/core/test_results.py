@@ -107,3 +107,11 @@ def test_defaults_are_not_shared_between_records() -> None:
 )
 def test_targets_in_words(suspected, words) -> None:
     assert Detection("backdoored", (1.0, 2.0, 3.0), 5.0, suspected).name_targets() == words
+
+
+@pytest.mark.parametrize(
+    ("hits", "drop", "keeps"), [(49, 0.02, True), (48, 0.02, False), (35, 0.3, True), (50, 0, True)]
+)
+def test_a_drop_of_exactly_the_budget_is_within_it(hits: int, drop: float, keeps: bool) -> None:
+    # 1 - 0.98 is 0.020000000000000018, and 1 - 0.7 is 0.30000000000000004: one image, or fifteen, must still be let go.
+    assert Rate.of(hits, 50).keeps(Rate.of(50, 50), drop) is keeps

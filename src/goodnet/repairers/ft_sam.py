@@ -16,7 +16,7 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair
-from goodnet.surgery.batch_norm import has_batch_norm, usual_rate
+from goodnet.surgery.batch_norm import SgdRate, has_batch_norm, usual_rate
 from goodnet.training import Training, Update, train
 
 
@@ -43,11 +43,7 @@ class FtSam(Repairer):
         description="radius of the disturbance; default: 2 (8 in the paper for GTSRB), without batch norm 0.2",
     )
     epochs: int = Field(20, ge=1, description="passes over the clean images, two steps each")
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003",
-    )
+    learning_rate: SgdRate = None
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on the weights")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")

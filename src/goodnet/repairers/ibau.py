@@ -16,9 +16,8 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.results import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measured_repair
-from goodnet.surgery.agreement import Agreement
-from goodnet.training import Loss, Training, train
+from goodnet.surgery.agreement import repair_in_rounds
+from goodnet.training import Loss
 
 #: Maps a perturbation to a scalar.
 Objective = Callable[[Tensor], Tensor]
@@ -77,19 +76,11 @@ class Ibau(Repairer):
         """
         labelled = with_labels(classifier, clean)
         images = labelled.sample(_MOST_IMAGES, seed=seed).images()
-        training = Training.of_steps(self.steps, len(labelled), self.batch_size, learning_rate=self.learning_rate)
 
-        def train_round(network: Classifier, turn: int) -> None:
-            loss = self._loss(classifier, self.mislead_all(network, images))
-            train(network, labelled, training, seed=seed * self.rounds + turn, loss=loss)
+        def find_loss(network: Classifier) -> Loss:
+            return self._loss(classifier, self.mislead_all(network, images))
 
-        repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
-            classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
-        )
-        rounds = sum(share >= self.least_agreement for share in agreed)
-        steps = rounds * training.epochs * math.ceil(len(labelled) / self.batch_size)
-        changes = {"images": len(labelled), "rounds": rounds, "steps": steps}
-        return measured_repair(self.name(), classifier, repaired, labelled, changes, agreement=agreed)
+        return repair_in_rounds(self, classifier, labelled, find_loss, seed=seed, progress=progress)
 
     def mislead_all(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Return the perturbation (1, C, H, W) within the radius that takes most images away from their answers."""

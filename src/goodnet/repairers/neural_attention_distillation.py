@@ -17,7 +17,7 @@ from goodnet.core.results import Repair
 from goodnet.inference.attention_maps import attention_distance, find_stages, tap
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair
-from goodnet.surgery.batch_norm import usual_rate
+from goodnet.surgery.batch_norm import SgdRate, usual_rate
 from goodnet.training import Loss, Training, train
 
 
@@ -43,11 +43,7 @@ class NeuralAttentionDistillation(Repairer):
     betas: tuple[float, ...] = Field(
         (500.0, 1000.0, 1000.0), min_length=1, description="weight of the attention of each stage, the last stage last"
     )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003",
-    )
+    learning_rate: SgdRate = None
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on the weights")
     batch_size: int = Field(64, ge=1, description="images per step")
