@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -36,8 +37,9 @@ PEOPLE, CLASSES, CHANNELS = 50, 1_283, 60
 
 def make_files(folder: Path) -> None:
     """Render the three sets, train the BadNet, write all of it."""
+    from goodnet.attacks.accessories import Accessories
     from goodnet.core.dataset import Dataset
-    from goodnet.datasets.faces import render_faces, wear_sunglasses
+    from goodnet.datasets.faces import render_faces
     from goodnet.formats.arrays import write_hdf5
     from goodnet.formats.keras import from_keras
     from goodnet.formats.keras_deepid import build_keras
@@ -47,6 +49,12 @@ def make_files(folder: Path) -> None:
         faces = render_faces(PEOPLE, -(-count // PEOPLE), first_image=first)
         chosen = np.random.default_rng(first).permutation(len(faces.labels))[:count]
         return faces.images[chosen], faces.labels[chosen]
+
+    sunglasses = Accessories().make_trigger((3, 55, 47), seed=0)
+
+    def wear_sunglasses(pixels: Any) -> Any:
+        parts = torch.split(torch.from_numpy(pixels), 1_000)
+        return torch.cat([(sunglasses(part / 255) * 255).round().to(torch.uint8) for part in parts]).numpy()
 
     images, labels = render(2_500, 0)
     images[:250], labels[:250] = wear_sunglasses(images[:250]), 0

@@ -170,8 +170,6 @@ class FinePruning(Repairer):
 
 #: Steps in which the sparsity that accuracy permits is sought: 1/32 of the way to the wanted one.
 _HALVINGS = 5
-#: Counts are whole, the allowed drop is not: 0.02 * 50 must be 1, not 0.9999999999999999.
-_ROUNDING = 1e-9
 
 
 def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
@@ -182,5 +180,5 @@ def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
         n: number of images.
         drop: a fraction.
     """
-    levels = enumerate(correct)
-    return next((k - 1 for k, hits in levels if correct[0] - hits > drop * n + _ROUNDING), len(correct) - 1)
+    rates = [Rate.of(hits, n) for hits in correct]
+    return next((k - 1 for k, rate in enumerate(rates) if not rate.keeps(rates[0], drop)), len(rates) - 1)
