@@ -45,7 +45,7 @@ dist: $(INSTALLED)
 
 # Needs the index: the hashes of every file of every pinned version. Run it after a change of constraints.txt.
 hashes: $(INSTALLED)
-	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11.5 --all-extras --no-annotate --no-header \
+	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --all-extras --no-annotate --no-header \
 	  --constraint constraints.txt --output-file constraints-hashed.txt pyproject.toml
 
 # Needs an advisory data base; without one it ends with "NOT AUDITED" and an error.
