@@ -30,6 +30,10 @@ default_role = "literal"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "model_config"}
+autodoc_preserve_defaults = True
+#: Short names of long unions; `load_classifier` and `load_dataset` say what they stand for.
+autodoc_type_aliases = {name: name for name in ("DataLike", "ModelLike", "RangeOption")}
 
 #: README.md has no list of pages, since it is read elsewhere too.
 _PAGES = """
