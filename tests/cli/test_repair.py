@@ -4,7 +4,8 @@ import pytest
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.results import Detection, Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Repair, RepairedNetwork
+from goodnet.core.results import Detection, Rate
 from goodnet.formats.data import read_data
 from goodnet.formats.triggers import SUSPECTED, write_backdoors
 from goodnet.pipelines.auto_repair import AutoRepair

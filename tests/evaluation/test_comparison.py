@@ -8,7 +8,8 @@ import torch
 
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
-from goodnet.core.results import Rate, RepairedNetwork
+from goodnet.core.repairs import RepairedNetwork
+from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network, name_sets
 from goodnet.pair.goodnet import GoodNet
 from tests.conftest import make_quadrants

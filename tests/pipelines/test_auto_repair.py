@@ -7,7 +7,8 @@ import torch
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Repair, RepairedNetwork
+from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines import auto_repair

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from goodnet.core.dataset import ArraySource, Dataset
-from goodnet.core.results import Evaluation, Metrics, Rate, Repair, RepairedNetwork, Row
+from goodnet.core.repairs import Repair, RepairedNetwork
+from goodnet.core.results import Evaluation, Metrics, Rate, Row
 from goodnet.reports.tables import (
     class_table,
     data_table,

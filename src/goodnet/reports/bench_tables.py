@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goodnet.evaluation.badnet_files import Truth
 from goodnet.evaluation.bench import Bench
 from goodnet.evaluation.bench_cells import CellFamily
 from goodnet.evaluation.bench_summary import Number, SummaryRow, summarise
+from goodnet.evaluation.zoo import BrokenTwin, Manifest
 from goodnet.formats.files import write_text
 from goodnet.reports.tables import to_csv
 
@@ -128,25 +130,26 @@ def _mean_seconds(bench: Bench, family: CellFamily, row: SummaryRow) -> str:
     return f"{sum(times) / len(times):.1f}" if times else "-"
 
 
-def zoo_table(manifest: Mapping[str, Any]) -> Table:
+def zoo_table(manifest: Manifest) -> Table:
     """Return the pairs of a zoo for the terminal: accuracy of both twins and the success of the attack."""
     from rich.table import Table
 
     table = Table(title="clean accuracy and ASR on test images", title_style="dim", title_justify="left")
     for column in ("pair", "network", "accuracy", "clean twin", "ASR", "n"):
         table.add_column(column)
-    for pair in manifest["pairs"]:
-        table.add_row(pair["name"], pair["architecture"], *_pair_cells(pair["poisoned"], pair["clean"]))
+    for pair in manifest.pairs:
+        table.add_row(pair.name, pair.architecture, *_pair_cells(pair.poisoned, pair.clean))
     return table
 
 
-def _pair_cells(poisoned: Mapping[str, Any], clean: Mapping[str, Any]) -> list[str]:
+def _pair_cells(poisoned: Truth | BrokenTwin, clean: Truth | BrokenTwin) -> list[str]:
     twins = [
-        f"[red]{twin['error']['kind']}[/red]"
-        if "error" in twin
-        else f"{twin['metrics']['clean_accuracy']['value']:.3f}"
+        f"[red]{twin.error.kind}[/red]"
+        if isinstance(twin, BrokenTwin)
+        else "-"
+        if twin.metrics.clean_accuracy is None
+        else f"{twin.metrics.clean_accuracy.value:.3f}"
         for twin in (poisoned, clean)
     ]
-    rates = [] if "error" in poisoned else list(poisoned["metrics"]["attack_success_rate"].values())
-    values = ", ".join(f"{rate['value']:.3f}" for rate in rates)
-    return [*twins, values, ", ".join(str(rate["n"]) for rate in rates)]
+    rates = list(poisoned.metrics.attack_success_rate.values()) if isinstance(poisoned, Truth) else []
+    return [*twins, ", ".join(f"{rate.value:.3f}" for rate in rates), ", ".join(str(rate.n) for rate in rates)]
