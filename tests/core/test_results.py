@@ -72,7 +72,7 @@ def test_records_survive_json() -> None:
     assert after.rows[0].metrics.clean_accuracy is None
     run = Run(verb="scan", seconds=1.5, started="now", versions={}, inputs={}, error=Failure(kind="E", message="m"))
     assert Run.model_validate_json(run.model_dump_json()) == run
-    assert run.schema_version == 1
+    assert run.schema_version == 2
 
 
 @pytest.mark.parametrize("record", [Rate, Metrics, Row, Evaluation, Run, Failure])

@@ -209,7 +209,7 @@ def _open_repaired(item: ModelLike, original: Classifier) -> tuple[tuple[str, Pr
     if isinstance(item, str | Path) and Path(item).is_dir():
         if is_goodnet(item) and goodnet_folder(item) == Path(item):
             return ("", None), [_open_goodnet(Path(item).resolve(), original)]
-        repair = read_repair(item, original.architecture, original.image_shape, original)
+        repair = read_repair(item, original.architecture, original)
         targets = repair.require_run()[1].targets or None
         name = show_path(Path(item).resolve().name)
         return (name, repair.trace.sweep), [

@@ -158,15 +158,8 @@ def remove_previous(out: Path) -> None:
         shutil.rmtree(out / "goodnet", ignore_errors=True)
 
 
-def read_repair(
-    folder: str | Path,
-    architecture: str | None = None,
-    image_shape: tuple[int, int, int] | None = None,
-    original: Classifier | None = None,
-) -> Repair:
-    """Read the folder that `write_repair` wrote.
-
-    Without `original`, that and the shape of the images are taken from the GoodNet in the folder.
+def read_repair(folder: str | Path, architecture: str | None = None, original: Classifier | None = None) -> Repair:
+    """Read the folder that `write_repair` wrote; the `original`, where it is not given, from the GoodNet in it.
 
     Raises:
         UnreadableData: there is no `run.json` of a repair, or it is damaged.
@@ -178,7 +171,7 @@ def read_repair(
         raise UnreadableData(f"{folder / 'run.json'}: expected the record of a repair, found that of {run.verb}")
     if original is None:
         original = GoodNet.load(folder / "goodnet", architecture=architecture).original
-    record, shape = run.result, image_shape or original.image_shape
+    record, shape = run.result, original.image_shape
     networks = tuple(
         RepairedNetwork(
             entry.name,
