@@ -231,7 +231,9 @@ def test_a_verb_that_the_page_does_not_know(runs, tmp_path):
 @pytest.mark.parametrize("name", ["scan", "repair", "evaluation"])
 def test_a_record_of_the_wrong_shape(name, runs, tmp_path):
     folder = change(runs.folder / name, tmp_path / name, lambda r: r.update({"verdict": "clean", "rows": 3}))
-    with pytest.raises(UnreadableData, match=r"run\.json: expected the result of|scan\.json: expected a detection"):
+    with pytest.raises(
+        UnreadableData, match=r"run\.json: expected the result of|scan\.json: expected a record of the kind Detection"
+    ):
         report(folder)
 
 

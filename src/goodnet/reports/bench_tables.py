@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from goodnet.evaluation.badnet_files import Truth
 from goodnet.evaluation.bench import Bench
-from goodnet.evaluation.bench_cells import CellFamily
+from goodnet.evaluation.bench_records import CellFamily, CellRecord
 from goodnet.evaluation.bench_summary import Number, SummaryRow, summarise
 from goodnet.evaluation.zoo import BrokenTwin, Manifest
 from goodnet.formats.files import write_text
@@ -33,7 +33,7 @@ def write_bench(out: Path, bench: Bench) -> None:
             write_text(out / f"{name}.csv", summary_csv(summarise(family, records)))
             write_text(out / f"{name}_cells.csv", cells_csv(records))
     rows = [
-        [record["label"], record["network"], record["seed"], "" if seconds is None else seconds]
+        [record.label, record.network, record.seed, "" if seconds is None else seconds]
         for record, seconds in zip(bench.records, bench.seconds, strict=True)
     ]
     write_text(out / "seconds.csv", to_csv(["method", "network", "seed", "seconds"], rows))
@@ -63,15 +63,15 @@ def _numbers(row: SummaryRow, names: Sequence[str]) -> list[object]:
     return numbers
 
 
-def cells_csv(records: Sequence[Mapping[str, Any]]) -> str:
+def cells_csv(records: Sequence[CellRecord]) -> str:
     """Return single cells as CSV: every number of every cell, or its error."""
-    flat = [_flatten(record["result"] or {}) for record in records]
+    flat = [{} if record.result is None else _flatten(record.result.model_dump(mode="json")) for record in records]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     header = ["method", "network", "attack", "backdoored", "seed", "error", *columns]
     rows = [
         [
-            *(record[key] for key in ("label", "network", "attack", "backdoored", "seed")),
-            "" if record["error"] is None else f"{record['error']['kind']}: {record['error']['message']}",
+            *(record.label, record.network, record.attack, record.backdoored, record.seed),
+            "" if record.error is None else f"{record.error.kind}: {record.error.message}",
             *(row.get(name, "") for name in columns),
         ]
         for record, row in zip(records, flat, strict=True)
@@ -124,8 +124,8 @@ def _mean_seconds(bench: Bench, family: CellFamily, row: SummaryRow) -> str:
         seconds
         for record, seconds in zip(bench.records, bench.seconds, strict=True)
         if seconds is not None
-        and (record["family"], record["label"]) == (family, row.label)
-        and row.attack in ("all", record["attack"])
+        and (record.family, record.label) == (family, row.label)
+        and row.attack in ("all", record.attack)
     ]
     return f"{sum(times) / len(times):.1f}" if times else "-"
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goodnet.core.results import Rate
 from goodnet.formats.files import write_text
 from goodnet.pipelines.guard_outcome import GuardOutcome
 from goodnet.reports.records import FalseRefusals, GoodNetRecord, GuardRecord
@@ -62,22 +60,10 @@ def guard_table(outcome: GuardOutcome) -> Table:
     """Return what is to be expected of the guard, and of the GoodNet, for the terminal."""
     from rich.table import Table
 
-    table = Table(title="share of inputs refused", title_style="dim", title_justify="left")
-    table.add_column("inputs")
-    table.add_column(outcome.method, justify="right")
-    if outcome.goodnet is not None:
-        table.add_column("GoodNet", justify="right")
-    table.add_row("the clean images given", *map(_show, _both(outcome, outcome.refused_clean, outcome.goodnet_refused)))
-    pairs = zip(outcome.surrogates, outcome.goodnet_surrogates or outcome.surrogates, strict=True)
-    for own, other in pairs:
-        name = f"trigger of class {own.target}, {own.surrogate} (works on {own.success.value:.2f})"
-        table.add_row(name, *map(_show, _both(outcome, own.refused, other.refused)))
+    shown = outcome.table()
+    table = Table(title=shown.title, title_style="dim", title_justify="left")
+    for place, column in enumerate(shown.columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in shown.rows:
+        table.add_row(*row)
     return table
-
-
-def _both(outcome: GuardOutcome, own: Rate | None, other: Rate | None) -> Sequence[Rate | None]:
-    return [own] if outcome.goodnet is None else [own, other]
-
-
-def _show(rate: Rate | None) -> str:
-    return "-" if rate is None else f"{rate.value:.3f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"

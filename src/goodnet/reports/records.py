@@ -111,4 +111,6 @@ def read_record(path: str | Path, kind: type[Content]) -> Content:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UnreadableData(f"{path}: expected a {kind.__name__.lower()} as JSON, but the file is damaged") from error
+        raise UnreadableData(
+            f"{path}: expected a record of the kind {kind.__name__}, but the file is damaged or holds something else"
+        ) from error
