@@ -7,6 +7,7 @@ import pytest
 from goodnet import api
 from goodnet.core.errors import InputError, InvalidOption
 from goodnet.evaluation.shipped_specs import FOLDER, read_spec
+from goodnet.evaluation.zoo import read_manifest
 from goodnet.evaluation.zoo_spec import DataSpec, ZooSpec, draw_pairs, fill_sources
 from tests.killing import run_with_kills
 from tests.micro_zoo import ZOO

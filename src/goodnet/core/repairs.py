@@ -16,17 +16,21 @@ from goodnet.core.results import Detection, Rate, Record, Run, Verdict
 from goodnet.core.tables import PlainTable, Shown, show_value
 
 
-class Extensible(Record):
-    """A record to which methods add numbers of their own, in a subclass that declares them.
-
-    What is not known is not written. Read back, the numbers of a method are further fields of the class that all share.
-    """
-
-    model_config = ConfigDict(extra="allow")
+class Sparse(Record):
+    """A record of which only what is known is written."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unknown(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in write(self).items() if value is not None}
+
+
+class Extensible(Sparse):
+    """A record to which methods add numbers of their own, in a subclass that declares them.
+
+    Read back, the numbers of a method are further fields of the class that all share.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Change(Extensible):
@@ -90,7 +94,7 @@ class AttackSuccess(Record):
     after: float
 
 
-class Difference(Record):
+class Difference(Sparse):
     """How a repaired network differs from its original on the clean images.
 
     `agreement` is the share of images that both answer alike, `per_class` is empty where no labels are known, and
@@ -170,7 +174,7 @@ class Trace(Extensible):
 NO_TRACE = Trace()
 
 
-class NetworkRecord(Record):
+class NetworkRecord(Sparse):
     """One network of a repair in its folder: its file, and that of its weights alone, if it was written."""
 
     file: str

@@ -34,7 +34,7 @@ from goodnet.surgery.zero_weights import (
 from goodnet.training import Training, train
 
 
-class Sparse(Change):
+class WeightsZeroed(Change):
     """The weights set to zero in one of several rounds: how many, and their share of each layer's."""
 
     round: int
@@ -147,7 +147,7 @@ class FinePruning(Repairer):
             zeros = smallest_weights(current, sparsity)
             pruned = current.copy()
             set_to_zero(pruned, zeros)
-            changes = Sparse(round=number, sparsity=round(sparsity, 4), weights_pruned=count_zeros(zeros))
+            changes = WeightsZeroed(round=number, sparsity=round(sparsity, 4), weights_pruned=count_zeros(zeros))
             made = RepairedNetwork(f"round_{number}_pruned", pruned, measure_accuracy(pruned, data), changes)
             repaired = self._train(f"round_{number}_repaired", made, zeros, data, seed + number, progress)
             networks += [made, repaired]
