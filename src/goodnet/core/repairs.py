@@ -39,7 +39,7 @@ class Change(Extensible):
     `why` says why the method left the network as it was, None where it did not. `channels_pruned` of the `channels` of
     `layer` are silent, the first ones in the `order` of a ranking, as many as the accuracy drop `threshold` (a fraction)
     says. `quarantined` are classes that are no answers any more, `targets` those that were unlearned. The network was
-    trained on `images` for so many `epochs`.
+    trained on `images` for so many `epochs`, at a `learning_rate`.
     """
 
     why: str | None = None
@@ -52,6 +52,7 @@ class Change(Extensible):
     threshold: float | None = None
     images: int | None = None
     epochs: int | None = None
+    learning_rate: float | None = None
 
     def __str__(self) -> str:
         """Say it in a few words."""

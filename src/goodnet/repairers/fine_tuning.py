@@ -17,12 +17,6 @@ from goodnet.surgery.batch_norm import SgdRate, usual_rate
 from goodnet.training import Training, train
 
 
-class FineTuned(Change):
-    """The `learning_rate` of a training."""
-
-    learning_rate: float
-
-
 class FineTuning(Repairer):
     """Goes on training on the clean images, and hopes that the network forgets what they do not show.
 
@@ -62,5 +56,5 @@ class FineTuning(Repairer):
         rate = self.learning_rate or usual_rate(classifier)
         training = Training(optimizer="sgd", learning_rate=rate, **self.model_dump(exclude={"learning_rate"}))
         train(repaired, labelled, training, seed=seed, progress=progress)
-        changes = FineTuned(images=len(labelled), epochs=self.epochs, learning_rate=rate)
+        changes = Change(images=len(labelled), epochs=self.epochs, learning_rate=rate)
         return measured_repair(self.name(), classifier, repaired, labelled, changes)

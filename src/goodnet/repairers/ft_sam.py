@@ -21,9 +21,8 @@ from goodnet.training import Training, Update, train
 
 
 class SharpnessTuned(Change):
-    """The `learning_rate` of the training, and `rho`, how far around the weights it looked."""
+    """`rho` is how far around the weights the training looked."""
 
-    learning_rate: float
     rho: float
 
 

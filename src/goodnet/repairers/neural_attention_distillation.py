@@ -22,9 +22,8 @@ from goodnet.training import Loss, Training, train
 
 
 class Distilled(Change):
-    """The `learning_rate` of the training, and the `stages`, layers whose attention was learnt."""
+    """The `stages` are the layers whose attention was learnt."""
 
-    learning_rate: float
     stages: tuple[str, ...]
 
 
