@@ -4,7 +4,7 @@ import goodnet
 found = goodnet.scan("bd_net.h5", "clean.h5", out="scan")
 repair = goodnet.repair("bd_net.h5", "clean.h5", suspected="scan", out="out")
 guard = goodnet.GoodNet.load("out/goodnet")
-print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]).subject.metrics)
+print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]))
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_as_many_dormant_channels_go_as_the_drop_allows(tiny_classifier, tiny_da
     repair = FinePruning(max_accuracy_drop=drop, epochs=1).repair(tiny_classifier, tiny_data, seed=0)
     pruned = repair.steps[0]
     means = tiny_classifier.features(tiny_data.images(), "pool_2").detach().double().mean(dim=(0, 2, 3)).numpy()
-    gone = pruned.changes.channels_pruned
+    gone = list(pruned.changes.channels_pruned)
     assert gone == np.argsort(means, kind="stable")[: len(gone)].tolist()
     before = repair.accuracy_before.value
     assert before - measure_accuracy(pruned.classifier, tiny_data).value <= drop + 1e-9
@@ -52,7 +52,7 @@ def test_as_many_dormant_channels_go_as_the_drop_allows(tiny_classifier, tiny_da
 def test_silenced_channels_stay_silent_in_training(tiny_classifier, tiny_data):
     method = FinePruning(max_accuracy_drop=0.3, epochs=3, learning_rate=1e-2)
     repair = method.repair(tiny_classifier, tiny_data, seed=0)
-    gone = repair.recommended.changes.channels_pruned
+    gone = list(repair.recommended.changes.channels_pruned)
     assert gone
     assert [network.name for network in (*repair.steps, *repair.networks)] == ["pruned", "repaired"]
     assert repair.recommended.accuracy.value > repair.steps[0].accuracy.value, "training makes good what pruning took"

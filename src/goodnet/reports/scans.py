@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Detection
@@ -86,18 +84,13 @@ def _draw_trigger(shown: ShownTrigger, examples: ScanExamples, path: Path) -> No
     draw_pairs(columns, path, title=f"trigger recovered for {examples.name_targets(shown)}")
 
 
-def scan_table(detection: Detection, most: int = 5) -> Table:
+def scan_table(detection: Detection) -> Table:
     """Return the highest scores for the terminal."""
     from rich.table import Table
 
-    suspected = {backdoor.target for backdoor in detection.suspected}
     table = Table(title="highest scores", title_style="dim", title_justify="left")
     for column in ("class", "score", ""):
         table.add_column(column, justify="right")
-    for label in np.argsort(-np.asarray(detection.scores))[: max(most, len(suspected) + 2)]:
-        score = detection.scores[int(label)]
-        if not np.isfinite(score):
-            break
-        mark = "[bold red]suspected[/]" if int(label) in suspected else ""
-        table.add_row(str(label), f"{score:.1f}", mark)
+    for label, score, mark in detection.table().rows:
+        table.add_row(label, score, f"[bold red]{mark}[/]" if mark else "")
     return table
