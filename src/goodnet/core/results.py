@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -310,8 +311,8 @@ class Detection(Shown):
 
     def table(self) -> PlainTable:
         """Return the verdict and the highest scores."""
-        known = [label for label, score in enumerate(self.scores) if math.isfinite(score)]
-        highest = sorted(known, key=lambda label: -self.scores[label])[: max(_SHOWN, len(self.targets) + 2)]
+        order: list[int] = np.argsort(-np.asarray(self.scores, np.float64)).tolist()
+        highest = [k for k in order[: max(_SHOWN, len(self.targets) + 2)] if math.isfinite(self.scores[k])]
         rows = (
             (str(label), f"{self.scores[label]:.1f}", "suspected" if label in self.targets else "") for label in highest
         )
