@@ -76,13 +76,13 @@ def run_ours(folder: Path) -> dict[str, Any]:
     loaded = api.load(folder / "bd_net.h5", folder / "validation.h5", input_range="0..1")
     repair = api.repair(loaded.classifier, loaded.clean, method="pruning", input_range="0..1")
     sets = api.load_dataset(folder / "test.h5"), [api.load_dataset(folder / "poisoned.h5")]
-    levels = measure_pruning(loaded.classifier, repair.trace["layer"], repair.trace["channels"], *sets)
+    levels = measure_pruning(loaded.classifier, repair.trace.sweep.layer, repair.trace.sweep.channels, *sets)
     (success,) = levels.attack_success_rate.values()
     return {
         "seconds": time.perf_counter() - start,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "order": repair.trace["channels"],
-        "validation": repair.trace["accuracy"],
+        "order": repair.trace.sweep.channels,
+        "validation": repair.trace.sweep.accuracy,
         "test": [rate.value for rate in levels.clean_accuracy],
         "poisoned": [rate.value for rate in success],
     }

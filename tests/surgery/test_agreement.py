@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from goodnet.surgery.agreement import Agreement, repair_in_rounds
+from goodnet.surgery.agreement import Agreement, TrainedInRounds, repair_in_rounds
 from goodnet.training import Training, train
 from tests.conftest import make_quadrants
 from tests.weights import equal, weights
@@ -84,5 +84,5 @@ def test_a_repair_in_rounds_finds_a_loss_for_each_and_counts_those_that_hold(lea
         training = Training(epochs=2, learning_rate=1e-4, batch_size=50, schedule="constant")
         train(expected, tiny_data, training, seed=6 + turn)
     assert equal(weights(repair.classifier), weights(expected if kept else tiny_classifier))
-    assert repair.recommended.changes == {"images": 120, "rounds": kept, "steps": kept * 6}
-    assert len(repair.trace["agreement"]) == max(1, kept)
+    assert repair.recommended.changes == TrainedInRounds(images=120, rounds=kept, steps=kept * 6)
+    assert len(repair.trace.agreement) == max(1, kept)

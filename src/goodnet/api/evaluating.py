@@ -25,7 +25,8 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import RangeOption
-from goodnet.core.results import Evaluation, RepairedNetwork
+from goodnet.core.repairs import PruningSweep, RepairedNetwork
+from goodnet.core.results import Evaluation
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
@@ -36,7 +37,7 @@ from goodnet.inference.class_order import choose_class_order, relabel
 from goodnet.inference.input_range import choose_input_range
 from goodnet.pair.goodnet import GoodNet, goodnet_folder, is_goodnet
 from goodnet.pair.onnx import OnnxGoodNet
-from goodnet.reports.runs import Recorder, RepairRun, read_repair, write_evaluation
+from goodnet.reports.runs import Recorder, read_repair, write_evaluation
 
 
 def evaluate(
@@ -90,7 +91,7 @@ def evaluate(
         opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
         runs = [_open_repaired(item, opened.original) for item in repaired]
         evaluation = _evaluate_pairs(opened, [pair for _, found in runs for pair in found], clean_data, sets, progress)
-        pruned = [run for run, _ in runs if run and out is not None]
+        pruned = [(name, sweep) for (name, sweep), _ in runs if sweep is not None and out is not None]
         sweeps = _sweep_runs(pruned, opened.original, clean_data, sets, progress)
     if out is not None:
         write_evaluation(out, evaluation, sweeps, recorder)
@@ -203,18 +204,19 @@ def _open(
     return _Opened(choice.classifier, choice.reason, [])
 
 
-def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | None, list[Pair]]:
-    """Return the repair run (None for a single network) and a GoodNet for each repaired network in it."""
+def _open_repaired(item: ModelLike, original: Classifier) -> tuple[tuple[str, PruningSweep | None], list[Pair]]:
+    """Return the name and the pruning sweep of a repair, and a GoodNet for each repaired network in it."""
     if isinstance(item, str | Path) and Path(item).is_dir():
         if is_goodnet(item) and goodnet_folder(item) == Path(item):
-            return None, [_open_goodnet(Path(item).resolve(), original)]
-        run = read_repair(item, original.architecture, original.image_shape)
+            return ("", None), [_open_goodnet(Path(item).resolve(), original)]
+        repair = read_repair(item, original.architecture, original)
+        targets = repair.require_run()[1].targets or None
         name = show_path(Path(item).resolve().name)
-        return run, [
-            (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=run.targets), n) for n in run.networks
+        return (name, repair.trace.sweep), [
+            (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=targets), n) for n in repair.networks
         ]
     network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
-    return None, [(Path(network.name).stem, GoodNet(original, network), None)]
+    return ("", None), [(Path(network.name).stem, GoodNet(original, network), None)]
 
 
 def _open_goodnet(folder: Path, original: Classifier) -> Pair:
@@ -225,21 +227,17 @@ def _open_goodnet(folder: Path, original: Classifier) -> Pair:
 
 
 def _sweep_runs(
-    runs: Sequence[RepairRun],
+    pruned: Sequence[tuple[str, PruningSweep]],
     original: Classifier,
     clean: Dataset | None,
     poisoned: Sequence[Dataset],
     progress: Progress,
-) -> dict[str, tuple[RepairRun, PruningLevels]]:
-    """Return, for each run that pruned, what every level of its order does on the evaluation's data."""
-    pruned = [run for run in runs if "pruned_at_threshold" in run.trace]
-    names = _number_repeated([run.folder.resolve().name for run in pruned])
+) -> dict[str, tuple[PruningSweep, PruningLevels]]:
+    """Return, for each repair that pruned, what every level of its order does on the evaluation's data."""
+    names = _number_repeated([name for name, _ in pruned])
     return {
-        name: (
-            run,
-            measure_pruning(original, run.trace["layer"], run.trace["channels"], clean, poisoned, progress=progress),
-        )
-        for name, run in zip(names, pruned, strict=True)
+        name: (sweep, measure_pruning(original, sweep.layer, sweep.channels, clean, poisoned, progress=progress))
+        for name, (_, sweep) in zip(names, pruned, strict=True)
     }
 
 

@@ -86,7 +86,7 @@ def guard(
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
-            recorder.write(folder, error=error)
+            recorder.run(error=error).save(folder)
         raise
     if folder is not None:
         write_guard(folder, outcome, recorder)
@@ -96,7 +96,7 @@ def guard(
 def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:
     """Return the repaired network, of a repair's folder the recommended one, in the original's input range."""
     if isinstance(repaired, str | Path) and Path(repaired).is_dir():
-        network = read_repair(repaired, original.architecture, original.image_shape).networks[-1].classifier
+        network = read_repair(repaired, original.architecture, original).classifier
     else:
         network = load_classifier(repaired, architecture=original.architecture, image_shape=original.image_shape)
     return network.with_input_range(original.input_range)

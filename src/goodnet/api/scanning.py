@@ -48,6 +48,7 @@ def scan(  # noqa: PLR0913
     resume: bool = False,
     where: Execution | None = None,
     device: str = "auto",
+    recorder: Recorder | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Detection:
@@ -64,6 +65,7 @@ def scan(  # noqa: PLR0913
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
         where: processes or a Ray cluster; None: one process per core where there are many classes, else this process.
         device: auto (a GPU where there is one), cpu or cuda.
+        recorder: is told what is scanned and how, for who writes the record of the run elsewhere too; None: a new one.
         progress: is told the classes done.
 
     Raises:
@@ -72,13 +74,9 @@ def scan(  # noqa: PLR0913
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
     loaded = _load(model, clean, architecture, image_shape, input_range, key)
-    recorder = Recorder(
-        "scan",
-        named_paths(model=model, clean=clean),
-        scanner.name(),
-        scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range},
-        seed,
-    )
+    recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
+    recorder.method = scanner.name()
+    recorder.options = scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range}
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from goodnet.formats.files import output_folder, write_text
 from goodnet.reports.policy import Policy, Violation
 from goodnet.reports.runs import Recorder
 from goodnet.reports.sarif import scan_sarif
-from goodnet.reports.scans import scan_record, scan_table
+from goodnet.reports.scans import scan_table
 
 
 class _Duration(click.ParamType[float]):
@@ -96,7 +95,7 @@ def command(
     violations: tuple[Violation, ...] = ()
     try:
         with progress_bar("looking for backdoors") as progress:
-            detection = api.scan(model, clean, method=method, progress=progress, **given, **options)
+            detection = api.scan(model, clean, method=method, recorder=recorder, progress=progress, **given, **options)
         _show(detection, given["out"], as_json)
         violations = () if rules is None else rules.violations(detection)
     except Exception as error:  # Also a fault of goodnet: the pipeline reads the file, not what was printed.
@@ -119,7 +118,7 @@ def _verdict_code(detection: Detection, rules: Policy | None, violations: Sequen
 
 def _show(detection: Detection, out: Path | None, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(scan_record(detection), indent=2))
+        click.echo(detection.to_json())
         return
     console = output()
     console.print(scan_table(detection))

@@ -176,21 +176,15 @@ def _to_keras(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim))))
 
 
-def write_weights_alone(classifier: Classifier, path: Path) -> bool:
-    """Write the weights of a network that came as a whole Keras model, as Keras 3's `save_weights` does.
+def has_weights_alone(classifier: Classifier) -> bool:
+    """Whether the network came as a whole Keras model; of others the file that `save` writes holds weights alone already."""
+    return isinstance(classifier.source, KerasSource)
 
-    Args:
-        classifier: the network.
-        path: the file, `*.weights.h5`.
 
-    Returns:
-        Whether there was anything to write: of other networks the file that `save` writes holds weights alone already.
-    """
-    if not isinstance(classifier.source, KerasSource):
-        return False
+def write_weights_alone(classifier: Classifier, path: Path) -> None:
+    """Write the weights of a whole Keras model to `path`, `*.weights.h5`, as Keras 3's `save_weights` does."""
     with replacing(path) as temporary:
         classifier.to_model().save_weights(temporary)
-    return True
 
 
 @dataclass(frozen=True)

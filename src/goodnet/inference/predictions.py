@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.errors import UnreadableData, WrongShape
 from goodnet.core.method import Progress, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import NO_TRACE, Change, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 
 
 class Answering(Protocol):
@@ -63,7 +64,12 @@ def measure_accuracy(classifier: Classifier, dataset: Dataset) -> Rate:
 
 
 def measured_repair(
-    name: str, original: Classifier, repaired: Classifier, labelled: Dataset, changes: dict[str, Any], **trace: Any
+    name: str,
+    original: Classifier,
+    repaired: Classifier,
+    labelled: Dataset,
+    changes: Change,
+    trace: Trace = NO_TRACE,
 ) -> Repair:
     """Return a repair that made one network, called `name`, with the accuracy of both on the clean images. Cost: two passes."""
     network = RepairedNetwork(name, repaired, measure_accuracy(repaired, labelled), changes)

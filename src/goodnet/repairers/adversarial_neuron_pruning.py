@@ -14,7 +14,8 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measure_accuracy
 from goodnet.surgery.channel_units import find_channel_units, silence
@@ -24,6 +25,20 @@ from goodnet.training import Training, train
 Masks = Mapping[str, Sequence[float]]
 
 _LEVELS = tuple(round(0.05 * level, 2) for level in range(1, 20))
+
+
+class Masked(Change):
+    """The channels `silenced` by layer: those whose mask lies below `mask_threshold`."""
+
+    mask_threshold: float
+    silenced: dict[str, list[int]]
+
+
+class LearntMasks(Trace):
+    """The mask of each channel by layer, and the accuracy at each of the thresholds that were tried."""
+
+    masks: dict[str, list[float]]
+    levels: tuple[tuple[float, float], ...]
 
 
 class AdversarialNeuronPruning(Repairer):
@@ -74,9 +89,9 @@ class AdversarialNeuronPruning(Repairer):
         levels = self._sweep(classifier, labelled, masks, before)
         threshold, accuracy = levels[-1] if levels else (0.0, before)
         silenced = below(masks, threshold)
-        changes = {"mask_threshold": threshold, "silenced": silenced}
+        changes = Masked(mask_threshold=threshold, silenced=silenced)
         network = RepairedNetwork(self.name(), silence(classifier, silenced), accuracy, changes)
-        trace = {"masks": dict(masks), "levels": [[level, rate.value] for level, rate in levels]}
+        trace = LearntMasks(masks=dict(masks), levels=tuple((level, rate.value) for level, rate in levels))
         return Repair((network,), before, trace)
 
     def learn_masks(

@@ -10,7 +10,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import SgdRate, usual_rate
@@ -56,5 +56,5 @@ class FineTuning(Repairer):
         rate = self.learning_rate or usual_rate(classifier)
         training = Training(optimizer="sgd", learning_rate=rate, **self.model_dump(exclude={"learning_rate"}))
         train(repaired, labelled, training, seed=seed, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate}
+        changes = Change(images=len(labelled), epochs=self.epochs, learning_rate=rate)
         return measured_repair(self.name(), classifier, repaired, labelled, changes)

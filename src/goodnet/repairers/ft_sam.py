@@ -13,11 +13,17 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import SgdRate, has_batch_norm, usual_rate
 from goodnet.training import Training, Update, train
+
+
+class SharpnessTuned(Change):
+    """`rho` is how far around the weights the training looked."""
+
+    rho: float
 
 
 class FtSam(Repairer):
@@ -71,7 +77,7 @@ class FtSam(Repairer):
         training = Training(optimizer="sgd", learning_rate=rate, **options)
         update = sharpness_aware(repaired.network, rho)
         train(repaired, labelled, training, seed=seed, update=update, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "rho": rho}
+        changes = SharpnessTuned(images=len(labelled), epochs=self.epochs, learning_rate=rate, rho=rho)
         return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 

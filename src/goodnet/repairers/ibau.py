@@ -14,7 +14,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.surgery.agreement import repair_in_rounds
 from goodnet.training import Loss

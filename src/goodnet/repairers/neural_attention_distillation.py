@@ -13,12 +13,18 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.attention_maps import attention_distance, find_stages, tap
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.batch_norm import SgdRate, usual_rate
 from goodnet.training import Loss, Training, train
+
+
+class Distilled(Change):
+    """The `stages` are the layers whose attention was learnt."""
+
+    stages: tuple[str, ...]
 
 
 class NeuralAttentionDistillation(Repairer):
@@ -70,7 +76,7 @@ class NeuralAttentionDistillation(Repairer):
         train(teacher, labelled, self._training(self.teacher_epochs, rate), seed=seed, progress=progress)
         loss = attention_loss(student, teacher, stages, self.betas[-len(stages) :])
         train(student, labelled, self._training(self.epochs, rate), seed=seed, loss=loss, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "stages": stages}
+        changes = Distilled(images=len(labelled), epochs=self.epochs, learning_rate=rate, stages=tuple(stages))
         return measured_repair(self.name(), classifier, student, labelled, changes)
 
     def _training(self, epochs: int, rate: float) -> Training:

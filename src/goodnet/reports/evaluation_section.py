@@ -38,12 +38,11 @@ def evaluation_section(folder: RunFolder) -> MeasuredSection:
     """Return what to show of an evaluation.
 
     Raises:
-        KeyError, TypeError, ValueError: the record is no evaluation's.
+        KeyError, ValueError: a table of a pruning curve is damaged.
     """
-    run = folder.run
-    if run is None or run.result is None:
+    evaluation = folder.result
+    if not isinstance(evaluation, Evaluation):
         return MeasuredSection(folder.name, folder.model, folder.failed("evaluation"))
-    evaluation = Evaluation.model_validate(run.result)
     curves = [curve for path in sorted(folder.path.glob("pruning_*.csv")) for curve in _read_curve(path, evaluation)]
     return MeasuredSection(
         folder=folder.name,

@@ -12,12 +12,25 @@ from torch import Tensor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.method import Progress, no_progress
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Change, Repair, Trace
 from goodnet.inference.predictions import measured_repair
 from goodnet.training import Loss, Training, augment, train
 
 #: How many shifted copies of clean images are asked about.
 _COPIES = 256
+
+
+class TrainedInRounds(Change):
+    """The `rounds` of training that held, and their `steps` in all."""
+
+    rounds: int
+    steps: int
+
+
+class RoundAgreement(Trace):
+    """The share of shifted copies that was answered as before after each round, the one undone included."""
+
+    agreement: tuple[float, ...]
 
 
 class Agreement:
@@ -100,8 +113,9 @@ def repair_in_rounds(
     )
     kept = sum(share >= method.least_agreement for share in agreed)
     steps = kept * training.epochs * math.ceil(len(labelled) / method.batch_size)
-    changes = {"images": len(labelled), "rounds": kept, "steps": steps}
-    return measured_repair(method.name(), classifier, repaired, labelled, changes, agreement=agreed)
+    changes = TrainedInRounds(images=len(labelled), rounds=kept, steps=steps)
+    trace = RoundAgreement(agreement=tuple(agreed))
+    return measured_repair(method.name(), classifier, repaired, labelled, changes, trace)
 
 
 def _answers(classifier: Classifier, images: Tensor) -> Tensor:
