@@ -21,11 +21,10 @@ from torch import Tensor
 
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.files import replacing
+from goodnet.formats.first_bytes import is_safetensors
 from goodnet.formats.inert_objects import INERT
 from goodnet.formats.shown_paths import show_path
 
-#: The longest header that the safetensors library reads.
-_LONGEST_HEADER = 100_000_000
 #: A checkpoint nested more deeply, or of more containers, is none that a training wrote; one that holds itself is both.
 _DEEPEST, _MOST_CONTAINERS = 64, 100_000
 #: How torch's reader names what it does not make.
@@ -52,11 +51,6 @@ class Checkpoint:
                 torch.save(self.content, temporary)
 
 
-def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a safetensors file: the header's length in 8 bytes, then JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file of torch.save or a safetensors file.
 
@@ -74,7 +68,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             metadata = file.metadata()
         return Checkpoint(load_file(path), is_safetensors=True, metadata=metadata)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise UnreadableModel(_damaged(path)) from error
+        raise UnreadableModel(damaged(path)) from error
 
 
 def _load(path: Path) -> Any:
@@ -84,18 +78,24 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        named = _REFUSED_NAME.search(str(error))
-        if named is None:
-            raise UnreadableModel(_damaged(path)) from error
-        raise UnreadableModel(
-            f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
-            "alone where it was made: torch.save(net.state_dict(), path)"
-        ) from error
+        raise refuse_name(path, error) from error
     except Exception as error:  # a damaged pickle can fail in any way
-        raise UnreadableModel(_damaged(path)) from error
+        raise UnreadableModel(damaged(path)) from error
 
 
-def _damaged(path: Path) -> str:
+def refuse_name(path: Path, error: UnpicklingError) -> UnreadableModel:
+    """Return the error for a file whose reading ended at a name that is not made, or at damage."""
+    named = _REFUSED_NAME.search(str(error))
+    if named is None:
+        return UnreadableModel(damaged(path))
+    return UnreadableModel(
+        f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
+        "alone where it was made: torch.save(net.state_dict(), path)"
+    )
+
+
+def damaged(path: Path) -> str:
+    """Return the words for a file that is no checkpoint."""
     return (
         f"{path}: expected a file of torch.save (pickle protocol 2, its own) or safetensors with a state dict, but it is "
         "damaged or of another kind; save it again: torch.save(net.state_dict(), path)"
@@ -128,13 +128,18 @@ def find_containers(path: Path, content: Any) -> Iterator[tuple[KeyPath, list[tu
     waiting: list[tuple[KeyPath, Any]] = [((), content)]
     for place, node in waiting:  # grows on the way
         if len(waiting) > _MOST_CONTAINERS or len(place) > _DEEPEST:
-            raise UnreadableModel(
-                f"{path}: refused, expected a checkpoint of at most {_MOST_CONTAINERS} containers, {_DEEPEST} within one "
-                "another, got more; save the state dict alone: torch.save(net.state_dict(), path)"
-            )
+            raise too_deep(path)
         items = list(node.items() if isinstance(node, Mapping) else enumerate(node) if _is_list(node) else ())
         waiting += [((*place, key), value) for key, value in items if isinstance(value, Mapping) or _is_list(value)]
         yield place, items
+
+
+def too_deep(path: Path) -> UnreadableModel:
+    """Return the error for a checkpoint that is nested without end."""
+    return UnreadableModel(
+        f"{path}: refused, expected a checkpoint of at most {_MOST_CONTAINERS} containers, {_DEEPEST} within one "
+        "another, got more; save the state dict alone: torch.save(net.state_dict(), path)"
+    )
 
 
 def _is_list(node: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -211,12 +212,13 @@ class GoodNet:
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, architecture: str | None = None) -> GoodNet:
+    def load(cls, folder: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet:
         """Read a GoodNet from the folder that `save` wrote, or from the run folder in which it lies.
 
         Args:
             folder: where it is.
             architecture: the networks' own `package.module:factory`; a card that names one does not run it unasked.
+            confine: let a process of its own, which can reach nothing, read the networks' bytes.
 
         Raises:
             UnreadableModel: there is no GoodNet there, its card or its networks are damaged, or it needs the user's
@@ -232,7 +234,8 @@ class GoodNet:
             )
         # Names alone: a card cannot point outside its folder.
         paths = (folder / Path(name).name for name in (card.original, card.repaired))
-        networks = (read_network(path, architecture or known, card.image_shape) for path in paths)
+        read = partial(read_network, architecture=architecture or known, image_shape=card.image_shape, confine=confine)
+        networks = map(read, paths)
         try:
             pair = cls(*networks, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
         except InvalidOption as error:

@@ -41,8 +41,14 @@ class Recorder:
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def know(self, role: str, network: Classifier) -> None:
+        """Take the hash of the bytes that a network was read from, where it has it, instead of reading its file again."""
+        if network.sha256 is not None:
+            self._read[role] = network.sha256
 
     def run(self, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Run:
         """Return the record of the run with its result, or with the error that ended it."""
@@ -54,7 +60,7 @@ class Recorder:
             seconds=round(time.perf_counter() - self._clock, 3),
             started=self._started,
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
-            inputs=_hash_inputs(self.inputs),
+            inputs=_hash_inputs(self.inputs, self._read),
             result=None if result is None else dict(result),
             error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
         )
@@ -64,13 +70,13 @@ class Recorder:
         return write_text(out / "run.json", self.run(result, error).model_dump_json(indent=2) + "\n")
 
 
-def _hash_inputs(inputs: Mapping[str, str | Path]) -> dict[str, str]:
+def _hash_inputs(inputs: Mapping[str, str | Path], read: Mapping[str, str]) -> dict[str, str]:
     """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
     hashes = {}
     for role, path in inputs.items():
         with suppress(OSError):
             if Path(path).exists():
-                hashes[f"{role}: {show_path(path)}"] = sha256(path)
+                hashes[f"{role}: {show_path(path)}"] = read.get(role) or sha256(path)
     return hashes
 
 
@@ -160,7 +166,9 @@ class RepairRun:
     trace: Mapping[str, Any]
 
 
-def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple[int, int, int]) -> RepairRun:
+def read_repair(
+    folder: str | Path, architecture: str | None, image_shape: tuple[int, int, int], *, confine: bool = True
+) -> RepairRun:
     """Read the folder that `write_repair` wrote.
 
     Raises:
@@ -175,7 +183,7 @@ def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple
         networks = tuple(
             RepairedNetwork(
                 entry["name"],
-                read_network(folder / Path(entry["file"]).name, architecture, image_shape),
+                read_network(folder / Path(entry["file"]).name, architecture, image_shape, confine=confine),
                 Rate(**entry["accuracy"]),
                 entry["changes"],
             )
