@@ -106,7 +106,7 @@ def _run_child(reader: str, path: Path, source: BinaryIO, copy: BinaryIO, out: B
         [sys.executable, "-P", "-m", "goodnet.confinement.child", json.dumps(request)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=None,
+        stderr=subprocess.DEVNULL,
         env=_environment(),
         pass_fds=tuple(numbers.values()),
     )

@@ -38,9 +38,14 @@ def build_checkpoint(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         Exception: of any kind, where it is damaged.
     """
     for name in record["names"]:
-        if name not in _KNOWN and not _is_constant(name) and name not in _STORAGES:
+        if not is_made(name):
             raise UnpicklingError(f"GLOBAL {name}")
     return _Builder(record["notes"], record["storages"], tensors).make(0)
+
+
+def is_made(name: str) -> bool:
+    """Whether what a pickle names is made, or stands for a type of torch's."""
+    return name in _KNOWN or name in _STORAGES or _is_constant(name)
 
 
 def _is_constant(name: str) -> bool:

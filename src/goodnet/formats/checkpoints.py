@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,14 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from goodnet.core.errors import UnreadableModel
+from goodnet.core.errors import CodeInFile, UnreadableModel
+from goodnet.formats.checkpoint_trees import is_made
 from goodnet.formats.files import replacing
 from goodnet.formats.first_bytes import is_safetensors
 from goodnet.formats.inert_objects import INERT
+from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.shown_paths import show_path
 
 #: A checkpoint nested more deeply, or of more containers, is none that a training wrote; one that holds itself is both.
 _DEEPEST, _MOST_CONTAINERS = 64, 100_000
+#: Names in a pickle that a message shows.
+_SHOWN = 5
 #: How torch's reader names what it does not make.
 _REFUSED_NAME = re.compile(r"GLOBAL (\S+)")
 
@@ -78,20 +82,30 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise refuse_name(path, error) from error
+        with path.open("rb") as stream:
+            raise refuse_name(path, error, list_names(stream)) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise UnreadableModel(damaged(path)) from error
 
 
-def refuse_name(path: Path, error: UnpicklingError) -> UnreadableModel:
-    """Return the error for a file whose reading ended at a name that is not made, or at damage."""
+def refuse_name(path: Path, error: UnpicklingError, names: Sequence[str]) -> UnreadableModel:
+    """Return the error for a file whose reading ended at a name that is not made, or at damage; `names` are all in it."""
     named = _REFUSED_NAME.search(str(error))
     if named is None:
         return UnreadableModel(damaged(path))
-    return UnreadableModel(
-        f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
-        "alone where it was made: torch.save(net.state_dict(), path)"
+    foreign = [as_one_line(name) for name in names if not is_made(name)] or [as_one_line(named[1])]
+    listed = name_all(foreign) if foreign[1:] else ""
+    return CodeInFile(
+        f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading{listed}; save the state dict "
+        "alone where it was made: torch.save(net.state_dict(), path)",
+        foreign,
     )
+
+
+def name_all(names: Sequence[str]) -> str:
+    """Return names in a pickle in words, the first few of them; nothing where there are none."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; it names {', '.join(names[:_SHOWN])}{more}" if names else ""
 
 
 def damaged(path: Path) -> str:

@@ -37,9 +37,9 @@ class ConfinedFile:
     missing: tuple[str, ...]
 
     @property
-    def calls(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """What a pickle names, in its order."""
-        return tuple(str(name) for name in self.record.get("calls", ()))
+        return tuple(str(name) for name in self.record.get("names", ()))
 
 
 def read_confined(path: Path) -> ConfinedFile:
@@ -67,7 +67,7 @@ def checkpoint_of(file: ConfinedFile) -> Checkpoint:
     except TooDeep as error:
         raise too_deep(file.path) from error
     except UnpicklingError as error:
-        raise refuse_name(file.path, error) from error
+        raise refuse_name(file.path, error, file.record["names"]) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise UnreadableModel(damaged(file.path)) from error
 

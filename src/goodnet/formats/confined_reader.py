@@ -23,7 +23,7 @@ from goodnet.core.one_line import one_line
 from goodnet.formats.file_kinds import Kind, kind_of_content
 from goodnet.formats.hdf5_trees import take_tree
 from goodnet.formats.keras_files import refuse_links
-from goodnet.formats.pickle_trees import PickleReader, take_notes
+from goodnet.formats.pickle_trees import PROGRAMS_BEFORE, PickleReader, find_program, list_names, take_notes
 
 #: Kinds of models that are read whole; of others it is enough to know what they are.
 READ: tuple[Kind, ...] = ("keras", "keras weights", "torch", "safetensors")
@@ -34,8 +34,6 @@ _DAMAGE = (
 )
 #: The protocol in which torch.save writes its pickles.
 _PROTOCOL = b"\x80\x02"
-#: Pickles that come before that of the content in files of torch before 1.6: a mark, a version, facts of the system.
-_BEFORE = 3
 #: Bytes of a number in each kind of storage.
 _WIDTHS = {
     **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
@@ -52,7 +50,7 @@ def read_model(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     A model is copied first, and read from the copy: the hash is that of what was read, whoever changes the file meanwhile.
 
     Returns:
-        The record: "kind", and of what is read "sha256" and the content; of a pickle "calls", all that it names. Of a file
+        The record: "kind", and of what is read "sha256" and the content; of a pickle "names", all that it names. Of a file
         that is damaged "damage" instead of the content, in the library's words.
 
     Raises:
@@ -60,7 +58,7 @@ def read_model(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     """
     kind = kind_of_content(source)
     if kind == "pickle":
-        return Answer({"kind": kind, "calls": _calls(source)})
+        return Answer({"kind": kind, "names": list_names(source)})
     if kind not in READ:
         return Answer({"kind": kind})
     source.seek(0)
@@ -127,7 +125,7 @@ def _take_safetensors(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]
 
 def _take_torch_zip(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]]:
     with zipfile.ZipFile(stream) as archive:
-        folder = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
+        folder = find_program(archive).removesuffix("data.pkl")
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
             raise ValueError("numbers in another machine's order of bytes")
         program = archive.read(f"{folder}data.pkl")
@@ -140,7 +138,7 @@ def _take_torch_zip(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]]:
 
 
 def _take_old_torch(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]]:
-    for _ in range(_BEFORE):
+    for _ in range(PROGRAMS_BEFORE):
         PickleReader(stream).load()
     reader = PickleReader(stream)
     notes = take_notes(reader.load())
@@ -170,14 +168,3 @@ def _torch_record(
             "U8", (count * _width(kind),), memoryview(contents[key])[: count * _width(kind)]
         )
     return {"names": reader.names, "notes": notes, "storages": storages}, arrays
-
-
-def _calls(source: BinaryIO) -> list[str]:
-    """Return what a pickle names, as far as it can be read; each name could be called."""
-    source.seek(0)
-    reader = PickleReader(source)
-    try:
-        reader.load()
-    except Exception:  # a damaged pickle can fail in any way; what comes before is known
-        return reader.names
-    return reader.names

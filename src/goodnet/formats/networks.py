@@ -11,13 +11,15 @@ import torch
 from goodnet import architectures
 from goodnet.architectures import Architecture, deepid
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
+from goodnet.formats.checkpoints import as_one_line, name_all
 from goodnet.formats.confined_files import ConfinedFile, checkpoint_of, read_confined, twin_of
 from goodnet.formats.file_kinds import Kind, find_kind, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
@@ -88,7 +90,7 @@ def build_network(
 ) -> Classifier:
     """Return the network in a model file; its notes say where the reading was not confined. See `read_network`."""
     if file.kind not in ("keras", "keras weights", "torch", "safetensors"):
-        raise refuse_kind(file.path, file.kind)
+        raise _refuse_pickle(file) if file.kind == "pickle" else refuse_kind(file.path, file.kind)
     if key is not None and file.kind in ("keras", "keras weights"):
         raise InvalidOption(
             f"{file.path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {file.kind}"
@@ -98,6 +100,16 @@ def build_network(
     classifier.notes += _say_confinement(file)
     classifier.sha256 = None if file.confined is None else file.confined.sha256
     return classifier
+
+
+def _refuse_pickle(file: ModelFile) -> CodeInFile:
+    if file.confined is not None:
+        names = file.confined.names
+    else:
+        with file.path.open("rb") as stream:
+            names = tuple(list_names(stream))
+    shown = [as_one_line(name) for name in names]
+    return CodeInFile(f"{refuse_kind(file.path, file.kind)}{name_all(shown)}", shown)
 
 
 def _build(

@@ -7,12 +7,17 @@ their numbers, ready for JSON. `checkpoint_trees.py` decides what of it is made.
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 #: Notes of one pickle, more than any checkpoint has.
 _MOST = 5_000_000
+#: Pickles that come before that of the content in files of torch before 1.6: a mark, a version, facts of the system.
+PROGRAMS_BEFORE = 3
 #: Letters of a name that are kept.
 _LONGEST_NAME = 200
 
@@ -66,7 +71,8 @@ class PickleReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type[_Named]:
         """Return a stand-in."""
-        path = f"{module}.{name}".removeprefix("builtins.")[:_LONGEST_NAME]
+        # Protocol 2 has the builtins under their name in Python 2.
+        path = (name if module in ("builtins", "__builtin__") else f"{module}.{name}")[:_LONGEST_NAME]
         if path not in self._kinds:
             self.names.append(path)
             self._kinds[path] = type("Named", (_Named,), {"path": path})
@@ -137,3 +143,35 @@ _NOTES: dict[type, _Note] = {
     dict: lambda value, all_of: ["dict", [all_of(pair) for pair in value.items()]],
     _Storage: lambda value, _: ["storage", value.key],
 }
+
+
+def find_program(archive: zipfile.ZipFile) -> str:
+    """Return the name of the pickle in an archive of torch.save.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    return next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+
+
+def list_names(stream: BinaryIO) -> list[str]:
+    """Return all that a pickle names, a bare one or one in a file of torch.save, as far as it can be read; none is called."""
+    stream.seek(0)
+    names: list[str] = []
+    with suppress(Exception):  # A damaged pickle can fail in any way; what comes before is known.
+        if stream.read(2) == b"PK":
+            with zipfile.ZipFile(stream) as archive:
+                _note_names(io.BytesIO(archive.read(find_program(archive))), names)
+        else:
+            stream.seek(0)
+            for _ in range(PROGRAMS_BEFORE + 1):  # A bare pickle has one, and then ends.
+                _note_names(stream, names)
+    return list(dict.fromkeys(names))
+
+
+def _note_names(stream: BinaryIO, names: list[str]) -> None:
+    reader = PickleReader(stream)
+    try:
+        reader.load()
+    finally:
+        names += reader.names

@@ -62,7 +62,7 @@ class Recorder:
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
             inputs=_hash_inputs(self.inputs, self._read),
             result=None if result is None else dict(result),
-            error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
+            error=None if error is None else Failure.of(error, show_path(str(error))),
         )
 
     def write(self, out: Path, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Path:
