@@ -185,9 +185,13 @@ def _sparse(layout: torch.layout, data: Sequence[Any]) -> Tensor:
 
 
 def _encode(text: str, alphabet: str) -> bytes:
-    if alphabet != "latin1":
+    if alphabet not in ("latin1", "latin-1"):
         raise ValueError(f"bytes in {alphabet}")
     return text.encode("latin-1")
+
+
+def _changeable_bytes(text: str = "", alphabet: str = "latin-1") -> bytearray:
+    return bytearray(_encode(text, alphabet))
 
 
 def _layout(name: str) -> torch.layout:
@@ -211,6 +215,7 @@ _KNOWN: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     "collections.Counter": Counter,
     "_codecs.encode": _encode,
+    "bytearray": _changeable_bytes,
     "complex": complex,
     "set": set,
 }

@@ -78,12 +78,14 @@ class PickleReader(pickle.Unpickler):
             self._kinds[path] = type("Named", (_Named,), {"path": path})
         return self._kinds[path]
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """Return the stand-in of a storage.
+    def persistent_load(self, pid: Any) -> _Storage | type[_Named]:
+        """Return the stand-in of a storage, or of a class that comes with its source text.
 
         Raises:
             UnpicklingError: it is none that torch.save writes.
         """
+        if isinstance(pid, tuple) and pid[:1] == ("module",) and isinstance(pid[1], type):
+            return pid[1]
         try:
             what, kind, key, _, count = pid[:5]
             storage = _Storage(kind.path, str(key), int(count))
