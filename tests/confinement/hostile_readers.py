@@ -71,6 +71,11 @@ def fill_the_disk(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     return Answer({})
 
 
+def answer_too_much(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
+    block = bytes(1 << 20)
+    return Answer({}, {str(number): Blob("U8", (1 << 20,), block) for number in range(100)})
+
+
 def as_native_code(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     """What a library that was taken over could try: the kernel's answers, Python's watch sees nothing of it."""
     calls = {

@@ -1,6 +1,7 @@
 """A network that a confined child has read is the same to the byte as one that was read here, and so is what is written."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from keras import layers as kl
 from safetensors.torch import save_file
 
 from goodnet.core.errors import CodeInFile, UnreadableModel
+from goodnet.formats import networks
 from goodnet.formats.confined_files import checkpoint_of, read_confined
 from goodnet.formats.inert_objects import StoredArray
 from goodnet.formats.networks import read_model_file, read_network
@@ -155,3 +157,18 @@ def test_data_are_no_network_and_are_not_copied(tmp_path: Path) -> None:
         file["data"] = np.zeros((2, 3, 4, 4))
     file = read_confined(tmp_path / "data.h5")
     assert (file.kind, file.sha256, file.tensors) == ("hdf5", "", {})
+
+
+def test_walls_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    safetensors_file(tmp_path / "net.safetensors")
+    found = replace(read_confined(tmp_path / "net.safetensors"), missing=("no Landlock", "no limit of memory"))
+    with monkeypatch.context() as patch:
+        patch.setattr(networks, "read_confined", lambda _: found)
+        notes = read_network(tmp_path / "net.safetensors", RESIDUAL, SHAPE).notes
+    words = (
+        "the walls around the reading of the model file are not whole on this system: no Landlock, no limit of memory"
+    )
+    assert notes == (words,)
+    monkeypatch.setattr(networks, "can_confine", lambda: False)
+    words = "the model file was read without confinement, which this system does not have"
+    assert read_network(tmp_path / "net.safetensors", RESIDUAL, SHAPE).notes == (words,)

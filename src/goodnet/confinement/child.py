@@ -47,11 +47,21 @@ def main(request: str) -> None:
         importlib.import_module(module)
     for alphabet in _ALPHABETS:
         codecs.lookup(alphabet)
-    source, copy, out = os.fdopen(asked["source"], "rb"), os.fdopen(asked["copy"], "w+b"), os.fdopen(asked["out"], "wb")
+    source, copy = os.fdopen(asked["source"], "rb"), os.fdopen(asked["copy"], "w+b")
     limits = Limits(**asked["limits"])
     watch, missing = close_walls(limits)
     answer = _read(lambda: run_reader(reader, source, copy, asked["name"]), limits, watch)
-    write_answer(Answer({**answer.record, "missing": missing}, answer.arrays), out)
+    try:
+        _write(answer, missing, asked["out"])
+    except (OSError, ValueError, MemoryError) as error:
+        os.ftruncate(asked["out"], 0)
+        os.lseek(asked["out"], 0, os.SEEK_SET)
+        _write(_stopped(f"its content cannot be handed back ({describe_error(error)})"), missing, asked["out"])
+    os._exit(0)  # Nothing is tidied up behind the walls.
+
+
+def _write(answer: Answer, missing: list[str], number: int) -> None:
+    write_answer(Answer({**answer.record, "missing": missing}, answer.arrays), os.fdopen(number, "wb", closefd=False))
 
 
 def _read(read: Callable[[], Answer], limits: Limits, watch: Watch) -> Answer:

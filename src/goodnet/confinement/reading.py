@@ -1,4 +1,4 @@
-"""Reads a stranger's file through a child that can reach nothing, or, on request, in this process: the answer is the same."""
+"""Reads a stranger's file through a child that can reach nothing, and takes plain data from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from goodnet.confinement.answers import write_answer
-from goodnet.confinement.child import find_reader, run_reader
 from goodnet.confinement.limits import Limits
 from goodnet.core import errors
 from goodnet.core.errors import InputError, UnreadableModel
@@ -35,22 +33,25 @@ _FOLDER = Path(__file__).parents[2]
 class Reading:
     """What was read: a record of plain values, and tensors by name, which lie in memory once.
 
-    `confined` says whether a child read it, `missing` which walls this system did not have for it, in words.
+    `missing` are the walls that this system did not have for the child, in words.
     """
 
     record: dict[str, Any]
     tensors: dict[str, Tensor]
-    confined: bool
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...]
 
 
-def read_file(reader: str, path: Path, *, confine: bool) -> Reading:
-    """Read a file with `reader` in a confined child; without `confine`, in this process.
+def can_confine() -> bool:
+    """Whether this system has processes that take limits and open files from their parent."""
+    return os.name == "posix"
+
+
+def read_file(reader: str, path: Path) -> Reading:
+    """Read a file with `reader` in a confined child.
 
     Args:
         reader: `module:function`, see `goodnet.confinement.child.Reader`.
         path: the file.
-        confine: whether a child reads it.
 
     Raises:
         InputError: the reader has refused the file.
@@ -59,11 +60,8 @@ def read_file(reader: str, path: Path, *, confine: bool) -> Reading:
     with ExitStack() as files:
         source = files.enter_context(_open(path))
         copy, out = files.enter_context(_scratch()), files.enter_context(_scratch())
-        if confine and os.name == "posix":
-            _run_child(reader, path, source, copy, out)
-        else:
-            write_answer(run_reader(find_reader(reader), source, copy, str(path)), out)
-        return _read_answer(path, out, confined=confine and os.name == "posix")
+        _run_child(reader, path, source, copy, out)
+        return _read_answer(path, out)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -73,7 +71,7 @@ def _open(path: Path) -> BinaryIO:
         UnreadableModel: it is none, or cannot be opened.
     """
     try:
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         stream = os.fdopen(number, "rb")
     except OSError as error:
         raise UnreadableModel(
@@ -139,7 +137,7 @@ def _stopped(path: Path, why: str) -> UnreadableModel:
     return UnreadableModel(f"{path}: refused, the reading of it was stopped: {one_line(why)}; do not trust this file")
 
 
-def _read_answer(path: Path, out: BinaryIO, *, confined: bool) -> Reading:
+def _read_answer(path: Path, out: BinaryIO) -> Reading:
     """Read what the child wrote. It may have become the stranger's: nothing of it is taken but text, numbers and tensors.
 
     Raises:
@@ -154,7 +152,7 @@ def _read_answer(path: Path, out: BinaryIO, *, confined: bool) -> Reading:
             answer = json.loads(file.metadata()["record"])
         missing = tuple(one_line(str(wall)) for wall in answer.get("missing", ()))
         if "found" in answer:
-            return Reading(dict(answer["found"]), load_file(place), confined, missing)
+            return Reading(dict(answer["found"]), load_file(place), missing)
         error, stopped = answer.get("error"), answer.get("stopped")
         if error is not None:
             raise _as_error(str(error["kind"]), str(error["message"]))

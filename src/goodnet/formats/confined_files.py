@@ -48,7 +48,7 @@ def read_confined(path: Path) -> ConfinedFile:
     Raises:
         UnreadableModel: the child has refused it, or was stopped.
     """
-    reading: Reading = read_file(_READER, path, confine=True)
+    reading: Reading = read_file(_READER, path)
     record = reading.record
     return ConfinedFile(path, record["kind"], record, reading.tensors, str(record.get("sha256", "")), reading.missing)
 

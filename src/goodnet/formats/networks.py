@@ -10,6 +10,7 @@ import torch
 
 from goodnet import architectures
 from goodnet.architectures import Architecture, deepid
+from goodnet.confinement.reading import can_confine
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
 from goodnet.formats.checkpoints import as_one_line, name_all
@@ -55,11 +56,15 @@ def read_network(
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file whose kind is known; `confined` is what a child has read of it, None where none was asked to."""
+    """A model file whose kind is known.
+
+    `confined` is what a child has read of it, None where none has; `notes` say where walls were missing.
+    """
 
     path: Path
     kind: Kind
     confined: ConfinedFile | None
+    notes: tuple[str, ...]
 
     @property
     def is_network(self) -> bool:
@@ -76,10 +81,13 @@ def read_model_file(path: str | Path, *, confine: bool = True) -> ModelFile:
         UnreadableModel: there is no such file, or it cannot be read, or the child was stopped.
     """
     path = require_file(path, UnreadableModel)
-    if confine:
+    if confine and can_confine():
         confined = read_confined(path)
-        return ModelFile(path, confined.kind, confined)
-    return ModelFile(path, find_kind(path), None)
+        missing = ", ".join(confined.missing)
+        notes = (f"the walls around the reading of the model file are not whole on this system: {missing}",)
+        return ModelFile(path, confined.kind, confined, notes if missing else ())
+    why = ", which this system does not have" if confine else ""
+    return ModelFile(path, find_kind(path), None, (f"the model file was read without confinement{why}",))
 
 
 def build_network(
@@ -97,7 +105,7 @@ def build_network(
         )
     found = None if file.kind == "keras" else _require_architecture(file.path, architecture)
     classifier = _build(file, found, image_shape, key)
-    classifier.notes += _say_confinement(file)
+    classifier.notes += file.notes
     classifier.sha256 = None if file.confined is None else file.confined.sha256
     return classifier
 
@@ -130,13 +138,6 @@ def _require_architecture(path: Path, architecture: str | None) -> Architecture:
             "or package.module:factory"
         )
     return architectures.find(architecture)
-
-
-def _say_confinement(file: ModelFile) -> tuple[str, ...]:
-    if file.confined is None:
-        return ("the model file was read without confinement",)
-    missing = ", ".join(file.confined.missing)
-    return (f"the model file was read in a process of its own, but this system has {missing}",) if missing else ()
 
 
 def make_network(

@@ -43,6 +43,7 @@ class GoodNet:
             whole numbers (uint8) go into the network as they are, as they would in Keras or torch.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for modules and architectures that do not know theirs, where `repaired` does not either.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files.
 
     Raises:
         WrongShape: the two do not take the same images or know the same classes.
@@ -61,10 +62,12 @@ class GoodNet:
         input_range: InputRange | None = None,
         architecture: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        confine: bool = True,
     ) -> None:
         given = [network for network in (original, repaired) if isinstance(network, Classifier)]
-        b = as_classifier(original, architecture, image_shape or next((known.image_shape for known in given), None))
-        b_prime = as_classifier(repaired, b.architecture, b.image_shape)
+        shape = image_shape or next((known.image_shape for known in given), None)
+        b = as_classifier(original, architecture, shape, confine=confine)
+        b_prime = as_classifier(repaired, b.architecture, b.image_shape, confine=confine)
         if (b.image_shape, b.classes) != (b_prime.image_shape, b_prime.classes):
             raise WrongShape(
                 f"{b.name} takes {b.image_shape} and knows {b.classes} classes, {b_prime.name} takes {b_prime.image_shape} and "
