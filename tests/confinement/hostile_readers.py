@@ -73,7 +73,7 @@ def fill_the_disk(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
 
 def answer_too_much(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     block = bytes(1 << 20)
-    return Answer({}, {str(number): Blob("U8", (1 << 20,), block) for number in range(100)})
+    return Answer({}, {str(number): Blob("U8", (1 << 20,), block) for number in range(300)})
 
 
 def as_native_code(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:

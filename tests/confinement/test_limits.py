@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("size", "memory", "seconds", "written"), [(0, 256, 5, 64), (100, 556, 10, 464), (1000, 3256, 55, 4064)]
+    ("size", "memory", "seconds", "written"), [(0, 256, 5, 256), (100, 556, 10, 556), (1000, 3256, 55, 3256)]
 )
 def test_a_file_may_cost_a_few_times_its_size(size: int, memory: int, seconds: int, written: int) -> None:
     assert Limits.for_file(size * MIB) == Limits(memory * MIB, seconds, written * MIB)

@@ -14,8 +14,9 @@ import torch
 from keras import layers as kl
 from safetensors.torch import save_file
 
+from goodnet.confinement.reading import Reading
 from goodnet.core.errors import CodeInFile, UnreadableModel
-from goodnet.formats import networks
+from goodnet.formats import confined_files, networks
 from goodnet.formats.confined_files import checkpoint_of, read_confined
 from goodnet.formats.inert_objects import StoredArray
 from goodnet.formats.networks import read_model_file, read_network
@@ -172,3 +173,29 @@ def test_walls_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(networks, "can_confine", lambda: False)
     words = "the model file was read without confinement, which this system does not have"
     assert read_network(tmp_path / "net.safetensors", RESIDUAL, SHAPE).notes == (words,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "kind": "keras",
+            "config": "{}",
+            "version": "3",
+            "places": [{"place": "a", "array": "none", "attributes": {}}],
+        },
+        {"kind": "keras", "config": 5},
+        {"kind": "keras weights", "places": 7},
+        {"kind": "torch", "names": [], "notes": [["made", "os.system", True, [], [], []]], "storages": {}},
+        {"kind": "safetensors", "names": ["a"]},
+        {"kind": "another"},
+        {},
+    ],
+)
+def test_a_child_that_was_taken_over_can_say_what_it_likes(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    safetensors_file(tmp_path / "net.h5")
+    monkeypatch.setattr(confined_files, "read_file", lambda *_: Reading(change, {}, ()))
+    with pytest.raises(UnreadableModel, match=r"net\.h5: "):
+        read_network(tmp_path / "net.h5", RESIDUAL, SHAPE)

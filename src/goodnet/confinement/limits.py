@@ -40,7 +40,7 @@ class Limits:
         return cls(
             memory=256 * _MIB + 3 * size,
             seconds=5 + math.ceil(size / (20 * _MIB)),
-            written=64 * _MIB + 4 * size,
+            written=256 * _MIB + 3 * size,
         )
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 from torch import Tensor
@@ -20,7 +20,7 @@ from goodnet.core.errors import InputError, UnreadableModel
 from goodnet.formats.checkpoint_trees import TooDeep, build_checkpoint
 from goodnet.formats.checkpoints import Checkpoint, damaged, refuse_name, too_deep
 from goodnet.formats.file_kinds import Kind
-from goodnet.formats.hdf5_trees import write_tree
+from goodnet.formats.hdf5_trees import Array, write_tree
 
 _READER = "goodnet.formats.confined_reader:read_model"
 
@@ -50,6 +50,8 @@ def read_confined(path: Path) -> ConfinedFile:
     """
     reading: Reading = read_file(_READER, path)
     record = reading.record
+    if record.get("kind") not in get_args(Kind):
+        raise _senseless(path)
     return ConfinedFile(path, record["kind"], record, reading.tensors, str(record.get("sha256", "")), reading.missing)
 
 
@@ -88,6 +90,13 @@ def twin_of(file: ConfinedFile) -> Iterator[Path]:
             raise type(error)(str(error).replace(str(twin), str(file.path))) from error
 
 
+def _senseless(path: Path) -> UnreadableModel:
+    """Return the error for what no honest child says."""
+    return UnreadableModel(
+        f"{path}: refused, the process that read it gave an answer without sense; do not trust this file"
+    )
+
+
 def _write_twin(file: ConfinedFile, twin: Path) -> None:
     record = file.record
     if "damage" in record:
@@ -95,7 +104,13 @@ def _write_twin(file: ConfinedFile, twin: Path) -> None:
             f"{twin}: expected a Keras model (.h5 or .keras), but the file is damaged or of another kind; "
             f"save it again with model.save ({record['damage']})"
         )
-    arrays = {name: tensor.numpy() for name, tensor in file.tensors.items()}
+    try:
+        _write_parts(twin, record, {name: tensor.numpy() for name, tensor in file.tensors.items()})
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _senseless(twin) from error
+
+
+def _write_parts(twin: Path, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     if "metadata" not in record:
         with h5py.File(twin, "w") as ours:
             if "config" in record:
