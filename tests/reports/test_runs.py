@@ -58,7 +58,7 @@ def test_the_record_says_everything_that_a_run_took(tmp_path):
 def test_the_record_of_a_failure(tmp_path):
     record = json.loads(Recorder("repair", {}).write(tmp_path, error=MethodFailed("it did not work")).read_text())
     assert record["result"] is None
-    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work"}
+    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work", "names": []}
 
 
 def test_a_folder_s_hash_depends_on_what_is_in_it(tmp_path):
