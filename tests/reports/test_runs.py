@@ -71,7 +71,7 @@ def test_the_record_of_a_failure(tmp_path):
     record = json.loads(run.save(tmp_path).read_text())
     assert Run.load(tmp_path) == run
     assert record["result"] is None
-    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work"}
+    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work", "names": []}
 
 
 def test_a_folder_s_hash_depends_on_what_is_in_it(tmp_path):

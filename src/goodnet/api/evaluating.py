@@ -53,6 +53,7 @@ def evaluate(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    confine: bool = True,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
@@ -69,6 +70,7 @@ def evaluate(
         out: folder for tables, figures and `run.json`.
         architecture, image_shape, input_range: how to read the networks, see `load`.
         key: how to read the original, see `load`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         progress: is told the images done of the set at hand.
 
     Raises:
@@ -80,16 +82,18 @@ def evaluate(
     recorder = Recorder(
         "evaluate",
         named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
-        options={"input_range": input_range, "target": target, "key": key},
+        options={"input_range": input_range, "target": target, "key": key, "confine": confine},
     )
     out = None if out is None else output_folder(out)
-    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key)
+    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key, confine)
+    if isinstance(loaded, Classifier):
+        recorder.know("model", loaded)
     sets = [_with_truth(data, true_labels, target) for data in sets]
     if isinstance(loaded, OnnxGoodNet):
         evaluation, sweeps = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress), {}
     else:
         opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
-        runs = [_open_repaired(item, opened.original) for item in repaired]
+        runs = [_open_repaired(item, opened.original, confine) for item in repaired]
         evaluation = _evaluate_pairs(opened, [pair for _, found in runs for pair in found], clean_data, sets, progress)
         pruned = [(name, sweep) for (name, sweep), _ in runs if sweep is not None and out is not None]
         sweeps = _sweep_runs(pruned, opened.original, clean_data, sets, progress)
@@ -145,15 +149,16 @@ def _read(
     architecture: str | None,
     image_shape: Shape | None,
     key: str | None,
+    confine: bool,
 ) -> tuple[Classifier | GoodNet | OnnxGoodNet, Dataset | None, list[Dataset]]:
     """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
     given = [] if clean is None else [clean]
     found = [load_dataset(data, name="clean") for data in given] + [load_dataset(p, name="poisoned") for p in poisoned]
     if isinstance(model, str | Path) and holds_goodnet(model):
-        model = open_goodnet(model, architecture=architecture)
+        model = open_goodnet(model, architecture=architecture, confine=confine)
     if not isinstance(model, GoodNet | OnnxGoodNet):
         shape = image_shape or next((data.image_shape for data in found), None)
-        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
     else:
         refuse_key(key, model)
     fitting = [fit_channels(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
@@ -204,24 +209,28 @@ def _open(
     return _Opened(choice.classifier, choice.reason, [])
 
 
-def _open_repaired(item: ModelLike, original: Classifier) -> tuple[tuple[str, PruningSweep | None], list[Pair]]:
+def _open_repaired(
+    item: ModelLike, original: Classifier, confine: bool
+) -> tuple[tuple[str, PruningSweep | None], list[Pair]]:
     """Return the name and the pruning sweep of a repair, and a GoodNet for each repaired network in it."""
     if isinstance(item, str | Path) and Path(item).is_dir():
         if is_goodnet(item) and goodnet_folder(item) == Path(item):
-            return ("", None), [_open_goodnet(Path(item).resolve(), original)]
-        repair = read_repair(item, original.architecture, original)
+            return ("", None), [_open_goodnet(Path(item).resolve(), original, confine)]
+        repair = read_repair(item, original.architecture, original, confine=confine)
         targets = repair.require_run()[1].targets or None
         name = show_path(Path(item).resolve().name)
         return (name, repair.trace.sweep), [
             (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=targets), n) for n in repair.networks
         ]
-    network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
+    network = load_classifier(
+        item, architecture=original.architecture, image_shape=original.image_shape, confine=confine
+    )
     return ("", None), [(Path(network.name).stem, GoodNet(original, network), None)]
 
 
-def _open_goodnet(folder: Path, original: Classifier) -> Pair:
+def _open_goodnet(folder: Path, original: Classifier, confine: bool) -> Pair:
     """Return the GoodNet of `original` and the repaired network in a GoodNet's folder."""
-    saved = GoodNet.load(folder, architecture=original.architecture)
+    saved = GoodNet.load(folder, architecture=original.architecture, confine=confine)
     label = f"{folder.parent.name}/{folder.name}"
     return label, saved.with_original(original), None
 

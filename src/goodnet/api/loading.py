@@ -13,11 +13,12 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
-from goodnet.formats.file_kinds import find_kind
+from goodnet.formats.file_kinds import HEAD, ZIP_BEGINNINGS, kind_by_beginning
+from goodnet.formats.first_bytes import HDF5_BEGINNING
 from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
-from goodnet.formats.networks import is_network, read_network
+from goodnet.formats.networks import ModelFile, build_network, read_model_file
 from goodnet.inference.class_order import choose_class_order
 from goodnet.inference.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.pair.goodnet import GoodNet, is_goodnet
@@ -31,7 +32,12 @@ _log = logging.getLogger(__name__)
 
 
 def load_classifier(
-    model: ModelLike, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
+    model: ModelLike,
+    *,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    key: str | None = None,
+    confine: bool = True,
 ) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
@@ -43,12 +49,13 @@ def load_classifier(
         image_shape: (C, H, W), for modules, and for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several that fit, as the error lists them. What `save` then
             writes does not hold the others.
+        confine: let a process of its own, which can reach nothing, read the bytes of a file (docs/threat-model.md).
 
     Raises:
         UnreadableModel: the model cannot be read, is hostile, does not fit the architecture, or holds several networks.
         InvalidOption: a module came without `image_shape`, or there is no such key.
     """
-    return as_classifier(model, architecture, image_shape, key)
+    return as_classifier(model, architecture, image_shape, key, confine=confine)
 
 
 def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "data") -> Dataset:
@@ -84,6 +91,7 @@ def load_both(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     key: str | None = None,
+    confine: bool = True,
 ) -> tuple[Classifier, Dataset]:
     """Return network and clean data, the network in whatever input range it has; see `load`.
 
@@ -92,7 +100,7 @@ def load_both(
     """
     data = load_dataset(clean, name="clean")
     shape = image_shape or data.image_shape
-    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
     data = fit_channels(classifier, data, clean)
     data = choose_class_order(classifier, data, other_order(data))
     tell(*classifier.notes, *data.notes)
@@ -113,10 +121,15 @@ def holds_goodnet(model: object) -> bool:
 def _is_onnx(path: Path) -> bool:
     """Whether a file is an ONNX graph; of one that is missing or of no known kind the ending says what was meant."""
     try:
-        kind = find_kind(path) if path.is_file() else "unknown"
+        head = b""
+        if path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(HEAD)
     except OSError:
         return False
-    return kind == "onnx" or (kind == "unknown" and path.suffix.lower() == ".onnx")
+    kind = kind_by_beginning(head)
+    known = kind is not None or head.startswith((HDF5_BEGINNING, *ZIP_BEGINNINGS))
+    return kind == "onnx" or (not known and path.suffix.lower() == ".onnx")
 
 
 def refuse_key(key: str | None, model: object) -> None:
@@ -132,7 +145,7 @@ def refuse_key(key: str | None, model: object) -> None:
         )
 
 
-def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
+def open_goodnet(path: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet | OnnxGoodNet:
     """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one.
 
     Raises:
@@ -140,11 +153,16 @@ def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNe
     """
     if not Path(path).is_dir() and _is_onnx(Path(path)):
         return OnnxGoodNet(path)
-    return GoodNet.load(path, architecture=architecture)
+    return GoodNet.load(path, architecture=architecture, confine=confine)
 
 
 def open_path(
-    path: str | Path, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    key: str | None = None,
+    confine: bool = True,
 ) -> Classifier | Dataset:
     """Return what lies at `path`: a network (of a GoodNet the original) or a data set.
 
@@ -154,16 +172,19 @@ def open_path(
     path = Path(path)
     if path.is_dir() and is_goodnet(path):
         refuse_key(key, path)
-        return GoodNet.load(path, architecture=architecture).original
-    if not _holds_network(path):
+        return GoodNet.load(path, architecture=architecture, confine=confine).original
+    file = read_model_file(path, confine=confine) if path.is_file() else None
+    if file is None or not file.is_network:
         return read_data(path)
     try:
-        return read_network(path, architecture, image_shape, key)
+        return build_network(file, architecture, image_shape, key)
     except UnknownImageSize as error:
-        return _open_at_a_usual_size(path, architecture, key, error)
+        return _open_at_a_usual_size(file, architecture, key, error)
 
 
-def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None, error: UnknownImageSize) -> Classifier:
+def _open_at_a_usual_size(
+    file: ModelFile, architecture: str | None, key: str | None, error: UnknownImageSize
+) -> Classifier:
     """Return a network that is only to be looked at, for images of a usual size that it takes, and a note that says so.
 
     Raises:
@@ -171,7 +192,7 @@ def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None,
     """
     for shape in _USUAL_SIZES:
         with suppress(InputError):
-            classifier = read_network(path, architecture, shape, key)
+            classifier = build_network(file, architecture, shape, key)
             size = ",".join(map(str, shape))
             classifier.notes += (f"the image size is not known: shown for {size}; give it with --image-shape C,H,W",)
             return classifier
@@ -180,13 +201,6 @@ def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None,
 
 #: Of common data sets: what a network is looked at with where nobody says what it takes.
 _USUAL_SIZES = ((3, 32, 32), (1, 28, 28), (3, 224, 224), (1, 32, 32), (3, 64, 64), (3, 28, 28))
-
-
-def _holds_network(path: Path) -> bool:
-    try:
-        return path.is_file() and is_network(path)
-    except OSError:
-        return False  # Damaged HDF5: reading it as data says so.
 
 
 @dataclass(frozen=True)
@@ -213,6 +227,7 @@ def load(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    confine: bool = True,
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
@@ -221,7 +236,9 @@ def load(
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
+    classifier, data = load_both(
+        model, clean, architecture=architecture, image_shape=image_shape, key=key, confine=confine
+    )
     choice = choose_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)
 

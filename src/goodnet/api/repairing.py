@@ -26,7 +26,7 @@ from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, record_repair, remove_previous, write_repair
 
 
-def repair(
+def repair(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,
@@ -39,6 +39,7 @@ def repair(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    confine: bool = True,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -59,6 +60,7 @@ def repair(
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
         architecture, image_shape, input_range, key: how to read the network, see `load`. Of a checkpoint of several networks
             the one under `key` is repaired, and the others are in none of the files that are written.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
 
@@ -71,7 +73,7 @@ def repair(
     """
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    options |= {"key": key, "keep_all": keep_all, **told_targets(suspected)}
+    options |= {"key": key, "confine": confine, "keep_all": keep_all, **told_targets(suspected)}
     recorder = Recorder(
         "repair",
         named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
@@ -79,7 +81,16 @@ def repair(
         options,
         seed,
     )
-    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
+    loaded = load(
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        input_range=input_range,
+        key=key,
+        confine=confine,
+    )
+    recorder.know("model", loaded.classifier)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
     repairer.refuse(loaded.classifier, loaded.clean)

@@ -43,6 +43,7 @@ def scan(  # noqa: PLR0913
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    confine: bool = True,
     seed: int = 0,
     budget: float | None = None,
     resume: bool = False,
@@ -60,6 +61,7 @@ def scan(  # noqa: PLR0913
         method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
         architecture, image_shape, input_range, key: how to read the network, see `load`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever the method draws at random.
         budget: seconds after which no further work is begun; what was not finished is said.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
@@ -73,10 +75,15 @@ def scan(  # noqa: PLR0913
         MethodFailed: the method reached no result.
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
-    loaded = _load(model, clean, architecture, image_shape, input_range, key)
+    loaded = _load(model, clean, architecture, image_shape, input_range, key, confine)
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
-    recorder.options = scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range}
+    recorder.options = scanner.model_dump(mode="json") | {
+        "key": key,
+        "confine": confine,
+        "input_range": loaded.classifier.input_range,
+    }
+    recorder.know("model", loaded.classifier)
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
@@ -118,13 +125,16 @@ def _load(
     image_shape: Shape | None,
     input_range: RangeOption,
     key: str | None,
+    confine: bool,
 ) -> Loaded:
     """Return network and images, in an order that hangs on the images alone.
 
     Where the network does not know the labels in any range, the images decide: the scan then says that it does not do its
     task.
     """
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
+    classifier, data = load_both(
+        model, clean, architecture=architecture, image_shape=image_shape, key=key, confine=confine
+    )
     data = data.in_canonical_order()
     try:
         choice = choose_range(classifier, data, input_range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,10 +15,11 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.last_resort import exit_code
 from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
-from goodnet.core.errors import GoodnetError
-from goodnet.core.results import Detection
+from goodnet.core.errors import CodeInFile, GoodnetError
+from goodnet.core.results import Detection, Failure
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
+from goodnet.formats.shown_paths import show_path
 from goodnet.reports.policy import Policy, Violation
 from goodnet.reports.runs import Recorder
 from goodnet.reports.sarif import scan_sarif
@@ -89,7 +91,11 @@ def command(
     own = {name: given.pop(name) for name in ctx.obj["options"]}
     options = {name: value for name, value in own.items() if value is not None}
     recorder = Recorder(
-        "scan", {"model": model, "clean": clean}, method, options | {"key": given["key"]}, given["seed"]
+        "scan",
+        {"model": model, "clean": clean},
+        method,
+        options | {"key": given["key"], "confine": given["confine"]},
+        given["seed"],
     )
     detection: Detection | None = None
     violations: tuple[Violation, ...] = ()
@@ -103,6 +109,8 @@ def command(
             run = recorder.run(error=error)
             with suppress(GoodnetError):  # The first error is the one to tell.
                 write_text(sarif, scan_sarif(run, model, detection, exit_code=exit_code(error)))
+        if as_json and isinstance(error, CodeInFile):
+            click.echo(json.dumps({"error": Failure.of(error, show_path(str(error))).model_dump()}, indent=2))
         raise
     code = _verdict_code(detection, rules, violations)
     for violation in violations:

@@ -332,10 +332,16 @@ def _name_target(backdoor: Backdoor) -> str:
 
 
 class Failure(Record):
-    """An error as a result: the exception's class and message."""
+    """An error as a result: the exception's class and message, and of a file that was refused for code what it names."""
 
     kind: str
     message: str
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: Exception, message: str) -> Failure:
+        """Return the record of an error, with a `message` that can be shown."""
+        return cls(kind=type(error).__name__, message=message, names=getattr(error, "names", ()))
 
 
 class Run(Shown, Record):

@@ -25,7 +25,7 @@ from goodnet.core.graph import trace
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, kind_of
 from goodnet.formats.keras import KerasSource
-from goodnet.formats.keras_files import refuse_links
+from goodnet.formats.keras_files import holds_weights_alone, is_keras_3, refuse_links
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
 
@@ -54,14 +54,9 @@ def is_keras_weights(path: Path) -> bool:
         if kind_of(path) != HDF5:
             return False
         with h5py.File(path, "r") as file:
-            return "model_config" not in file.attrs and ("layer_names" in file.attrs or _is_keras_3(file))
+            return holds_weights_alone(file)
     except OSError:
         return False
-
-
-def _is_keras_3(file: h5py.File) -> bool:
-    local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
-    return local and isinstance(file["layers"], h5py.Group)
 
 
 def read_keras_weights(
@@ -76,7 +71,7 @@ def read_keras_weights(
     try:
         with h5py.File(path, "r") as file:
             refuse_links(file, path)
-            content = _read_numbered(path, file) if _is_keras_3(file) else _read_named(path, file)
+            content = _read_numbered(path, file) if is_keras_3(file) else _read_named(path, file)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UnreadableModel(
             f"{path}: expected Keras weights, as save_weights writes them, but the file is damaged"

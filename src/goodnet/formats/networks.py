@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from goodnet import architectures
-from goodnet.architectures import deepid
+from goodnet.architectures import Architecture, deepid
+from goodnet.confinement.reading import can_confine
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import InvalidOption, UnreadableModel
-from goodnet.formats.file_kinds import find_kind, refuse_kind
+from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
+from goodnet.formats.checkpoints import as_one_line, name_all
+from goodnet.formats.confined_files import ConfinedFile, checkpoint_of, read_confined, twin_of
+from goodnet.formats.file_kinds import Kind, find_kind, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
@@ -28,6 +34,8 @@ def read_network(
     architecture: str | None = None,
     image_shape: tuple[int, int, int] | None = None,
     key: str | None = None,
+    *,
+    confine: bool = True,
 ) -> Classifier:
     """Read a model file, whatever its ending.
 
@@ -36,44 +44,100 @@ def read_network(
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several, as the error lists it.
+        confine: let a process of its own, which can reach nothing, read the file's bytes; the network is the same.
 
     Raises:
         UnreadableModel: the file cannot be read, needs an architecture and none is given, or needs a key.
         InvalidOption: there is no network under the key, or the file is no checkpoint.
         UnknownMethod: there is no such architecture.
     """
+    return build_network(read_model_file(path, confine=confine), architecture, image_shape, key)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file whose kind is known.
+
+    `confined` is what a child has read of it, None where none has; `notes` say where walls were missing.
+    """
+
+    path: Path
+    kind: Kind
+    confined: ConfinedFile | None
+    notes: tuple[str, ...]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is a model rather than data, or something that can only be meant for one."""
+        if self.kind in ("unknown", "zip", "tar"):
+            return self.path.suffix.lower() in _ENDINGS
+        return self.kind not in ("hdf5", "npz")
+
+
+def read_model_file(path: str | Path, *, confine: bool = True) -> ModelFile:
+    """Find out what a file is; with `confine` a child does, and reads it where it is a model.
+
+    Raises:
+        UnreadableModel: there is no such file, or it cannot be read, or the child was stopped.
+    """
     path = require_file(path, UnreadableModel)
-    kind = find_kind(path)
-    if kind not in ("keras", "keras weights", "torch", "safetensors"):
-        raise refuse_kind(path, kind)
-    if key is not None and kind in ("keras", "keras weights"):
+    if confine and can_confine():
+        confined = read_confined(path)
+        missing = ", ".join(confined.missing)
+        notes = (f"the walls around the reading of the model file are not whole on this system: {missing}",)
+        return ModelFile(path, confined.kind, confined, notes if missing else ())
+    why = ", which this system does not have" if confine else ""
+    return ModelFile(path, find_kind(path), None, (f"the model file was read without confinement{why}",))
+
+
+def build_network(
+    file: ModelFile,
+    architecture: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    key: str | None = None,
+) -> Classifier:
+    """Return the network in a model file; its notes say where the reading was not confined. See `read_network`."""
+    if file.kind not in ("keras", "keras weights", "torch", "safetensors"):
+        raise _refuse_pickle(file) if file.kind == "pickle" else refuse_kind(file.path, file.kind)
+    if key is not None and file.kind in ("keras", "keras weights"):
         raise InvalidOption(
-            f"{path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {kind}"
+            f"{file.path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {file.kind}"
         )
-    if kind == "keras":
-        return read_keras(path)
+    found = None if file.kind == "keras" else _require_architecture(file.path, architecture)
+    classifier = _build(file, found, image_shape, key)
+    classifier.notes += file.notes
+    classifier.sha256 = None if file.confined is None else file.confined.sha256
+    return classifier
+
+
+def _refuse_pickle(file: ModelFile) -> CodeInFile:
+    if file.confined is not None:
+        names = file.confined.names
+    else:
+        with file.path.open("rb") as stream:
+            names = tuple(list_names(stream))
+    shown = [as_one_line(name) for name in names]
+    return CodeInFile(f"{refuse_kind(file.path, file.kind)}{name_all(shown)}", shown)
+
+
+def _build(
+    file: ModelFile, architecture: Architecture | None, image_shape: tuple[int, int, int] | None, key: str | None
+) -> Classifier:
+    if file.kind in ("torch", "safetensors") and architecture is not None:
+        checkpoint = None if file.confined is None else checkpoint_of(file.confined)
+        return read_state_dict(file.path, architecture, image_shape, key, checkpoint)
+    with nullcontext(file.path) if file.confined is None else twin_of(file.confined) as path:
+        return read_keras(path) if architecture is None else read_keras_weights(path, architecture, image_shape)
+
+
+def _require_architecture(path: Path, architecture: str | None) -> Architecture:
     if architecture is None:
         known = ", ".join(architectures.names())
         raise UnreadableModel(
             f"{path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "
             "or package.module:factory"
         )
-    found = architectures.find(architecture)
-    if kind == "keras weights":
-        return read_keras_weights(path, found, image_shape)
-    return read_state_dict(path, found, image_shape, key)
-
-
-def is_network(path: Path) -> bool:
-    """Whether a file is a model rather than data, or something that can only be meant for one.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    kind = find_kind(path)
-    if kind in ("unknown", "zip", "tar"):
-        return path.suffix.lower() in _ENDINGS
-    return kind not in ("hdf5", "npz")
+    return architectures.find(architecture)
 
 
 def make_network(

@@ -42,10 +42,16 @@ class Recorder:
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     _hashes: dict[str, str] | None = None
+
+    def know(self, role: str, network: Classifier) -> None:
+        """Take the hash of the bytes that a network was read from, where it has it, instead of reading its file again."""
+        if network.sha256 is not None:
+            self._read[role] = network.sha256
 
     def run(
         self,
@@ -56,7 +62,7 @@ class Recorder:
     ) -> Run:
         """Return the record of the run with its result, or the file that holds it, or the error that ended it."""
         if self._hashes is None:
-            self._hashes = _hash_inputs(self.inputs)
+            self._hashes = _hash_inputs(self.inputs, self._read)
         return Run(
             verb=self.verb,
             method=self.method,
@@ -68,17 +74,17 @@ class Recorder:
             inputs=self._hashes,
             result=result,
             result_file=result_file,
-            error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
+            error=None if error is None else Failure.of(error, show_path(str(error))),
         )
 
 
-def _hash_inputs(inputs: Mapping[str, str | Path]) -> dict[str, str]:
+def _hash_inputs(inputs: Mapping[str, str | Path], read: Mapping[str, str]) -> dict[str, str]:
     """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
     hashes = {}
     for role, path in inputs.items():
         with suppress(OSError):
             if Path(path).exists():
-                hashes[f"{role}: {show_path(path)}"] = sha256(path)
+                hashes[f"{role}: {show_path(path)}"] = read.get(role) or sha256(path)
     return hashes
 
 
@@ -158,7 +164,13 @@ def remove_previous(out: Path) -> None:
         shutil.rmtree(out / "goodnet", ignore_errors=True)
 
 
-def read_repair(folder: str | Path, architecture: str | None = None, original: Classifier | None = None) -> Repair:
+def read_repair(
+    folder: str | Path,
+    architecture: str | None = None,
+    original: Classifier | None = None,
+    *,
+    confine: bool = True,
+) -> Repair:
     """Read the folder that `write_repair` wrote; the `original`, where it is not given, from the GoodNet in it.
 
     Raises:
@@ -170,12 +182,14 @@ def read_repair(folder: str | Path, architecture: str | None = None, original: C
     if not isinstance(run.result, RepairRecord):
         raise UnreadableData(f"{folder / 'run.json'}: expected the record of a repair, found that of {run.verb}")
     if original is None:
-        original = GoodNet.load(folder / "goodnet", architecture=architecture).original
+        original = GoodNet.load(folder / "goodnet", architecture=architecture, confine=confine).original
     record, shape = run.result, original.image_shape
     networks = tuple(
         RepairedNetwork(
             entry.name,
-            read_network(folder / Path(entry.file).name, architecture, shape).with_input_range(record.input_range),
+            read_network(folder / Path(entry.file).name, architecture, shape, confine=confine).with_input_range(
+                record.input_range
+            ),
             entry.accuracy,
             entry.changes,
         )
