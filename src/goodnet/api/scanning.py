@@ -71,14 +71,9 @@ def scan(  # noqa: PLR0913
         MethodFailed: the method reached no result.
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
+    recorder = Recorder("scan", named_paths(model=model, clean=clean), scanner.name(), seed=seed)
     loaded = _load(model, clean, architecture, image_shape, input_range, key)
-    recorder = Recorder(
-        "scan",
-        named_paths(model=model, clean=clean),
-        scanner.name(),
-        scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range},
-        seed,
-    )
+    recorder.options = scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range}
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")

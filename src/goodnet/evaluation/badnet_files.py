@@ -19,7 +19,8 @@ from goodnet.core.results import SCHEMA_VERSION
 from goodnet.datasets.sources import Parts
 from goodnet.evaluation.planting import Planted, group_backdoors
 from goodnet.formats.arrays import write_hdf5
-from goodnet.formats.files import require_file, sha256, write_text
+from goodnet.formats.files import require_inside, sha256, write_text
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.triggers import write_trigger
 
 TRUTH = "backdoor.json"
@@ -106,10 +107,10 @@ def read_truth(folder: Path) -> dict[str, Any]:
     Raises:
         UnreadableData: there is none, or it is damaged.
     """
-    path = require_file(folder / TRUTH)
+    path = require_inside(folder / TRUTH, folder)
     try:
-        truth = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        truth = read_json(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise UnreadableData(f"{path}: expected the truth about a network, but the file is damaged") from error
     if not isinstance(truth, dict) or "model" not in truth:
         raise UnreadableData(f"{path}: expected the truth about a network (goodnet attack writes it)")

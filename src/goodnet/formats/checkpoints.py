@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from goodnet.core.errors import UnreadableModel
+from goodnet.formats.checkpoint_sizes import require_room
 from goodnet.formats.files import replacing
 from goodnet.formats.inert_objects import INERT
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.shown_paths import show_path
 
 #: The longest header that the safetensors library reads.
@@ -70,10 +72,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
+        with path.open("rb") as stream:
+            read_json(stream.read(int.from_bytes(stream.read(8), "little")))
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         return Checkpoint(load_file(path), is_safetensors=True, metadata=metadata)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise UnreadableModel(_damaged(path)) from error
 
 
@@ -82,7 +95,10 @@ def _load(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
             # torch warns of pickle protocols and TorchScript before it refuses them.
             warnings.simplefilter("ignore")
+            require_room(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UnreadableModel:
+        raise
     except UnpicklingError as error:
         named = _REFUSED_NAME.search(str(error))
         if named is None:

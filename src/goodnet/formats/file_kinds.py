@@ -15,6 +15,7 @@ from goodnet.core.errors import UnreadableModel
 from goodnet.formats.checkpoints import is_safetensors
 from goodnet.formats.first_bytes import HDF5_BEGINNING, kind_of
 from goodnet.formats.keras_weights import is_keras_weights
+from goodnet.formats.one_reading import ZIP_BEGINNINGS
 
 Kind = Literal[
     "keras",
@@ -67,7 +68,7 @@ def find_kind(path: Path) -> Kind:
         head = file.read(512)
     if head.startswith(HDF5_BEGINNING):
         return _kind_of_hdf5(path)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an empty archive
+    if head.startswith(ZIP_BEGINNINGS):
         return _kind_of_zip(path)
     # HDF5 may begin later, behind a block of the user's own.
     return _kind_by_beginning(head) or (_kind_of_hdf5(path) if h5py.is_hdf5(path) else "unknown")
@@ -76,14 +77,15 @@ def find_kind(path: Path) -> Kind:
 def _kind_by_beginning(head: bytes) -> Kind | None:
     if head.startswith(b"version https://git-lfs"):
         return "lfs pointer"
+    # A tar archive begins with the name of a member, which may look like anything.
+    if head[257:262] == b"ustar":
+        return "tar"
     if is_safetensors(head):
         return "safetensors"
     if head[:1] == b"\x80" and _TORCH_MAGIC in head[:32]:
         return "torch"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:
         return "pickle"
-    if head[257:262] == b"ustar":
-        return "tar"
     # Protocol buffers have no mark of their own: a small version number, then the producer, the graph or the operators.
     return (
         "onnx"
@@ -97,7 +99,7 @@ def _kind_of_hdf5(path: Path) -> Kind:
         with h5py.File(path, "r") as file:
             if "model_config" in file.attrs:
                 return "keras"
-    except OSError:
+    except (OSError, RuntimeError, ValueError, KeyError):  # h5py fails in many ways on damaged attributes
         return "hdf5"
     return "keras weights" if is_keras_weights(path) else "hdf5"
 

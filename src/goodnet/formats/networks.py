@@ -15,6 +15,7 @@ from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.one_reading import require_one_reading
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
@@ -43,6 +44,7 @@ def read_network(
         UnknownMethod: there is no such architecture.
     """
     path = require_file(path, UnreadableModel)
+    require_one_reading(path, UnreadableModel)
     kind = find_kind(path)
     if kind not in ("keras", "keras weights", "torch", "safetensors"):
         raise refuse_kind(path, kind)

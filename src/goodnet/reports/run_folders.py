@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Run
+from goodnet.formats.files import leads_outside, require_inside
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.shown_paths import show_path
 
 #: Pictures that `inspect` writes, and what they show.
@@ -38,7 +38,11 @@ class RunFolder:
     @property
     def pictures(self) -> dict[Path, str]:
         """The pictures of `inspect` in the folder, and what they show."""
-        return {self.path / name: shows for name, shows in INSPECTED.items() if (self.path / name).is_file()}
+        return {
+            self.path / name: shows
+            for name, shows in INSPECTED.items()
+            if (self.path / name).is_file() and not leads_outside(self.path / name, self.path)
+        }
 
     @property
     def model(self) -> str:
@@ -94,9 +98,11 @@ def read_run(path: Path) -> Run:
     Raises:
         UnreadableData: it is damaged, or of another version of goodnet.
     """
+    text = require_inside(path, path.parent).read_bytes()
     try:
-        return Run.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        read_json(text)
+        return Run.model_validate_json(text)
+    except (ValueError, RecursionError) as error:
         raise UnreadableData(
             f"{path}: expected the record of a run, but it is damaged or of another version"
         ) from error

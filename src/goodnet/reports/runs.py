@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import UnreadableData
+from goodnet.core.errors import UnreadableData, UnreadableModel
 from goodnet.core.results import Evaluation, Failure, Rate, Repair, RepairedNetwork, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
-from goodnet.formats.files import output_folder, require_file, sha256, write_text
+from goodnet.formats.files import output_folder, require_inside, sha256, write_text
 from goodnet.formats.keras_weights import write_weights_alone
 from goodnet.formats.networks import read_network
+from goodnet.formats.seen_files import SeenFile, look_at
 from goodnet.formats.shown_paths import show_path
 from goodnet.pair.goodnet import GoodNet, is_goodnet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
+from goodnet.reports.run_folders import read_run
 from goodnet.reports.tables import evaluation_csv, pruning_csv
 
 _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
@@ -33,7 +35,8 @@ _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
 class Recorder:
     """Writes `run.json`: starts the clock when made, holds what is known, stops it when it writes.
 
-    `inputs` are the files that went in; their hashes are written beside their names.
+    `inputs` are the files that went in; their hashes are written beside their names. It is made before they are read, and
+    takes note of what they are: a hash of other bytes than were read is never written.
     """
 
     verb: str
@@ -43,9 +46,20 @@ class Recorder:
     seed: int | None = None
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    _seen: dict[str, SeenFile] = field(init=False)
 
-    def run(self, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Run:
-        """Return the record of the run with its result, or with the error that ended it."""
+    def __post_init__(self) -> None:
+        self._seen = {role: look_at(path) for role, path in self.inputs.items()}
+
+    def run(
+        self, result: Mapping[str, Any] | None = None, error: Exception | None = None, out: Path | None = None
+    ) -> Run:
+        """Return the record of the run with its result, or with the error that ended it.
+
+        Raises:
+            UnreadableData: there is a result, and a file that went in is not what it was when the run began. What lies
+                around the folder `out`, which the run writes itself, may be.
+        """
         return Run(
             verb=self.verb,
             method=self.method,
@@ -54,24 +68,27 @@ class Recorder:
             seconds=round(time.perf_counter() - self._clock, 3),
             started=self._started,
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
-            inputs=_hash_inputs(self.inputs),
+            inputs=self._hash_inputs(out, strict=error is None),
             result=None if result is None else dict(result),
             error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
         )
 
     def write(self, out: Path, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Path:
-        """Write `run.json` into the folder `out` and return its path."""
-        return write_text(out / "run.json", self.run(result, error).model_dump_json(indent=2) + "\n")
+        """Write `run.json` into the folder `out` and return its path; see `run`."""
+        return write_text(out / "run.json", self.run(result, error, out).model_dump_json(indent=2) + "\n")
 
+    def _hash_inputs(self, out: Path | None, *, strict: bool) -> dict[str, str]:
+        """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out.
 
-def _hash_inputs(inputs: Mapping[str, str | Path]) -> dict[str, str]:
-    """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
-    hashes = {}
-    for role, path in inputs.items():
-        with suppress(OSError):
-            if Path(path).exists():
-                hashes[f"{role}: {show_path(path)}"] = sha256(path)
-    return hashes
+        What has changed is an error where this is `strict`, and left out where it is not.
+        """
+        hashes = {}
+        for role, seen in self._seen.items():
+            with suppress(OSError) if strict else suppress(OSError, UnreadableData):
+                if seen.path.exists():
+                    own = out is not None and out.resolve().is_relative_to(seen.path.resolve())
+                    hashes[f"{role}: {show_path(seen.path)}"] = sha256(seen.path) if own else seen.sha256()
+        return hashes
 
 
 def write_repair(
@@ -168,14 +185,18 @@ def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple
         UnreadableModel: one of its networks cannot be read.
     """
     folder = Path(folder)
-    path = require_file(folder / "run.json")
+    path = folder / "run.json"
+    run = read_run(path)
     try:
-        run = Run.model_validate_json(path.read_text(encoding="utf-8"))
         result = run.result or {}
         networks = tuple(
             RepairedNetwork(
                 entry["name"],
-                read_network(folder / Path(entry["file"]).name, architecture, image_shape),
+                read_network(
+                    require_inside(folder / Path(entry["file"]).name, folder, UnreadableModel),
+                    architecture,
+                    image_shape,
+                ),
                 Rate(**entry["accuracy"]),
                 entry["changes"],
             )
@@ -186,6 +207,11 @@ def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple
         raise UnreadableData(
             f"{path}: expected the record of a repair, but it is damaged or of another verb"
         ) from error
+
+
+def _network_file(folder: Path, name: str) -> Path:
+    """Return a network's file; a record names files of its own folder alone."""
+    return require_inside(folder / Path(name).name, folder, UnreadableModel)
 
 
 def write_evaluation(
