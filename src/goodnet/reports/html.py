@@ -88,10 +88,10 @@ def html_report(folders: Sequence[RunFolder]) -> str:
         UnreadableData: a record or what lies beside it is damaged.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     def show(value: object) -> object:
-        return show_path(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        # What a template made itself says of itself that it is HTML.
+        return show_path(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
     environment = Environment(
         loader=PackageLoader("goodnet.reports", "templates"),
