@@ -14,6 +14,7 @@ from pathlib import Path
 #: The modules that make them, in the order of the table.
 FAMILIES = (
     "keras_files",
+    "keras_archives",
     "torch_files",
     "safetensors_files",
     "onnx_files",

@@ -56,6 +56,7 @@ CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "code as architecture": ({"architecture": "os:system"}, "names code outside goodnet"),
     "an architecture that is a path": ({"architecture": "../../evil"}, "unknown architecture"),
     "images of terabytes": ({"image_shape": [3, 1 << 20, 1 << 20]}, ""),
+    "images of a gigabyte in a network": ({"image_shape": [3, 4096, 4096]}, "damaged"),  # by fuzzing
     "images of less than nothing": ({"image_shape": [3, -12, 12]}, ""),
     "images of no pixels": ({"image_shape": [0, 0, 0]}, ""),
     "a target that is no class": ({"targets": [10**18]}, "damaged"),

@@ -136,6 +136,19 @@ def _deep(file: h5py.File) -> None:
     file.create_group("/".join("g" * 2000))
 
 
+def _no_text(file: h5py.File) -> None:
+    """Found by fuzzing: h5py cannot name what a link leads to."""
+    file.id.links.create_soft(b"to\xb8", b"no\xff")
+
+
+FAMILY.add(
+    "in another file",
+    "data",
+    "points to another file",
+    lambda p: write(p.folder / "data.h5", _no_text),
+    "a link that is no text",
+)
+
 for _name, _change in (("a group inside itself", _loop), ("two thousand groups in one another", _deep)):
 
     def _endless(place: Place, change: Callable[[h5py.File], None] = _change) -> Path:

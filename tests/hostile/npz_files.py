@@ -96,7 +96,7 @@ def a_thousand_names_for_the_same_bytes(place: Place) -> Path:
 for _name in ("two archives in one file", "a name twice", "another name in the header", "bytes before the archive"):
 
     def _twofold(place: Place, name: str = _name) -> Path:
-        from tests.hostile.keras_files import two_readings
+        from tests.hostile.keras_archives import two_readings
 
         other = sound() | {"label.npy": npy(np.zeros(8, np.int64))}
         (place.folder / "data.npz").write_bytes(two_readings(sound(), other, "label.npy")[name][0])

@@ -55,6 +55,13 @@ RECORDS: dict[str, str] = {
     "a result of another verb": run(result={"networks": 3}),
     "a result of texts": run(result={"verdict": ["<script>"], "scores": "x", "threshold": None}),
     "a repair of nothing": run(verb="repair", result={"networks": [{"file": "../../x"}]}),
+    # Found by fuzzing: a number without end has no whole number.
+    "a class without end": run(
+        result={
+            **{"verdict": "backdoored", "suspected": [], "reason": "", "threshold": 1.0, "scores": [1.0]},
+            **{"evidence": {}, "clean_accuracy": None, "notes": [], "unscanned": [float("inf")]},
+        }
+    ),
     "a guard of nothing": run(verb="guard", result={"guard": 1}),
     "an evaluation of nothing": run(verb="evaluate", result={"rows": [{}]}),
     "an evaluation without rows": run(

@@ -14,7 +14,7 @@ import torch
 
 from tests.hostile import zips
 from tests.hostile.corpus import Family, Place
-from tests.hostile.keras_files import _TWOFOLD
+from tests.hostile.keras_archives import _TWOFOLD
 
 FAMILY = Family("torch")
 
@@ -266,7 +266,7 @@ for _name in (
 ):
 
     def _twofold(place: Place, name: str = _name) -> Path:
-        from tests.hostile.keras_files import two_readings
+        from tests.hostile.keras_archives import two_readings
 
         path = place.folder / "net.pt"
         path.write_bytes(two_readings(sound(), _evil(place), "archive/data.pkl")[name][0])
