@@ -265,7 +265,7 @@ REFUSED = {
     ),
     "unknown layer": (
         mobile_network(layer("TFOpLambda", "r", function="math.multiply")),
-        "Unknown layer: 'TFOpLambda'",
+        "layer kind 'TFOpLambda' is not supported",
     ),
     "one name twice": (
         functional("m", [called(input_layer("a_b", SHAPE)), called(dense("a/b", 3), ("a_b", 0))], ("a/b", 0)),

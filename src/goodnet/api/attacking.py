@@ -65,11 +65,11 @@ def attack(
         MethodFailed: the training did not succeed.
     """
     method, how, place = _make_attack(attack, options), _make_training(training), choose_device(device)
-    parts = read_parts(data, test=test, seed=seed)
     files = source_files(data, test)
     inputs = {f"data {number}": path for number, path in enumerate(files)}
     settings = {**(method.model_dump(mode="json") if method else {}), "training": how.model_dump(mode="json")}
     recorder = Recorder("attack", inputs, _name_of(method), settings, seed)
+    parts = read_parts(data, test=test, seed=seed)
     out = output_folder(out)
     mark = hash_json([str(data), _name_of(method), settings, architecture, file_format, seed])[:16]
     planted = planting.plant(
@@ -87,7 +87,7 @@ def attack(
     truth = write_planted(out, planted, Origin(name, hash_files(files) if files else hash_json([name, seed])))
     if contest_layout:
         write_clean_parts(out, parts)
-    recorder.run(AttackRecord(truth=TRUTH, metrics=truth.metrics)).save(out)
+    recorder.run(AttackRecord(truth=TRUTH, metrics=truth.metrics), out=out).save(out)
     return planted
 
 

@@ -13,12 +13,14 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
-from goodnet.formats.file_kinds import HEAD, ZIP_BEGINNINGS, kind_by_beginning
+from goodnet.formats.file_kinds import HEAD, kind_by_beginning
 from goodnet.formats.first_bytes import HDF5_BEGINNING
 from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import ModelFile, build_network, read_model_file
+from goodnet.formats.one_reading import ZIP_BEGINNINGS
+from goodnet.formats.shown_paths import show_path
 from goodnet.inference.class_order import choose_class_order
 from goodnet.inference.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.pair.goodnet import GoodNet, is_goodnet
@@ -110,7 +112,7 @@ def load_both(
 def tell(*notes: str) -> None:
     """Log what the reading of networks and data has to say; it reaches standard error where nobody has set up logging."""
     for note in notes:
-        _log.warning("goodnet: note: %s", note)
+        _log.warning("goodnet: note: %s", show_path(note))
 
 
 def holds_goodnet(model: object) -> bool:

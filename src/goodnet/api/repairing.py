@@ -113,6 +113,7 @@ def repair(  # noqa: PLR0913
         targets=_targets(backdoors),
         keep_all=keep_all,
         input_range_reason=loaded.reason,
+        out=out,
     )
     if out is not None:
         write_repair(out, result)

@@ -75,9 +75,9 @@ def scan(  # noqa: PLR0913
         MethodFailed: the method reached no result.
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
-    loaded = _load(model, clean, architecture, image_shape, input_range, key, confine)
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
+    loaded = _load(model, clean, architecture, image_shape, input_range, key, confine)
     recorder.options = scanner.model_dump(mode="json") | {
         "key": key,
         "confine": confine,

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from goodnet.core.method import Progress as Report
+from goodnet.formats.shown_paths import show_lines
 
 #: Width of tables where the output is a file or a pipe.
 _PIPE_WIDTH = 160
 
 
 class _Console(Console):
-    """A console that leaves it to the command how to end when nobody reads on; rich would end it with exit code 1."""
+    """A console that prints no stranger's control characters, and leaves it to the command how to end when nobody reads on.
+
+    (Rich would end it with exit code 1.)
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render; what came from a file or its name and would move the cursor or ring the bell comes out as an escape."""
+        for segment in super().render(renderable, options):
+            harmless = segment.control or segment.text.isprintable() or segment.text == "\n"
+            yield segment if harmless else Segment(show_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

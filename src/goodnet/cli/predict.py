@@ -10,6 +10,7 @@ import click
 from goodnet import api
 from goodnet.api.loading import open_goodnet
 from goodnet.cli.options import confine_option, json_option
+from goodnet.formats.shown_paths import show_path
 
 
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
@@ -36,4 +37,4 @@ def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, c
         click.echo(classes[0])
     else:
         for path, label in zip(images, classes, strict=True):
-            click.echo(f"{label}\t{path}")
+            click.echo(f"{label}\t{show_path(path)}")

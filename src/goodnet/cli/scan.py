@@ -13,7 +13,7 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.last_resort import exit_code
+from goodnet.cli.last_resort import exit_code, say
 from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
 from goodnet.core.errors import CodeInFile, GoodnetError
 from goodnet.core.results import Detection, Failure
@@ -114,7 +114,7 @@ def command(
         raise
     code = _verdict_code(detection, rules, violations)
     for violation in violations:
-        click.echo(f"goodnet: policy {violation.rule}: {violation.message}", err=True)
+        say("goodnet", f"policy {violation.rule}: {violation.message}")
     if sarif is not None:
         write_text(sarif, scan_sarif(recorder.run(), model, detection, violations, exit_code=code))
     ctx.exit(code)

@@ -9,6 +9,7 @@ import click
 
 from goodnet.cli.options import field_options
 from goodnet.core.errors import InvalidOption
+from goodnet.formats.shown_paths import show_path
 from goodnet.serve.options import ServeOptions
 
 
@@ -34,7 +35,7 @@ def command(goodnet: Path, **given: Any) -> None:
 
     def announce(address: str) -> None:
         guard = f"fails {options.fail}, " + (f"refusals go to {options.audit}" if options.audit else "no audit log")
-        click.echo(f"{goodnet} at {address} ({guard}); stop with Ctrl-C")
+        click.echo(f"{show_path(goodnet)} at {address} ({guard}); stop with Ctrl-C")
 
     try:
         serve(goodnet, options, announce=announce)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -20,7 +19,8 @@ from goodnet.core.results import SCHEMA_VERSION, Rate, Record
 from goodnet.datasets.sources import Parts
 from goodnet.evaluation.planting import Planted, group_backdoors
 from goodnet.formats.arrays import write_hdf5
-from goodnet.formats.files import require_file, sha256, write_text
+from goodnet.formats.files import require_inside, sha256, write_text
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.triggers import write_trigger
 from goodnet.training import Training
 
@@ -184,10 +184,12 @@ def read_truth(folder: Path) -> Truth:
     Raises:
         UnreadableData: there is none, or it is damaged.
     """
-    path = require_file(folder / TRUTH)
+    path = require_inside(folder / TRUTH, folder)
     try:
-        return Truth.model_validate_json(path.read_bytes())
-    except ValidationError as error:
+        text = path.read_bytes()
+        read_json(text)
+        return Truth.model_validate_json(text)
+    except (ValueError, RecursionError) as error:
         raise UnreadableData(
             f"{path}: expected the truth about a network (goodnet attack writes it), but the file is damaged"
         ) from error

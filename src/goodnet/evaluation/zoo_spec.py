@@ -43,7 +43,7 @@ class Group(Strict):
     Data sets and attacks take turns. In an attack, each option may be a list; the target may be "any".
     """
 
-    pairs: int = Field(ge=1)
+    pairs: int = Field(ge=1, le=10_000)
     data: Choice[str]
     architecture: Choice[str]
     attack: Choice[dict[str, Any]]

@@ -17,8 +17,11 @@ import numpy.typing as npt
 
 from goodnet.core.dataset import ArraySource, Dataset, ImageSource, Labels, Pixels
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
+from goodnet.core.one_line import describe_error
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
+from goodnet.formats.hdf5_files import require_own_content
+from goodnet.formats.npy_members import read_npz
 from goodnet.formats.shown_paths import show_path
 
 #: Keys of images, labels and true labels (of poisoned data); of several the first is taken, and said in the notes.
@@ -27,6 +30,8 @@ _LABELS = ("label", "labels", "y")
 _TRUE_LABELS = ("true_label", "true_labels")
 
 _CHANNELS = (1, 3, 4)
+#: Larger labels are no classes: what is counted for each class would take memory without end.
+_LARGEST_LABEL = 999_999
 #: Bytes of one read where the file is checked or read through.
 _BLOCK = 16 << 20
 #: HDF5 keeps this much unpacked, so that chunks that hold many images are unpacked once, not once a batch.
@@ -58,65 +63,25 @@ def _read_hdf5(path: Path) -> Dataset:
     except OSError as error:
         raise UnreadableData(f"{shown}: expected an HDF5 file, but it is damaged or of another kind") from error
     try:
-        arrays = _own_arrays(shown, file)
+        require_own_content(file, shown, path.stat().st_size, UnreadableData)
+        arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
         keys = _find_keys(shown, list(arrays))
         images = arrays[keys.images]
-        layout, scale = _layout(shown, images.shape), _scale(shown, images)
+        layout, scale = _layout(shown, images.shape or ()), _scale(shown, images)
         return _label(path, Hdf5Source(images, layout, scale), keys, arrays)
-    except (OSError, RuntimeError, KeyError) as error:
-        file.close()
-        raise UnreadableData(
-            f"{shown}: expected an HDF5 file, but it is damaged ({' '.join(str(error).split())})"
-        ) from error
     except InputError:
         file.close()
         raise
-
-
-def _own_arrays(shown: str, file: h5py.File) -> dict[str, Any]:
-    """Return the data sets at the top of a file; one that lies in another file is refused."""
-    arrays = {}
-    for name in file:
-        item = None if isinstance(file.get(name, getlink=True), h5py.ExternalLink) else file.get(name)
-        foreign = item is None or item.file.filename != file.filename
-        if foreign or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-            raise UnreadableData(
-                f"{shown}: refused, '{show_path(name)}' points to another file; save the data as one file"
-            )
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item
-    return arrays
+    except Exception as error:  # h5py fails in many ways on damaged files
+        file.close()
+        raise UnreadableData(f"{shown}: expected an HDF5 file, but it is damaged ({describe_error(error)})") from error
 
 
 def _read_npz(path: Path) -> Dataset:
     shown = show_path(path)
-    try:
-        # Given a path, numpy leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = _list_arrays(shown, archive.zip.namelist())
-            arrays = {key: archive[f"{key}.npy"] for key in found}
-            # What is called .npy and is none, numpy gives as bytes.
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise ValueError("a member is no array")
-    except InputError:
-        raise
-    except Exception as error:  # numpy and zipfile fail in many ways on hostile bytes
-        raise UnreadableData(
-            f"{shown}: expected an .npz file of plain arrays, but it is damaged or holds objects"
-        ) from error
-    keys = _find_keys(shown, found)
+    arrays = read_npz(path)
+    keys = _find_keys(shown, list(arrays))
     return _label(path, ArraySource(check_pixels(shown, arrays[keys.images])), keys, arrays)
-
-
-def _list_arrays(shown: str, members: Sequence[str]) -> list[str]:
-    """Return the keys of an archive's arrays."""
-    arrays = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
-    if members and not arrays:
-        raise UnreadableData(
-            f"{shown}: expected an .npz file of arrays, got a zip archive of other things ({_quote(members[:3])}); give the "
-            "file of the data"
-        )
-    return arrays
 
 
 @dataclass(frozen=True)
@@ -171,6 +136,8 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
         raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity")
     if len(labels) and labels.min() < 0:
         raise UnreadableData(f"{name}: expected labels from 0 on, got {labels.min():.0f}")
+    if len(labels) and labels.max() > _LARGEST_LABEL:
+        raise UnreadableData(f"{name}: expected labels up to {_LARGEST_LABEL:,}, got {labels.max():.0f}")
     return labels.astype(np.int64)
 
 

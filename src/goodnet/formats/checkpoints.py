@@ -20,10 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from goodnet.core.errors import CodeInFile, UnreadableModel
+from goodnet.formats.checkpoint_sizes import require_room
 from goodnet.formats.checkpoint_trees import is_made
 from goodnet.formats.files import replacing
 from goodnet.formats.first_bytes import is_safetensors
 from goodnet.formats.inert_objects import INERT
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.shown_paths import show_path
 
@@ -68,10 +70,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
+        with path.open("rb") as stream:
+            read_json(stream.read(int.from_bytes(stream.read(8), "little")))
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         return Checkpoint(load_file(path), is_safetensors=True, metadata=metadata)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise UnreadableModel(damaged(path)) from error
 
 
@@ -80,7 +93,10 @@ def _load(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
             # torch warns of pickle protocols and TorchScript before it refuses them.
             warnings.simplefilter("ignore")
+            require_room(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UnreadableModel:
+        raise
     except UnpicklingError as error:
         with path.open("rb") as stream:
             raise refuse_name(path, error, list_names(stream)) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goodnet.core.errors import UnreadableData
+from goodnet.formats.files import leads_outside
 from goodnet.formats.shown_paths import show_path
 
 #: Endings of the files in a class folder that are taken for pictures; what they hold is decided by their bytes.
@@ -50,7 +51,7 @@ class ClassFolders:
 
 
 def list_class_folders(folder: Path) -> ClassFolders:
-    """Return the class folders in `folder` with their pictures; no file is opened.
+    """Return the class folders in `folder` with their pictures; no file is opened, no link followed out of the folder.
 
     The classes are the folders in order of name. Folders called 0, 1, 2, ... (also 00012) are the class of that
     number, whichever are missing, unless two have the same number (1 and 01).
@@ -59,6 +60,8 @@ def list_class_folders(folder: Path) -> ClassFolders:
         UnreadableData: a folder cannot be listed.
     """
     hidden, own = _divide(folder)
+    outside = [item for item in own if leads_outside(item, folder)]
+    own = [item for item in own if item not in outside]
     numbers = _number([item.name for item in own if item.is_dir()])
     others = [item for item in own if not item.is_dir()]
     pictures: list[Path] = []
@@ -66,10 +69,14 @@ def list_class_folders(folder: Path) -> ClassFolders:
         theirs, items = _divide(folder / name)
         hidden += theirs
         for item in items:
+            if leads_outside(item, folder):
+                outside.append(item)
+                continue
             (pictures if item.suffix.lower() in SUFFIXES and item.is_file() else others).append(item)
     notes = (
         *note_paths("left out, hidden or the system's", [item.relative_to(folder) for item in hidden]),
         *note_paths("left out, no pictures of a class", [item.relative_to(folder) for item in others]),
+        *note_paths("left out, links that lead out of the folder", [item.relative_to(folder) for item in outside]),
     )
     return ClassFolders(numbers, tuple(pictures), notes)
 

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import lzma
 import pickle
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import safetensors
 
 from goodnet.confinement.answers import Answer, Blob
+from goodnet.core.errors import UnreadableModel
 from goodnet.core.one_line import one_line
+from goodnet.formats.declared_sizes import require_held
 from goodnet.formats.file_kinds import Kind, kind_of_content
+from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.hdf5_trees import take_tree
-from goodnet.formats.keras_files import refuse_links
+from goodnet.formats.json_texts import read_json
+from goodnet.formats.one_reading import refuse_second_reading
 from goodnet.formats.pickle_trees import PROGRAMS_BEFORE, PickleReader, find_program, list_names, take_notes
+from goodnet.formats.shown_paths import show_path
+from goodnet.formats.zip_archives import unpacked_size
 
 #: Kinds of models that are read whole; of others it is enough to know what they are.
 READ: tuple[Kind, ...] = ("keras", "keras weights", "torch", "safetensors")
@@ -54,7 +58,8 @@ def read_model(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
         that is damaged "damage" instead of the content, in the library's words.
 
     Raises:
-        UnreadableModel: the file refers to other files, or holds what is neither numbers nor text.
+        UnreadableModel: the file refers to other files, can be read in two ways, says that it unpacks to far more than it is
+            large, or holds what is neither numbers nor text.
     """
     kind = kind_of_content(source)
     if kind == "pickle":
@@ -69,25 +74,28 @@ def read_model(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
     copy.flush()
     kind = kind_of_content(copy)
     about = {"kind": kind, "sha256": digest.hexdigest()}
-    copy.seek(0)
+    refuse_second_reading(copy, name, UnreadableModel)
     try:
-        record, arrays = _take(kind, copy, name)
+        record, arrays = _take(kind, copy, name, held=copy.seek(0, 2))
     except _DAMAGE as error:
         return Answer({**about, "damage": one_line(str(error))})
     return Answer({**about, **record}, arrays)
 
 
-def _take(kind: Kind, stream: BinaryIO, name: str) -> tuple[dict[str, Any], dict[str, Blob]]:
+def _take(kind: Kind, stream: BinaryIO, name: str, held: int) -> tuple[dict[str, Any], dict[str, Blob]]:
+    """Take a model out of an open file of `held` bytes."""
+    stream.seek(0)
     if kind == "safetensors":
         return _take_safetensors(stream)
-    if kind == "torch":
-        is_zip = stream.read(2) == b"PK"
-        stream.seek(0)
-        return _take_torch_zip(stream) if is_zip else _take_old_torch(stream)
     if stream.read(2) == b"PK":
-        return _take_keras_zip(stream, name)
+        with zipfile.ZipFile(stream) as archive:
+            require_held(show_path(name), unpacked_size(archive), held, UnreadableModel)
+            return _take_torch_zip(archive) if kind == "torch" else _take_keras_zip(archive, name, held)
+    stream.seek(0)
+    if kind == "torch":
+        return _take_old_torch(stream)
     with h5py.File(stream, "r") as file:
-        refuse_links(file, Path(name))
+        require_own_content(file, show_path(name), held, UnreadableModel)
         if kind == "keras weights":
             return take_tree(file, name)
         about = {"config": _text(file.attrs["model_config"]), "version": _text(file.attrs.get("keras_version", ""))}
@@ -99,19 +107,17 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _take_keras_zip(stream: BinaryIO, name: str) -> tuple[dict[str, Any], dict[str, Blob]]:
-    with zipfile.ZipFile(stream) as archive:
-        about = {part: archive.read(f"{part}.json").decode() for part in ("config", "metadata")}
-        weights = archive.read("model.weights.h5")
-    with h5py.File(io.BytesIO(weights), "r") as file:
-        refuse_links(file, Path(name))
+def _take_keras_zip(archive: zipfile.ZipFile, name: str, held: int) -> tuple[dict[str, Any], dict[str, Blob]]:
+    about = {part: archive.read(f"{part}.json").decode() for part in ("config", "metadata")}
+    with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
+        require_own_content(file, show_path(name), held, UnreadableModel)
         record, arrays = take_tree(file, name)
     return {**about, **record}, arrays
 
 
 def _take_safetensors(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]]:
     content = stream.read()
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = read_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
     arrays = {
         name: Blob(found["dtype"], tuple(found["shape"]), found["data"])
         for name, found in safetensors.deserialize(content)  # type: ignore[no-untyped-call]
@@ -123,17 +129,16 @@ def _take_safetensors(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]
     }
 
 
-def _take_torch_zip(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Blob]]:
-    with zipfile.ZipFile(stream) as archive:
-        folder = find_program(archive).removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("numbers in another machine's order of bytes")
-        program = archive.read(f"{folder}data.pkl")
-        if not program.startswith(_PROTOCOL):
-            raise ValueError("expected pickle protocol 2")
-        reader = PickleReader(io.BytesIO(program))
-        notes = take_notes(reader.load())
-        contents = {key: archive.read(f"{folder}data/{key}") for key in reader.storages}
+def _take_torch_zip(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Blob]]:
+    folder = find_program(archive).removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise ValueError("numbers in another machine's order of bytes")
+    program = archive.read(f"{folder}data.pkl")
+    if not program.startswith(_PROTOCOL):
+        raise ValueError("expected pickle protocol 2")
+    reader = PickleReader(io.BytesIO(program))
+    notes = take_notes(reader.load())
+    contents = {key: archive.read(f"{folder}data/{key}") for key in reader.storages}
     return _torch_record(reader, notes, contents)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from goodnet.core.dataset import Dataset
+from goodnet.core.errors import UnreadableData
 from goodnet.formats.arrays import read_arrays
 from goodnet.formats.files import require_file
 from goodnet.formats.first_bytes import PICTURE, kind_of
 from goodnet.formats.images import read_class_folders, read_pictures
+from goodnet.formats.one_reading import require_one_reading
 from goodnet.formats.shown_paths import show_path
 
 
@@ -22,6 +24,7 @@ def read_data(path: str | Path, channels: int | None = None) -> Dataset:
     path = Path(path)
     if path.is_dir():
         return read_class_folders(path, channels)
-    if kind_of(require_file(path)) == PICTURE:
+    require_one_reading(require_file(path), UnreadableData)
+    if kind_of(path) == PICTURE:
         return read_pictures([path], channels, name=show_path(path.name))
     return read_arrays(path)

@@ -14,6 +14,7 @@ import h5py
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.first_bytes import HDF5_BEGINNING, holds_hdf5, is_safetensors, kind_of
 from goodnet.formats.keras_files import holds_weights_alone
+from goodnet.formats.one_reading import ZIP_BEGINNINGS
 
 Kind = Literal[
     "keras",
@@ -34,8 +35,6 @@ Kind = Literal[
 
 #: Bytes from the beginning of a file that tell its kind.
 HEAD = 512
-#: How zip archives begin, empty ones too.
-ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
 #: The number with which a file of torch.save begins that is no zip archive (before torch 1.6), as pickle writes it.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _STATE_DICT = "torch.save(net.state_dict(), path)"
@@ -90,14 +89,15 @@ def kind_by_beginning(head: bytes) -> Kind | None:
     """Return what a file is that begins so, None where that does not tell."""
     if head.startswith(b"version https://git-lfs"):
         return "lfs pointer"
+    # A tar archive begins with the name of a member, which may look like anything.
+    if head[257:262] == b"ustar":
+        return "tar"
     if is_safetensors(head):
         return "safetensors"
     if head[:1] == b"\x80" and _TORCH_MAGIC in head[:32]:
         return "torch"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:
         return "pickle"
-    if head[257:262] == b"ustar":
-        return "tar"
     # Protocol buffers have no mark of their own: a small version number, then the producer, the graph or the operators.
     return (
         "onnx"
@@ -112,7 +112,7 @@ def _kind_of_hdf5(stream: BinaryIO) -> Kind:
             if "model_config" in file.attrs:
                 return "keras"
             return "keras weights" if holds_weights_alone(file) else "hdf5"
-    except OSError:
+    except (OSError, RuntimeError, ValueError, KeyError):  # h5py fails in many ways on damaged attributes
         return "hdf5"
 
 

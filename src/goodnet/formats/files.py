@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from goodnet.core.errors import InputError, UnreadableData, UnwritableOutput
+from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.shown_paths import show_path
 
 
@@ -21,14 +22,38 @@ def require_file(path: str | Path, kind: type[InputError] = UnreadableData) -> P
         InputError: (of `kind`) there is no such file, or it is a folder, or it may not be read.
     """
     path = Path(path)
-    if not path.exists():
-        raise kind(f"{show_path(path)}: no such file; check the path")
+    try:
+        if not path.exists():
+            raise kind(f"{show_path(path)}: no such file; check the path")
+    except (OSError, ValueError) as error:  # a name that is too long, a null in it, links in a circle
+        raise kind(f"{one_line(show_path(path))}: no file can have this path ({describe_error(error)})") from error
     if not path.is_file():
         found = "a folder" if path.is_dir() else "a pipe, a socket or a device"
         raise kind(f"{show_path(path)}: expected a file, found {found}")
     if not os.access(path, os.R_OK):
         raise kind(f"{show_path(path)}: the file may not be read; check its permissions")
     return path
+
+
+def leads_outside(path: Path, folder: Path) -> bool:
+    """Whether `path`, which lies in a folder that may be a stranger's, is a link to what lies elsewhere."""
+    try:
+        return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # links that lead to one another in a circle
+        return True
+    except (OSError, ValueError):  # no file can have this name
+        return False
+
+
+def require_inside(path: Path, folder: Path, kind: type[InputError] = UnreadableData) -> Path:
+    """Return `path`, a file in a folder that may be a stranger's, if it is a readable file that lies there.
+
+    Raises:
+        InputError: (of `kind`) it is none, see `require_file`, or a link out of the folder.
+    """
+    if leads_outside(path, folder):
+        raise kind(f"{show_path(path)}: refused, it is a link that leads out of its folder; copy the file there")
+    return require_file(path, kind)
 
 
 def output_folder(path: str | Path) -> Path:

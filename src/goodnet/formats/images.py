@@ -21,6 +21,7 @@ from PIL import ExifTags, Image
 from goodnet.core.dataset import Dataset, Pixels
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
 from goodnet.formats.class_folders import SUFFIXES, list_class_folders, note_paths
+from goodnet.formats.declared_sizes import require_held
 from goodnet.formats.files import require_file
 from goodnet.formats.first_bytes import PICTURES
 from goodnet.formats.shown_paths import show_path
@@ -39,13 +40,17 @@ def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
     """
-    with _open(Path(path)) as picture:
+    with open_picture(Path(path)) as picture:
         return picture_pixels(picture, channels)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Open a picture of one of the kinds that are read; whatever goes wrong with it is one error."""
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of one of the kinds that are read; whatever goes wrong with it while it is open is one error.
+
+    Raises:
+        UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
+    """
     shown = show_path(require_file(path))
     try:
         with warnings.catch_warnings():
@@ -54,6 +59,8 @@ def _open(path: Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=tuple(PICTURES)) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise UnreadableData(f"{shown}: a picture of {picture.width} x {picture.height} pixels is refused")
+                unpacked = picture.width * picture.height * len(picture.getbands())
+                require_held(shown, unpacked, path.stat().st_size, UnreadableData)
                 yield picture
     except WrongDepth as error:
         raise UnreadableData(f"{shown}: {error}") from error
@@ -149,7 +156,7 @@ def _look_at(path: Path) -> _Seen:
     Raises:
         UnreadableData: it cannot be read.
     """
-    with _open(path) as picture:
+    with open_picture(path) as picture:
         # Unpacking forgets how the pixels were stored; looking for further frames may change size and mode.
         deep = picture.mode[0] != "I" and ";16" in str(getattr(picture, "tile", ()))
         size, grey = picture.size, picture.mode in GREY or picture.mode[0] == "I"

@@ -32,6 +32,7 @@ from goodnet.formats.files import replacing, require_file
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
+from goodnet.formats.keras_sizes import require_fitting_weights
 from goodnet.formats.shown_paths import show_path
 
 #: `keras.ops` that may stand between layers, where all that they take is tensors.
@@ -61,7 +62,10 @@ def read_keras(path: str | Path) -> Classifier:
     keras = import_keras()
     with copy_for_keras(path) as copy:
         try:
+            require_fitting_weights(copy, path)
             model = keras.models.load_model(copy, compile=False, safe_mode=True)
+        except UnreadableModel:
+            raise
         except Exception as error:
             raise UnreadableModel(
                 f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"

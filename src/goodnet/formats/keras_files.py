@@ -22,13 +22,17 @@ import h5py
 
 from goodnet.core.errors import UnreadableModel
 from goodnet.core.one_line import one_line
+from goodnet.formats.declared_sizes import require_held
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
+from goodnet.formats.hdf5_files import require_own_content
+from goodnet.formats.json_texts import read_json
+from goodnet.formats.keras_code import refuse_code, refuse_foreign_parts, refuse_many_layers
 from goodnet.formats.keras_configs import in_keras_3
+from goodnet.formats.shown_paths import show_path
+from goodnet.formats.zip_archives import unpacked_size
 
 #: The endings by which Keras knows its files.
 KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
-#: A `.keras` file is not compressed by Keras; one that unpacks to more than this many times its size is a bomb.
-_MOST_UNPACKING = 100
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 #: What h5py, zipfile, json and the walk through a configuration raise on bytes that are no Keras model.
 _DAMAGE = (
@@ -89,7 +93,7 @@ def _ending_of_content(path: Path) -> str:
 
 def _copy_hdf5(path: Path, copy: Path) -> None:
     with h5py.File(path, "r") as file, h5py.File(copy, "w") as ours:
-        refuse_links(file, path)
+        require_own_content(file, show_path(path), path.stat().st_size, UnreadableModel)
         if "model_config" not in file.attrs:
             raise UnreadableModel(
                 f"{path}: the file holds weights alone, no architecture; say which network they belong to, "
@@ -102,21 +106,23 @@ def _copy_hdf5(path: Path, copy: Path) -> None:
 
 def _copy_zip(path: Path, copy: Path) -> None:
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as ours:
-        unpacked = sum(item.file_size for item in archive.infolist())
-        if unpacked > _MOST_UNPACKING * max(path.stat().st_size, 1 << 20):
-            raise UnreadableModel(f"{path}: refused, it unpacks to {unpacked >> 20} MiB, far more than its size")
-        version = _text(json.loads(archive.read(_METADATA)).get("keras_version", ""))
+        require_held(show_path(path), unpacked_size(archive), path.stat().st_size, UnreadableModel)
+        version = _text(read_json(archive.read(_METADATA)).get("keras_version", ""))
         ours.writestr(_CONFIG, _checked(archive.read(_CONFIG).decode(), version, path))
         weights = archive.read(_WEIGHTS)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            refuse_links(file, path)
+            require_own_content(file, show_path(path), path.stat().st_size, UnreadableModel)
         ours.writestr(_WEIGHTS, weights)
 
 
 def _checked(text: str, version: str, path: Path) -> str:
     """Return a configuration that runs no code, in the words of Keras 3."""
-    config = json.loads(text)
+    refuse_many_layers(path, text)
+    config = read_json(text)
     refuse_code(path, config)
+    # How the model was trained is not read.
+    config.pop("compile_config", None)
+    refuse_foreign_parts(path, config)
     return json.dumps(in_keras_3(config, version, path))
 
 
@@ -133,40 +139,3 @@ def is_keras_3(file: h5py.File) -> bool:
     """Whether a file of weights has the layout of Keras 3."""
     local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
     return local and isinstance(file["layers"], h5py.Group)
-
-
-def refuse_links(group: h5py.Group, path: Path) -> None:
-    """Refuse an HDF5 file of which any part lies in another file.
-
-    Raises:
-        UnreadableModel: there is an external link, external storage or a virtual data set.
-    """
-    for name in group:
-        link = group.get(name, getlink=True)
-        item = None if isinstance(link, h5py.ExternalLink) else group.get(name)
-        if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-            raise UnreadableModel(f"{path}: refused, '{name}' points to another file; save the model as one file")
-        if isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink):
-            refuse_links(item, path)
-
-
-def refuse_code(path: Path, config: Any) -> None:
-    """Refuse a model whose configuration would run code of its author.
-
-    Raises:
-        UnreadableModel: there is a Lambda layer, or a class from outside Keras.
-    """
-    if isinstance(config, list):
-        for item in config:
-            refuse_code(path, item)
-    if not isinstance(config, dict):
-        return
-    kind, module = config.get("class_name"), config.get("module")
-    if kind in ("Lambda", "__lambda__"):
-        raise UnreadableModel(f"{path}: refused, the model has a Lambda layer, which is code that runs on loading")
-    registered = config.get("registered_name")
-    foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
-    if foreign or (isinstance(registered, str) and ">" in registered):
-        raise UnreadableModel(f"{path}: refused, the model needs code from outside Keras ('{registered or module}')")
-    for item in config.values():
-        refuse_code(path, item)

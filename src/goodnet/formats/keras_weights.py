@@ -22,10 +22,12 @@ from goodnet.architectures import Architecture
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOutput
 from goodnet.core.graph import trace
+from goodnet.formats.declared_sizes import require_image_size
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, kind_of
+from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.keras import KerasSource
-from goodnet.formats.keras_files import holds_weights_alone, is_keras_3, refuse_links
+from goodnet.formats.keras_files import holds_weights_alone, is_keras_3
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
 
@@ -55,7 +57,7 @@ def is_keras_weights(path: Path) -> bool:
             return False
         with h5py.File(path, "r") as file:
             return holds_weights_alone(file)
-    except OSError:
+    except (OSError, RuntimeError, ValueError, KeyError):  # h5py fails in many ways on damaged attributes
         return False
 
 
@@ -70,7 +72,7 @@ def read_keras_weights(
     path = require_file(path, UnreadableModel)
     try:
         with h5py.File(path, "r") as file:
-            refuse_links(file, path)
+            require_own_content(file, show_path(path), path.stat().st_size, UnreadableModel)
             content = _read_numbered(path, file) if is_keras_3(file) else _read_named(path, file)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UnreadableModel(
@@ -80,6 +82,7 @@ def read_keras_weights(
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnknownImageSize(f"{path}: the image size is not known; give it with --image-shape C,H,W")
+    require_image_size(show_path(path), shape)
     module = build_for(weights, architecture, shape)
     load_weights(module, weights, path, architecture.name)
     source = KerasWeightsSource(_ending_to_write(path, content), module, content)

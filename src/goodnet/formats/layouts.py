@@ -30,6 +30,7 @@ from PIL import Image
 from goodnet.core.dataset import ArraySource, Dataset, Labels
 from goodnet.core.errors import InvalidOption, UnreadableData
 from goodnet.formats.class_folders import find_folders
+from goodnet.formats.declared_sizes import most_unpacked
 from goodnet.formats.files import require_file
 from goodnet.formats.images import read_image
 from goodnet.formats.plain_pickles import bytes_as_text, read_plain_pickle
@@ -143,18 +144,17 @@ def _read_bytes(path: Path) -> bytes:
     Raises:
         UnreadableData: it is damaged, or unpacks to more than any file of these sets.
     """
+    most = min(_MOST_BYTES, most_unpacked(path.stat().st_size))
     try:
         with path.open("rb") as stream:
             packed = stream.read(len(_GZIP)) == _GZIP
             stream.seek(0)
             with gzip.open(stream) if packed else stream as unpacked:
-                content: bytes = unpacked.read(_MOST_BYTES + 1)
+                content: bytes = unpacked.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadableData(f"{show_path(path)}: the file is damaged and cannot be unpacked ({error})") from error
-    if len(content) > _MOST_BYTES:
-        raise UnreadableData(
-            f"{show_path(path)}: expected at most {_MOST_BYTES >> 20} MB, the file holds more and is refused"
-        )
+    if len(content) > most:
+        raise UnreadableData(f"{show_path(path)}: expected at most {most >> 20} MB, the file holds more and is refused")
     return content
 
 

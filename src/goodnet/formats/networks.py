@@ -20,6 +20,7 @@ from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.one_reading import require_one_reading
 from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
@@ -86,6 +87,7 @@ def read_model_file(path: str | Path, *, confine: bool = True) -> ModelFile:
         missing = ", ".join(confined.missing)
         notes = (f"the walls around the reading of the model file are not whole on this system: {missing}",)
         return ModelFile(path, confined.kind, confined, notes if missing else ())
+    require_one_reading(path, UnreadableModel)
     why = ", which this system does not have" if confine else ""
     return ModelFile(path, find_kind(path), None, (f"the model file was read without confinement{why}",))
 

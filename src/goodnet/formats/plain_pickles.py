@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import require_file
+from goodnet.formats.pickle_reader import BoundedUnpickler
 
 
 class _StoredArray:
@@ -65,7 +66,7 @@ class _ForbiddenName(pickle.UnpicklingError):
     """A pickle asks for a function or class."""
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(BoundedUnpickler):
     """Reads pickles of plain values and uint8 arrays; each name in them gets one of our stand-ins, or is refused."""
 
     def find_class(self, module: str, name: str) -> type:

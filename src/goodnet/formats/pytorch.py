@@ -22,6 +22,7 @@ from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOut
 from goodnet.core.graph import trace
 from goodnet.formats.candidates import Place, choose_network, misfit
 from goodnet.formats.checkpoints import Checkpoint, read_checkpoint, replace_at
+from goodnet.formats.declared_sizes import require_image_size
 from goodnet.formats.files import require_file
 from goodnet.formats.shown_paths import show_path
 from goodnet.formats.weight_fit import Builds, State, compare
@@ -53,6 +54,7 @@ def read_state_dict(
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnknownImageSize(f"{path}: the image size is not known; give it with --image-shape C,H,W")
+    require_image_size(show_path(path), shape)
     builds = Builds(architecture, shape)
     chosen = choose_network(path, checkpoint.content, builds, key)
     module = builds.fitting(chosen.weights)

@@ -9,7 +9,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from goodnet.core.errors import InputError, InvalidOption
+from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.files import require_file
+
+#: Bytes of the longest spec: the time that tomllib takes grows faster than a text.
+_LONGEST = 1 << 16
 
 
 class Strict(BaseModel):
@@ -30,11 +34,13 @@ def read_toml(path: str | Path, kind: type[AnySpec]) -> AnySpec:
     """
     path = require_file(path)
     try:
+        if path.stat().st_size > _LONGEST:
+            raise ValueError(f"of at most {_LONGEST:,} bytes, got {path.stat().st_size:,}")
         return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidOption(f"{path}: expected TOML, {error}") from error
     except ValidationError as error:
         raise InvalidOption(f"{path}: {describe_invalid(error)}") from error
+    except (ValueError, RecursionError) as error:  # also no UTF-8, a number of ten thousand digits, nested without end
+        raise InvalidOption(f"{path}: expected TOML, {describe_error(error)}") from error
     except InputError as error:
         raise InvalidOption(f"{path}: {error}") from error
 
@@ -45,7 +51,7 @@ def describe_invalid(error: ValidationError) -> str:
     first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"]) or "the spec"
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; is it misspelt?"
+        return f"unknown key '{one_line(where)}'; is it misspelt?"
     message = first["msg"].removeprefix("Value error, ")
     came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return f"'{where}': {message[:1].lower()}{message[1:]}{came}"
+    return one_line(f"'{where}': {message[:1].lower()}{message[1:]}{came}")

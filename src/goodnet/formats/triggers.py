@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Backdoor, Patch, Trigger
 from goodnet.core.errors import UnreadableData
-from goodnet.formats.files import replacing, require_file
+from goodnet.formats.files import replacing, require_inside
+from goodnet.formats.npy_members import read_npz
 
 #: Name of the file of suspected backdoors in the folder of a scan.
 SUSPECTED = "suspected.npz"
@@ -84,14 +84,14 @@ def read_backdoors(path: Path) -> tuple[Backdoor, ...]:
         UnreadableData: the file is missing or damaged.
     """
     try:
-        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            targets = arrays["targets"].tolist()
-            names = arrays["names"].tolist() if "names" in arrays else [""] * len(targets)  # Older files have none.
-            return tuple(
-                Backdoor(_read_patch(arrays, index), int(target), _read_sources(arrays, index), name)
-                for index, (target, name) in enumerate(zip(targets, names, strict=True))
-            )
-    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
+        arrays = read_npz(require_inside(path, path.parent))
+        targets = arrays["targets"].tolist()
+        names = arrays["names"].tolist() if "names" in arrays else [""] * len(targets)  # Older files have none.
+        return tuple(
+            Backdoor(_read_patch(arrays, index), int(target), _read_sources(arrays, index), name)
+            for index, (target, name) in enumerate(zip(targets, names, strict=True))
+        )
+    except (ValueError, KeyError, OSError, TypeError) as error:
         raise UnreadableData(f"{path}: expected suspected backdoors, but the file is damaged") from error
 
 

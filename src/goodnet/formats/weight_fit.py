@@ -17,6 +17,8 @@ State = dict[str, Tensor]
 _COUNTERS = frozenset({"n_averaged", "num_updates", "decay", "step", "initted"})
 #: What profilers (thop) leave behind in every layer.
 _PROFILES = frozenset({"total_ops", "total_params"})
+#: More classes than any network of images has: one for each row of an enormous matrix would take memory without end.
+_MOST_CLASSES = 100_000
 #: Left-over names that are compared with a missing one, at most.
 _COMPARED = 200
 
@@ -123,4 +125,5 @@ class Builds:
 def class_counts(weights: Mapping[str, Tensor]) -> list[int]:
     """Return what may be the number of classes, likeliest first: the rows of weight matrices, the last one first."""
     matrices = [value for value in weights.values() if value.ndim == 2] or [v for v in weights.values() if v.ndim > 2]
-    return list(dict.fromkeys(int(matrix.shape[0]) for matrix in reversed(matrices))) or [0]
+    counts = dict.fromkeys(int(matrix.shape[0]) for matrix in reversed(matrices))
+    return [count for count in counts if 0 < count <= _MOST_CLASSES] or [1]

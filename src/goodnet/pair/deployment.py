@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from goodnet.core.errors import MethodFailed
 from goodnet.core.one_line import describe_error
 from goodnet.core.preprocessing import InputRange, Preprocessing
 from goodnet.core.results import Record
+from goodnet.formats.declared_sizes import MOST_OF_IMAGE
 from goodnet.formats.files import replacing
 
 #: The name under which a file holds its card.
@@ -53,8 +55,10 @@ class DeployedCard(Record):
             raise ValueError(f"expected targets out of the classes 0..{self.classes - 1}, got {list(self.targets)}")
         if not Preprocessing.read(self.input_range).fits(self.image_shape[0]):
             raise ValueError(f"expected an input range for {self.image_shape[0]} channels, got {self.input_range}")
-        if min(self.image_shape) < 1:
-            raise ValueError(f"expected an image shape (C, H, W) of numbers above 0, got {self.image_shape}")
+        if min(self.image_shape) < 1 or math.prod(self.image_shape) > MOST_OF_IMAGE:
+            raise ValueError(
+                f"expected an image shape (C, H, W) of 1 to {MOST_OF_IMAGE:,} numbers, got {self.image_shape}"
+            )
         return self
 
     @property

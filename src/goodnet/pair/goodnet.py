@@ -11,7 +11,6 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from goodnet.core.classifier import Classifier
@@ -20,7 +19,8 @@ from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import InputRange
 from goodnet.core.results import Record
-from goodnet.formats.files import replacing_folder, require_file, write_text
+from goodnet.formats.files import replacing_folder, require_inside, write_text
+from goodnet.formats.json_texts import read_json
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import read_network
 from goodnet.inference.predictions import require_fit
@@ -236,7 +236,9 @@ class GoodNet:
                 f"--architecture {known}"
             )
         # Names alone: a card cannot point outside its folder.
-        paths = (folder / Path(name).name for name in (card.original, card.repaired))
+        paths = (
+            require_inside(folder / Path(name).name, folder, UnreadableModel) for name in (card.original, card.repaired)
+        )
         read = partial(read_network, architecture=architecture or known, image_shape=card.image_shape, confine=confine)
         networks = map(read, paths)
         try:
@@ -263,10 +265,11 @@ class _Card(Record):
 
 
 def _read_card(path: Path) -> _Card:
-    text = require_file(path, UnreadableModel).read_bytes()
+    text = require_inside(path, path.parent, UnreadableModel).read_bytes()
     try:
+        read_json(text)
         return _Card.model_validate_json(text, strict=True)
-    except ValidationError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged_card(path) from error
 
 

@@ -6,6 +6,7 @@ one that refers to other files or to memory is refused.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import tempfile
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from pydantic import ValidationError
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
-from goodnet.core.one_line import describe_error
+from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.files import replacing, require_file
+from goodnet.formats.json_texts import read_json
+from goodnet.formats.one_reading import require_one_reading
+from goodnet.formats.onnx_graphs import require_bounded
 from goodnet.inference.predictions import require_fit
 from goodnet.pair.deployment import (
     ANY_NUMBER,
@@ -158,7 +162,10 @@ class OnnxGoodNet:
 
     def __init__(self, path: str | Path, *, threads: int | None = None, spinning: bool = True) -> None:
         self.path = require_file(path, UnreadableModel)
-        self._session = _open_session(self.path.read_bytes(), self.path, threads, spinning)
+        require_one_reading(self.path, UnreadableModel)
+        content = self.path.read_bytes()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._session = _open_session(content, self.path, threads, spinning)
         self.card = _read_card(self._session, self.path)
         try:
             self._run_batch(np.zeros((2, *self.card.input_shape), np.float32))
@@ -244,11 +251,12 @@ def _open_session(content: bytes, path: Path, threads: int | None, spinning: boo
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     if _MEMORY_TAG in content:
         raise UnreadableModel(f"{path}: refused, it refers to this program's memory; export the GoodNet again")
+    require_bounded(content, path)
     # From bytes, and with an empty folder for what lies outside of them: nothing but this file is read.
     with tempfile.TemporaryDirectory() as empty:
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
         try:
-            return runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+            return runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions have no root of their own.
             outside = ", it refers to another file" if "external data" in str(error).lower() else ""
             raise UnreadableModel(
@@ -258,20 +266,29 @@ def _open_session(content: bytes, path: Path, threads: int | None, spinning: boo
 
 
 def _read_card(session: Any, path: Path) -> DeployedCard:
-    entry = session.get_modelmeta().custom_metadata_map.get(ENTRY)
-    outputs = {item.name for item in session.get_outputs()}
+    try:
+        entry = session.get_modelmeta().custom_metadata_map.get(ENTRY)
+        outputs = {item.name for item in session.get_outputs()}
+    except UnicodeDecodeError as error:
+        raise UnreadableModel(f"{path}: expected an ONNX file, but its names are no text; export it again") from error
     if entry is None or not {SCORES, OPINIONS} <= outputs:
         raise UnreadableModel(
             f"{path}: expected a GoodNet in ONNX, found a network without a guard; goodnet export GOODNET writes one"
         )
     try:
+        read_json(entry)
         return DeployedCard.model_validate_json(entry, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "as a whole"
+    except (ValueError, RecursionError) as error:
         raise UnreadableModel(
-            f"{path}: the GoodNet's card is damaged or of another version: {where}: {first['msg']}; export it again"
+            f"{path}: the GoodNet's card is damaged or of another version: {_what_is_wrong(error)}; export it again"
         ) from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"as a whole: {describe_error(error)}"
+    first = error.errors()[0]
+    return one_line(f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}")
 
 
 def _run(session: Any, outputs: list[str], images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:

@@ -46,7 +46,7 @@ def write_guard(out: Path, outcome: GuardOutcome, recorder: Recorder) -> Path:
     if outcome.goodnet is not None:
         outcome.goodnet.save(out / "goodnet")
     write_text(out / _GUARD, guard_record(outcome).model_dump_json(indent=2) + "\n")
-    return recorder.run(result_file=_GUARD).save(out)
+    return recorder.run(result_file=_GUARD, out=out).save(out)
 
 
 def remove_previous_guard(out: Path) -> None:

@@ -1,6 +1,7 @@
 """A report as one HTML file: everything that the runs left behind, for the person who must decide.
 
-The file needs no network, runs no script, and everything that came from a model, a data set or a path is escaped.
+The file needs no network, runs no script, and everything that came from a model, a data set or a path is escaped: as HTML,
+and what does not print as in messages.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import metadata
 from typing import TypeVar
 
 from goodnet.core.errors import InputError, UnreadableData
+from goodnet.core.one_line import describe_error
 from goodnet.core.results import Record, Run
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.evaluation_section import MeasuredSection, evaluation_section
@@ -24,6 +26,8 @@ from goodnet.reports.scan_section import Picture, ScanSection, scan_section
 from goodnet.reports.verdicts import Statement, state
 
 Section = TypeVar("Section")
+#: What the sections raise on a result that is none of their verb's.
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, StopIteration, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,14 @@ def html_report(folders: Sequence[RunFolder]) -> str:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    def show(value: object) -> object:
+        # What a template made itself says of itself that it is HTML.
+        return show_path(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
     environment = Environment(
         loader=PackageLoader("goodnet.reports", "templates"),
         autoescape=True,
+        finalize=show,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -136,9 +145,11 @@ def _sections(folders: Sequence[RunFolder], verb: str, make: Callable[[RunFolder
             found.append(make(folder))
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        except _DAMAGE as error:
             path = folder.path / "run.json"
-            raise UnreadableData(f"{path}: expected the result of {verb}, but it is damaged ({error!r})") from error
+            raise UnreadableData(
+                f"{path}: expected the result of {verb}, but it is damaged ({describe_error(error)})"
+            ) from error
     return tuple(found)
 
 

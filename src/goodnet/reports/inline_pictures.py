@@ -7,10 +7,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from goodnet.core.errors import UnreadableData
 from goodnet.formats.arrays import to_uint8
+from goodnet.formats.images import open_picture
 
 #: A picture file up to this size (bytes) goes in as it is; a larger one is scaled to `_WIDEST` pixels and compressed.
 _AS_IT_IS, _WIDEST = 300_000, 1400
@@ -26,12 +28,12 @@ def inline_image(image: Tensor) -> str:
 def inline_file(path: Path) -> str | None:
     """Return a picture file as a `data:` address, scaled down where it is large; None where it is no picture."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             if picture.format == "PNG" and path.stat().st_size <= _AS_IT_IS:
                 return _address(path.read_bytes(), "png")
             small = picture.convert("RGB")
             small.thumbnail((_WIDEST, 4 * _WIDEST), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+    except UnreadableData:
         return None
     return _address(_encode(small, "WEBP"), "webp")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +11,8 @@ from goodnet.core.errors import UnreadableData
 from goodnet.core.repairs import RepairRecord
 from goodnet.core.results import Detection, Evaluation, Rate, Record, Run
 from goodnet.evaluation.badnet_files import AttackRecord
-from goodnet.formats.files import require_file
+from goodnet.formats.files import require_inside
+from goodnet.formats.json_texts import read_json
 from goodnet.guards.calibration import Calibration
 from goodnet.pipelines.surrogate_triggers import SurrogateRate
 from goodnet.reports.schema_1 import as_current
@@ -80,11 +80,11 @@ def read_run(path: Path) -> Run:
     Raises:
         UnreadableData: a file is missing, damaged, or of another version of goodnet.
     """
-    text = require_file(path).read_bytes()
+    text = require_inside(path, path.parent).read_bytes()
     try:
-        content = as_current(json.loads(text))
+        content = as_current(read_json(text))
         run = Run.model_validate(content | {"result": None})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableData(
             f"{path}: expected the record of a run, but it is damaged or of another version"
         ) from error
@@ -107,10 +107,12 @@ def read_record(path: str | Path, kind: type[Content]) -> Content:
     Raises:
         UnreadableData: the file is missing, damaged, or holds something else.
     """
-    path = require_file(path)
+    path = require_inside(Path(path), Path(path).parent)
+    text = path.read_bytes()
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError as error:
+        read_json(text)
+        return TypeAdapter(kind).validate_json(text)
+    except (ValueError, RecursionError) as error:
         raise UnreadableData(
             f"{path}: expected a record of the kind {kind.__name__}, but the file is damaged or holds something else"
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Detection, Record, Run
+from goodnet.formats.files import leads_outside
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.records import read_run
 
@@ -48,7 +49,11 @@ class RunFolder:
     @property
     def pictures(self) -> dict[Path, str]:
         """The pictures of `inspect` in the folder, and what they show."""
-        return {self.path / name: shows for name, shows in INSPECTED.items() if (self.path / name).is_file()}
+        return {
+            self.path / name: shows
+            for name, shows in INSPECTED.items()
+            if (self.path / name).is_file() and not leads_outside(self.path / name, self.path)
+        }
 
     @property
     def model(self) -> str:

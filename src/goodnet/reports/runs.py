@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import UnreadableData
+from goodnet.core.errors import UnreadableData, UnreadableModel
 from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
 from goodnet.core.results import Detection, Evaluation, Failure, Record, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
-from goodnet.formats.files import output_folder, sha256, write_text
+from goodnet.formats.files import output_folder, require_inside, sha256, write_text
 from goodnet.formats.keras_weights import has_weights_alone, write_weights_alone
 from goodnet.formats.networks import read_network
+from goodnet.formats.seen_files import SeenFile, look_at
 from goodnet.formats.shown_paths import show_path
 from goodnet.pair.goodnet import GoodNet, is_goodnet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
@@ -34,7 +35,8 @@ _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
 class Recorder:
     """Writes `run.json`: starts the clock when made, holds what is known, stops it when it writes.
 
-    `inputs` are the files that went in; their hashes are written beside their names.
+    `inputs` are the files that went in; their hashes are written beside their names. It is made before they are read, and
+    takes note of what they are: a hash of other bytes than were read is never written.
     """
 
     verb: str
@@ -45,8 +47,11 @@ class Recorder:
     _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
+    _seen: dict[str, SeenFile] = field(init=False)
     _hashes: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self._seen = {role: look_at(path) for role, path in self.inputs.items()}
 
     def know(self, role: str, network: Classifier) -> None:
         """Take the hash of the bytes that a network was read from, where it has it, instead of reading its file again."""
@@ -59,10 +64,16 @@ class Recorder:
         *,
         result_file: str | None = None,
         error: Exception | None = None,
+        out: Path | None = None,
     ) -> Run:
-        """Return the record of the run with its result, or the file that holds it, or the error that ended it."""
+        """Return the record of the run with its result, or the file that holds it, or the error that ended it.
+
+        Raises:
+            UnreadableData: there is a result, and a file that went in is not what it was when the run began. What lies
+                around the folder `out`, which the run writes itself, may be.
+        """
         if self._hashes is None:
-            self._hashes = _hash_inputs(self.inputs, self._read)
+            self._hashes = self._hash_inputs(out, strict=error is None)
         return Run(
             verb=self.verb,
             method=self.method,
@@ -77,15 +88,19 @@ class Recorder:
             error=None if error is None else Failure.of(error, show_path(str(error))),
         )
 
+    def _hash_inputs(self, out: Path | None, *, strict: bool) -> dict[str, str]:
+        """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out.
 
-def _hash_inputs(inputs: Mapping[str, str | Path], read: Mapping[str, str]) -> dict[str, str]:
-    """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
-    hashes = {}
-    for role, path in inputs.items():
-        with suppress(OSError):
-            if Path(path).exists():
-                hashes[f"{role}: {show_path(path)}"] = read.get(role) or sha256(path)
-    return hashes
+        What has changed is an error where this is `strict`, and left out where it is not.
+        """
+        hashes = {}
+        for role, seen in self._seen.items():
+            with suppress(OSError) if strict else suppress(OSError, UnreadableData):
+                if seen.path.exists():
+                    own = out is not None and out.resolve().is_relative_to(seen.path.resolve())
+                    digest = self._read.get(role) or (sha256(seen.path) if own else seen.sha256())
+                    hashes[f"{role}: {show_path(seen.path)}"] = digest
+        return hashes
 
 
 def record_repair(
@@ -96,8 +111,9 @@ def record_repair(
     targets: Sequence[int] = (),
     keep_all: bool = False,
     input_range_reason: str = "as given",
+    out: Path | None = None,
 ) -> Repair:
-    """Return the repair with its original and the record of its run; `write_repair` writes what that names.
+    """Return the repair with its original and the record of its run; `write_repair` writes what that names, into `out`.
 
     With `keep_all` the networks on the way belong to it too, and beside each whole Keras model its weights alone.
     """
@@ -112,7 +128,7 @@ def record_repair(
         targets=tuple(targets),
         trace=repair.trace,
     )
-    return replace(repair, original=original, run=recorder.run(record))
+    return replace(repair, original=original, run=recorder.run(record, out=out))
 
 
 def _record_network(network: RepairedNetwork, *, alone: bool, weights_alone: bool) -> NetworkRecord:
@@ -187,7 +203,7 @@ def read_repair(
     networks = tuple(
         RepairedNetwork(
             entry.name,
-            read_network(folder / Path(entry.file).name, architecture, shape, confine=confine).with_input_range(
+            read_network(_network_file(folder, entry.file), architecture, shape, confine=confine).with_input_range(
                 record.input_range
             ),
             entry.accuracy,
@@ -196,6 +212,11 @@ def read_repair(
         for entry in record.networks
     )
     return Repair(networks, record.accuracy_before, record.trace, original=original, run=run)
+
+
+def _network_file(folder: Path, name: str) -> Path:
+    """Return a network's file; a record names files of its own folder alone."""
+    return require_inside(folder / Path(name).name, folder, UnreadableModel)
 
 
 def write_evaluation(
@@ -212,7 +233,7 @@ def write_evaluation(
         write_text(out / f"pruning_{name}.csv", pruning_csv(pruning_columns(levels)))
     if sweeps:
         draw_pruning_curves([pruning_curve(sweep, levels) for sweep, levels in sweeps.values()], out / "pruning.png")
-    return recorder.run(evaluation).save(out)
+    return recorder.run(evaluation, out=out).save(out)
 
 
 def pruning_columns(levels: PruningLevels) -> dict[str, list[float]]:

@@ -5,7 +5,6 @@ Written beside `scan.json` as arrays, so that a report can show them without the
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, as_unit_range
 from goodnet.core.errors import UnreadableData, WrongShape
 from goodnet.formats.arrays import to_uint8
-from goodnet.formats.files import replacing, require_file
+from goodnet.formats.files import replacing, require_inside
+from goodnet.formats.npy_members import read_npz
 from goodnet.formats.triggers import SUSPECTED, read_backdoors
 
 #: Images on which a recovered trigger is shown, out of so many drawn at random.
@@ -107,15 +107,15 @@ def read_examples(folder: Path) -> ScanExamples | None:
         return None
     triggers = _triggers_of(read_backdoors(folder / SUSPECTED))
     try:
-        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            examples = ScanExamples(
-                as_unit_range(arrays["images"]),
-                tuple(arrays["answers"].tolist()),
-                class_names=tuple(arrays["class_names"].tolist()),
-            )
-            stamped = arrays["stamped_answers"].tolist()
+        arrays = read_npz(require_inside(path, folder))
+        examples = ScanExamples(
+            as_unit_range(arrays["images"]),
+            tuple(arrays["answers"].tolist()),
+            class_names=tuple(arrays["class_names"].tolist()),
+        )
+        stamped = arrays["stamped_answers"].tolist()
         return replace(examples, triggers=_join(triggers, stamped, examples))
-    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile, WrongShape) as error:
+    except (ValueError, KeyError, OSError, TypeError, WrongShape) as error:
         raise UnreadableData(f"{path}: expected the example images of a scan, but the file is damaged") from error
 
 

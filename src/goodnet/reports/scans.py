@@ -65,7 +65,7 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
         again = names[:position].count(names[position])
         number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
         _draw_trigger(shown, examples, out / f"trigger_{names[position]}{number}.png")
-    return recorder.run(result_file=_SCAN).save(out)
+    return recorder.run(result_file=_SCAN, out=out).save(out)
 
 
 def _scores_csv(detection: Detection) -> str:

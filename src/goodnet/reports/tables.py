@@ -11,6 +11,7 @@ import numpy as np
 from rich.markup import escape
 
 from goodnet.core.results import Evaluation, Rate, Row, named_rates
+from goodnet.formats.shown_paths import show_cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,11 +29,10 @@ def pruning_csv(columns: Mapping[str, Sequence[float]]) -> str:
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as CSV text."""
+    """Return a table as CSV text; a name that a spreadsheet would take for a formula begins with an apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([show_cell(cell) for cell in row] for row in (header, *rows))
     return text.getvalue()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from goodnet.formats.files import sha256
 from goodnet.pair.onnx import OnnxGoodNet, OnnxOutputs
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,7 +27,7 @@ class ServedNetwork:
         # Waiting threads would otherwise burn the cores that take requests and unpack pictures.
         self._network = OnnxGoodNet(path, threads=threads, spinning=False)
         self.card = self._network.card
-        self.sha256 = sha256(path)
+        self.sha256 = self._network.sha256
 
     def run(self, pixels: Pixels) -> OnnxOutputs:
         """Return what the network says of pictures (n, C, H, W) uint8.

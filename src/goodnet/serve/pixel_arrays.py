@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from http import HTTPStatus
 from io import BytesIO
 
 import numpy as np
 
 from goodnet.core.one_line import one_line
+from goodnet.formats.npy_members import read_npy_header
 from goodnet.serve.rejections import Rejected
 
 #: The content type of a .npy file.
 NPY = b"application/x-npy"
 _EXPECTED = "expected a .npy of uint8, shape (n, H, W), (n, H, W, 1) or (n, H, W, 3)"
-#: More characters than any header of such an array has.
-_LONGEST_HEADER = 1_000
-_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def split_array(body: bytes, most: int) -> list[bytes]:
@@ -46,10 +43,7 @@ def split_array(body: bytes, most: int) -> list[bytes]:
 def _read_shape(stream: BytesIO) -> tuple[int, ...]:
     """Read the header and return the shape, of at least one picture of at least one pixel."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a stranger sends, nothing is to be written into the log
-            read = _READ_HEADER[np.lib.format.read_magic(stream)]
-            shape, by_column, kind = read(stream, max_header_size=_LONGEST_HEADER)
+        shape, by_column, kind = read_npy_header(stream)
         got = f"got {kind}, shape {shape}{', by columns' if by_column else ''}"
     except Exception as error:  # it may fail in any way on hostile bytes
         raise _damaged("its header cannot be read") from error
