@@ -81,8 +81,13 @@ OPTIONS = {
     "reports/facts.py": {"list_facts.record"},
     "reports/runs.py": {"Recorder.options"},
 }
-#: ... and what foreign files hold, as it is read.
+#: ... and what foreign files hold, as it is read, also in a process of its own, from which it comes back as JSON.
 FOREIGN = {
+    "confinement/answers.py": {"Answer.record"},
+    "confinement/reading.py": {"Reading.record"},
+    "formats/checkpoint_trees.py": {"build_checkpoint.record"},
+    "formats/confined_files.py": {"ConfinedFile.record"},
+    "formats/hdf5_trees.py": {"take_tree.return", "write_tree.record"},
     "formats/keras_weights.py": {"WeightsFile.attributes"},
     "formats/plain_pickles.py": {"read_plain_pickle.return"},
 }

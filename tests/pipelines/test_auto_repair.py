@@ -32,10 +32,10 @@ def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
     assert new.robust_accuracy[name].value > 0.7
     assert repair.recommended.changes.method.startswith("anchored_unlearning")
     surrogate = repair.trace.diff.surrogate_attack_success
-    assert surrogate["before"] > 0.9
+    assert surrogate.before > 0.9
     assert surrogate.after == repair.recommended.changes.fresh_triggers_work_on < surrogate.before
     held_out = repair.trace.held_out_accuracy
-    assert (held_out["of"], held_out["allowed"]) == (round(len(planted.clean) / 4), 0.05)
+    assert (held_out.of, held_out.allowed) == (round(len(planted.clean) / 4), 0.05)
     assert held_out.lost == repair.trace.candidates[-1].accuracy_lost
 
 
@@ -80,7 +80,7 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert repair.trace.candidates[0].accuracy_lost > 0.5
     surrogate = repair.trace.diff.surrogate_attack_success
-    assert surrogate["before"] == surrogate["after"] > 0.9
+    assert surrogate.before == surrogate.after > 0.9
 
 
 def test_a_rate_at_which_training_diverges_leaves_the_gentler_repair(planted, monkeypatch):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from goodnet.core.dataset import ArraySource, Dataset
 from goodnet.core.repairs import Change, Repair, RepairedNetwork
-from goodnet.core.results import Evaluation, Metrics, Rate, Row, named_rates
+from goodnet.core.results import Evaluation, Metrics, Rate, Row
 from goodnet.reports.tables import (
     class_table,
     data_table,
@@ -77,9 +77,9 @@ def test_commas_and_quotes_in_names():
 
 
 def test_the_columns_carry_the_name_of_the_set_only_where_there_are_several():
-    one = named_rates(make_evaluation().rows[2].metrics)
+    one = make_evaluation().rows[2].metrics.by_name()
     assert list(one) == ["clean accuracy", "ASR", "refused clean", "refused poisoned", "detection accuracy"]
-    two = named_rates(make_evaluation(("a.h5", "b.h5")).rows[2].metrics)
+    two = make_evaluation(("a.h5", "b.h5")).rows[2].metrics.by_name()
     assert list(two)[1:3] == ["ASR, a.h5", "ASR, b.h5"]
     assert two["ASR, b.h5"] == Rate.of(7, 50)
     assert "refused poisoned, b.h5" in two
@@ -96,7 +96,7 @@ def test_an_evaluation_as_csv_reads_back_to_its_rates():
     ]
     for row, written in zip(evaluation.rows, rows, strict=True):
         cells = dict(zip(header, written, strict=True))
-        rates = {name: rate for name, rate in named_rates(row.metrics).items() if rate is not None}
+        rates = {name: rate for name, rate in row.metrics.by_name().items() if rate is not None}
         for name, rate in rates.items():
             numbers = [float(cells[f"{name}{part}"]) for part in ("", " n", " low", " high")]
             assert numbers == [rate.value, rate.n, rate.low, rate.high]
@@ -140,7 +140,7 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(width):
     assert max(map(len, text.splitlines())) <= width
     for row in evaluation.rows:
         assert row.name in text
-        for rate in named_rates(row.metrics).values():
+        for rate in row.metrics.by_name().values():
             assert rate is None or f"{rate.value:.4f}" in text
     for word in ("detection", "refused", "one.h5", "two.h5"):
         assert word in text

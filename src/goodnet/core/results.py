@@ -117,6 +117,20 @@ class Metrics(Record):
     refused_poisoned: dict[str, Rate] = {}
     detection_accuracy: dict[str, Rate] = {}
 
+    def by_name(self) -> dict[str, Rate | None]:
+        """Return the rates by their name in a table; of several poisoned sets each with the set's name."""
+
+        def each(title: str, by_set: dict[str, Rate]) -> dict[str, Rate | None]:
+            several = len(self.attack_success_rate) > 1
+            return {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
+
+        rates = {"clean accuracy": self.clean_accuracy, "target recall": self.target_recall}
+        rates |= each("ASR", self.attack_success_rate) | each("robust accuracy", self.robust_accuracy)
+        rates |= {"refused clean": self.refused_clean, "refused clean of target": self.refused_clean_of_target}
+        rates |= each("refused poisoned", self.refused_poisoned) | each("detection accuracy", self.detection_accuracy)
+        optional = ("target recall", "refused clean of target")
+        return {name: rate for name, rate in rates.items() if rate is not None or name not in optional}
+
 
 class Row(Record):
     """One network of an evaluation: its name in the table, its metrics, what is known of how it was made."""
@@ -161,32 +175,13 @@ class Evaluation(Shown, Record):
 
     def table(self) -> PlainTable:
         """Return the rates, one column for each network."""
-        named = [named_rates(row.metrics) for row in self.rows]
+        named = [row.metrics.by_name() for row in self.rows]
         names = dict.fromkeys(name for rates in named for name, rate in rates.items() if rate is not None)
         rows = ((name, *(_show_rate(rates.get(name)) for rates in named)) for name in names)
         note = f"input range {self.input_range} ({self.input_range_reason})"
         return PlainTable(
             "fractions, in brackets 95 % intervals", ("", *(row.name for row in self.rows)), tuple(rows), (note,)
         )
-
-
-def named_rates(metrics: Metrics) -> dict[str, Rate | None]:
-    """Return the rates of one network by their name in a table."""
-    several = len(metrics.attack_success_rate) > 1
-    rates: dict[str, Rate | None] = {"clean accuracy": metrics.clean_accuracy}
-    if metrics.target_recall is not None:
-        rates["target recall"] = metrics.target_recall
-    for title, by_set in (("ASR", metrics.attack_success_rate), ("robust accuracy", metrics.robust_accuracy)):
-        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
-    rates["refused clean"] = metrics.refused_clean
-    if metrics.refused_clean_of_target is not None:
-        rates["refused clean of target"] = metrics.refused_clean_of_target
-    for title, by_set in (
-        ("refused poisoned", metrics.refused_poisoned),
-        ("detection accuracy", metrics.detection_accuracy),
-    ):
-        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
-    return rates
 
 
 def _show_rate(rate: Rate | None) -> str:

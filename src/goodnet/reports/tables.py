@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.markup import escape
 
-from goodnet.core.results import Evaluation, Rate, Row, named_rates
+from goodnet.core.results import Evaluation, Rate, Row
 from goodnet.formats.shown_paths import show_cell
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _columns(evaluation: Evaluation) -> list[str]:
     names: dict[str, None] = {}
     for row in reversed(evaluation.rows):
-        names |= {name: None for name, rate in named_rates(row.metrics).items() if rate is not None}
+        names |= {name: None for name, rate in row.metrics.by_name().items() if rate is not None}
     return list(names)
 
 
@@ -60,7 +60,7 @@ def _blank(value: int | None) -> object:
 
 
 def _numbers(row: Row, columns: Sequence[str]) -> list[object]:
-    rates = named_rates(row.metrics)
+    rates = row.metrics.by_name()
     numbers: list[object] = []
     for name in columns:
         rate = rates.get(name)
@@ -93,7 +93,7 @@ _TITLE = "fractions in [0, 1], in brackets the 95 % Wilson interval"
 def _side_by_side(rows: Sequence[Row], columns: Sequence[str]) -> Table:
     from rich.table import Table
 
-    rates = [named_rates(row.metrics) for row in rows]
+    rates = [row.metrics.by_name() for row in rows]
     cells = dict(_facts(rows)) | {name: [show_rate(item.get(name)) for item in rates] for name in columns}
     table = Table(title=_TITLE, title_style="dim", title_justify="left")
     table.add_column("", overflow="fold")
@@ -109,7 +109,7 @@ def _stacked(rows: Sequence[Row], columns: Sequence[str]) -> tuple[Table, int]:
     from rich.table import Table
 
     facts = dict(_facts(rows))
-    rates = [named_rates(row.metrics) for row in rows]
+    rates = [row.metrics.by_name() for row in rows]
     table = Table(title=f"{_TITLE}, {_counts(rows)}", title_style="dim", title_justify="left")
     table.add_column("", no_wrap=True)
     widths = [max(len(row.name) for row in rows)]
