@@ -120,7 +120,8 @@ def _difference(classifier: Classifier, images: npt.NDArray[np.uint8], theirs: O
     with torch.no_grad():
         ours = classifier(torch.from_numpy(unit(images))).log_softmax(1).numpy()
     # Where probabilities came, what is far below their rounding says nothing.
-    return float(np.abs(ours - theirs)[theirs > -10].max())
+    told = theirs > -10
+    return float(np.abs(ours - theirs)[told].max() / max(1.0, float(np.abs(theirs[told]).max())))
 
 
 def _logarithms(outputs: Outputs, probabilities: bool) -> Outputs:

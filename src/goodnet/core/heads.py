@@ -39,9 +39,11 @@ def take_logits(network: fx.GraphModule, image_shape: tuple[int, int, int]) -> t
     with graph.inserting_before(output):
         taken = graph.call_function(how, (value, where)) if isinstance(value, fx.Node) else how(value, where)
     output.args = (taken,)
-    graph.eliminate_dead_code()
+    network = fx.GraphModule(network, graph)
+    network.graph.eliminate_dead_code()
+    network.recompile()
     kind = type(outputs).__name__
-    return fx.GraphModule(network, graph), f"the network gives a {kind}: its {where!r} is taken for the logits"
+    return network, f"the network gives a {kind}: its {where!r} is taken for the logits"
 
 
 def _run(network: fx.GraphModule, image_shape: tuple[int, int, int]) -> Any:
