@@ -17,7 +17,7 @@ from goodnet.formats.file_kinds import find_kind
 from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
-from goodnet.formats.networks import is_network, read_network
+from goodnet.formats.networks import is_network, read_network, says_its_size
 from goodnet.inference.class_order import choose_class_order
 from goodnet.inference.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.pair.goodnet import GoodNet, is_goodnet
@@ -91,7 +91,8 @@ def load_both(
         InputError: one of them cannot be read.
     """
     data = load_dataset(clean, name="clean")
-    shape = image_shape or data.image_shape
+    known = isinstance(model, str | Path) and says_its_size(Path(model))
+    shape = image_shape or (None if known else data.image_shape)
     classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
     data = fit_channels(classifier, data, clean)
     data = choose_class_order(classifier, data, other_order(data))
@@ -107,7 +108,10 @@ def tell(*notes: str) -> None:
 
 def holds_goodnet(model: object) -> bool:
     """Whether a verb was given the place of a GoodNet, a folder or an ONNX file, and not that of a network."""
-    return isinstance(model, str | Path) and (Path(model).is_dir() or _is_onnx(Path(model)))
+    if not isinstance(model, str | Path):
+        return False
+    path = Path(model)
+    return (path.is_dir() and not is_network(path)) or _is_onnx(path)
 
 
 def _is_onnx(path: Path) -> bool:
@@ -184,7 +188,7 @@ _USUAL_SIZES = ((3, 32, 32), (1, 28, 28), (3, 224, 224), (1, 32, 32), (3, 64, 64
 
 def _holds_network(path: Path) -> bool:
     try:
-        return path.is_file() and is_network(path)
+        return path.exists() and is_network(path)
     except OSError:
         return False  # Damaged HDF5: reading it as data says so.
 

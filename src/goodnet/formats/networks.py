@@ -15,6 +15,7 @@ from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.network_folders import is_network_folder, read_network_folder
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
@@ -32,7 +33,8 @@ def read_network(
     """Read a model file, whatever its ending.
 
     Args:
-        path: a whole Keras model (HDF5, `.keras`), Keras weights (HDF5), a file of torch.save, safetensors.
+        path: a whole Keras model (HDF5, `.keras`), Keras weights (HDF5), a file of torch.save, safetensors; a folder of
+            Hugging Face or timm.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several, as the error lists it.
@@ -42,6 +44,9 @@ def read_network(
         InvalidOption: there is no network under the key, or the file is no checkpoint.
         UnknownMethod: there is no such architecture.
     """
+    path = Path(path)
+    if path.is_dir() and is_network_folder(path):
+        return _read_folder(path, architecture, image_shape, key)
     path = require_file(path, UnreadableModel)
     kind = find_kind(path)
     if kind not in ("keras", "keras weights", "torch", "safetensors"):
@@ -64,16 +69,31 @@ def read_network(
     return read_state_dict(path, found, image_shape, key)
 
 
+def _read_folder(
+    path: Path, architecture: str | None, image_shape: tuple[int, int, int] | None, key: str | None
+) -> Classifier:
+    if architecture is not None or key is not None:
+        raise InvalidOption(f"{path}: the folder says which network it holds; leave out --architecture and --key")
+    return read_network_folder(path, image_shape)
+
+
 def is_network(path: Path) -> bool:
-    """Whether a file is a model rather than data, or something that can only be meant for one.
+    """Whether a path is a model rather than data, or something that can only be meant for one.
 
     Raises:
         OSError: the file cannot be read.
     """
+    if path.is_dir():
+        return is_network_folder(path)
     kind = find_kind(path)
     if kind in ("unknown", "zip", "tar"):
         return path.suffix.lower() in _ENDINGS
     return kind not in ("hdf5", "npz")
+
+
+def says_its_size(path: Path) -> bool:
+    """Whether a network says itself how large its images are: a folder of Hugging Face or timm does."""
+    return path.is_dir() and is_network_folder(path)
 
 
 def make_network(
