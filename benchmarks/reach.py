@@ -143,9 +143,10 @@ def table(rows: list[Row]) -> str:
 def kinds() -> list[Kind]:
     """Return the corpus; kinds of a library that is not installed say so when they are made."""
     from reach_folders import folder_kinds
+    from reach_onnx import onnx_kinds
     from reach_torch import torch_kinds
 
-    return [*torch_kinds(), *folder_kinds()]
+    return [*torch_kinds(), *folder_kinds(), *onnx_kinds()]
 
 
 def main() -> None:

@@ -37,7 +37,8 @@ _KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "mobilevit": ({"hidden_sizes": [16, 16, 16], "neck_hidden_sizes": [8, 8, 8, 8, 8, 8, 16], "image_size": 64}, 64),
     "focalnet": ({"embed_dim": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "focal_levels": [1, 1], "focal_windows": [3, 3], "image_size": 32}, 32),
     "levit": ({}, 224),
-    "pvt": ({"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "image_size": 64}, 64),
+    "dinov2_with_registers": ({**_TRANSFORMER, "mlp_ratio": 2, "num_register_tokens": 2}, 32),
+    "bit": ({"num_groups": 4, "embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]}, 64),
 }
 
 
@@ -48,6 +49,8 @@ def _model(kind: str) -> tuple[Any, Any]:
     options, _ = _KINDS[kind]
     names = {0: "cat", 1: "dog", 2: "car", 3: "ship"}
     config = transformers.AutoConfig.for_model(kind, **options, id2label=names, label2id={v: k for k, v in names.items()})
+    maker = transformers.AutoModelForImageClassification._model_mapping[type(config)]
+    config.architectures = [(maker[0] if isinstance(maker, tuple) else maker).__name__]
     torch.manual_seed(0)
     return transformers, transformers.AutoModelForImageClassification.from_config(config)
 

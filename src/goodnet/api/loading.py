@@ -13,7 +13,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
-from goodnet.formats.file_kinds import find_kind
+from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet
 from goodnet.formats.images import other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
@@ -115,12 +115,12 @@ def holds_goodnet(model: object) -> bool:
 
 
 def _is_onnx(path: Path) -> bool:
-    """Whether a file is an ONNX graph; of one that is missing or of no known kind the ending says what was meant."""
+    """Whether a file is a GoodNet in ONNX; of one that is missing or of no known kind the ending says what was meant."""
     try:
         kind = find_kind(path) if path.is_file() else "unknown"
+        return (kind == "onnx" and is_onnx_goodnet(path)) or (kind == "unknown" and path.suffix.lower() == ".onnx")
     except OSError:
         return False
-    return kind == "onnx" or (kind == "unknown" and path.suffix.lower() == ".onnx")
 
 
 def refuse_key(key: str | None, model: object) -> None:

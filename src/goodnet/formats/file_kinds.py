@@ -43,8 +43,8 @@ _WAYS_OUT: dict[Kind, str] = {
     "torch.save(torch.jit.load(path).state_dict(), 'net.pt')",
     "pt2": "expected weights, found a program of torch.export; load it where it was made and save its state dict: "
     "torch.save(torch.export.load(path).state_dict, 'net.pt')",
-    "onnx": "expected a model of Keras or PyTorch, found an ONNX graph; give the file that it was exported from (predict, "
-    "evaluate and serve take the ONNX file that goodnet export wrote of a GoodNet)",
+    "onnx": "expected a network, found a GoodNet in ONNX; give the network that it was made of (predict, evaluate and serve take "
+    "the GoodNet)",
     "lfs pointer": "expected a model, found a Git LFS pointer, which stands for a file that has not been fetched; run: git lfs "
     "pull",
     "pickle": f"refused, expected a file of torch.save, found a bare pickle, which can run code on loading; save the state dict "
@@ -55,6 +55,20 @@ _WAYS_OUT: dict[Kind, str] = {
     "tar": f"expected a model, found a tar archive; unpack it (tar -xf) and give the model inside, or save the state dict again: "
     f"{_STATE_DICT}",
 }
+
+
+#: What an ONNX file holds where it is a GoodNet: an entry of that name, and its second output.
+_GOODNET_MARKS = (b"\n\x07goodnet\x12", b"opinions")
+
+
+def is_onnx_goodnet(path: Path) -> bool:
+    """Whether an ONNX file says that it is a GoodNet, and not a network alone.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    return all(mark in content for mark in _GOODNET_MARKS)
 
 
 def find_kind(path: Path) -> Kind:

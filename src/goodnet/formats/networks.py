@@ -10,12 +10,13 @@ from goodnet import architectures
 from goodnet.architectures import deepid
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnreadableModel
-from goodnet.formats.file_kinds import find_kind, refuse_kind
+from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, read_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.network_folders import is_network_folder, read_network_folder
+from goodnet.formats.onnx_networks import read_onnx_network
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
@@ -49,14 +50,18 @@ def read_network(
         return _read_folder(path, architecture, image_shape, key)
     path = require_file(path, UnreadableModel)
     kind = find_kind(path)
-    if kind not in ("keras", "keras weights", "torch", "safetensors"):
+    if kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
         raise refuse_kind(path, kind)
-    if key is not None and kind in ("keras", "keras weights"):
+    if key is not None and kind in ("keras", "keras weights", "onnx"):
         raise InvalidOption(
             f"{path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {kind}"
         )
     if kind == "keras":
         return read_keras(path)
+    if kind == "onnx":
+        if is_onnx_goodnet(path):
+            raise refuse_kind(path, kind)
+        return read_onnx_network(path, image_shape)
     if architecture is None:
         known = ", ".join(architectures.names())
         raise UnreadableModel(

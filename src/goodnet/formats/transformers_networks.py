@@ -74,8 +74,8 @@ def build_network(path: Path, config: Mapping[str, Any], weights: Mapping[str, T
     try:
         own = transformers.AutoConfig.for_model(str(config["model_type"]), **options)
         own._attn_implementation = "eager"  # the others have no second derivatives
-        _refuse_larger(path, transformers, own, weights)
-        maker = transformers.AutoModelForImageClassification._model_mapping[type(own)]
+        maker = _choose_maker(transformers, own, config.get("architectures"))
+        _refuse_larger(path, maker, own, weights)
         # With no folder there is nothing of a stranger's but configuration and weights that the library could read.
         model, report = maker.from_pretrained(
             None,
@@ -130,10 +130,17 @@ def _import() -> Any:
     return transformers
 
 
-def _refuse_larger(path: Path, transformers: Any, config: Any, weights: Mapping[str, Tensor]) -> None:
+def _choose_maker(transformers: Any, config: Any, named: Any) -> Any:
+    """Return the library's class for a configuration; of several (DeiT's with a teacher) the one that the file names."""
+    makers = transformers.AutoModelForImageClassification._model_mapping[type(config)]
+    choices = makers if isinstance(makers, tuple) else (makers,)
+    return next((maker for maker in choices if isinstance(named, list) and maker.__name__ in named), choices[0])
+
+
+def _refuse_larger(path: Path, maker: Any, config: Any, weights: Mapping[str, Tensor]) -> None:
     """Refuse a configuration of far more weights than there are, before memory is taken for them."""
     with torch.device("meta"):
-        model = transformers.AutoModelForImageClassification.from_config(config)
+        model = maker(config)
     expected = sum(value.numel() for value in model.parameters())
     held = sum(value.numel() for value in weights.values())
     if expected > _MORE_WEIGHTS * held + _SLACK:
