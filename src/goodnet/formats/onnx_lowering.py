@@ -90,7 +90,9 @@ class Lowering:
             self.values[named[0]] = node
 
     def _call(self, kind: str, inputs: list[str], outputs: list[str], options: dict[str, Any]) -> fx.Node:
-        options = {key: value for key, value in options.items() if key not in _IGNORED}
+        # A graph's own numbers are part of its code; a tensor is not.
+        plain = {key: value.item() if isinstance(value, Tensor) else value for key, value in options.items()}
+        options = {key: value for key, value in plain.items() if key not in _IGNORED}
         if kind == "Split":
             options["outputs"] = len(outputs)
             options.pop("num_outputs", None)

@@ -129,10 +129,9 @@ def tile(images: Tensor, repeats: Tensor) -> Tensor:
     return images.repeat(*counts)
 
 
-def filled(shape: Tensor, value: Optional = None) -> Tensor:
-    """Return a tensor of one number (`ConstantOfShape`)."""
-    number = torch.zeros(1) if value is None else value
-    return number.reshape(-1)[0].expand(_bounded(numbers(shape))).clone()
+def filled(shape: Tensor, value: float = 0.0) -> Tensor:
+    """Return a tensor of one number, float or whole as that number is (`ConstantOfShape`)."""
+    return torch.full(_bounded(numbers(shape)), value)
 
 
 def counted(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
