@@ -20,16 +20,18 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from reach_corpus import Held, Kind, Outputs, smooth_images, unit
 
 from goodnet.api.loading import load
 from goodnet.api.scanning import scan
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InputError
+from reach_corpus import Held, Kind, Outputs, smooth_images, unit
+from reach_images import ImageKind, examine_images, image_kinds
 
 #: The largest difference of two logarithms of probabilities that are called equal.
 EQUAL = 1e-4
@@ -133,11 +135,31 @@ def _logarithms(outputs: Outputs, probabilities: bool) -> Outputs:
 def table(rows: list[Row]) -> str:
     """Return a table in Markdown."""
     marks = {True: "yes", False: "no"}
-    lines = ["| kind | opens | range and classes right | scanned | saved back equal | else |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| kind | opens | range and classes right | scanned | saved back equal | else |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         steps = [marks[item] for item in (row.opens, row.right, row.scanned, row.saved)]
         lines.append(f"| {' | '.join([row.name, *([''] * 4 if row.refused else steps), row.said.replace('|', '/')])} |")
     return "\n".join(lines)
+
+
+def _examine_images(kind: ImageKind, folder: Path) -> dict[str, Any]:
+    place = folder / "".join(letter if letter.isalnum() else "_" for letter in kind.name)
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        return examine_images(kind, place)
+    except Exception as error:
+        return {"name": kind.name, "right": False, "said": f"{type(error).__name__}: {error}"}
+
+
+def image_table(rows: list[dict[str, Any]]) -> str:
+    """Return a table in Markdown."""
+    lines = ["| images | read right | said |", "|---|---|---|"]
+    return "\n".join(
+        [*lines, *(f"| {row['name']} | {'yes' if row['right'] else 'no'} | {row['said']} |" for row in rows)]
+    )
 
 
 def kinds() -> list[Kind]:
@@ -153,7 +175,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="kinds whose group or name holds this")
-    parser.add_argument("--write", type=Path, help="a page in Markdown in which the table is put in the place of the old one")
+    parser.add_argument(
+        "--write", type=Path, help="a page in Markdown in which the table is put in the place of the old one"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -166,9 +190,14 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rows.append(examine(kind, folder))
         print(json.dumps(asdict(rows[-1])), flush=True)
-    text = table(rows)
+    images = [
+        _examine_images(kind, options.out / "images") for kind in image_kinds() if options.only in f"Images {kind.name}"
+    ]
+    text = f"{table(rows)}\n\n{image_table(images)}" if images else table(rows)
     print(text)
-    print(f"\nreached {sum(row.reached for row in rows)}, refused as meant {sum(row.refused for row in rows)}, of {len(rows)}")
+    print(
+        f"\nreached {sum(row.reached for row in rows)}, refused as meant {sum(row.refused for row in rows)}, of {len(rows)}"
+    )
     if options.write:
         _replace_table(options.write, text)
 

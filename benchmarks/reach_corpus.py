@@ -64,7 +64,9 @@ def unit(images: npt.NDArray[np.uint8]) -> Images:
 
 
 @torch.no_grad()
-def spread_answers(module: nn.Module, run: Callable[[Tensor], Tensor], shape: Shape, feed: Callable[[Tensor], Tensor]) -> None:
+def spread_answers(
+    module: nn.Module, run: Callable[[Tensor], Tensor], shape: Shape, feed: Callable[[Tensor], Tensor]
+) -> None:
     """Change the last matrix of a fresh network so that its answers for `smooth_images` differ: all classes are met.
 
     Args:
@@ -74,7 +76,9 @@ def spread_answers(module: nn.Module, run: Callable[[Tensor], Tensor], shape: Sh
         feed: brings images in [0, 1] to what the network takes.
     """
     module.eval()
-    last = [item for item in module.modules() if isinstance(item, nn.Linear | nn.Conv2d) and _outputs(item) == CLASSES][-1]
+    last = [item for item in module.modules() if isinstance(item, nn.Linear | nn.Conv2d) and _outputs(item) == CLASSES][
+        -1
+    ]
     logits = run(feed(torch.from_numpy(unit(smooth_images(shape)))))
     assert last.bias is not None
     mean, deviation = logits.mean(dim=0), logits.std(dim=0).clamp_min(1e-9)

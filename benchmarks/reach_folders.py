@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reach_corpus import CLASSES, Held, Images, Kind, Outputs, normalised, run_torch, spread_answers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from reach_corpus import CLASSES, Held, Images, Kind, Outputs, normalised, run_torch, spread_answers
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 _TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "image_size": 32}
@@ -35,7 +36,17 @@ _KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "efficientnet": ({"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "image_size": 64}, 64),
     "poolformer": ({"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}, 64),
     "mobilevit": ({"hidden_sizes": [16, 16, 16], "neck_hidden_sizes": [8, 8, 8, 8, 8, 8, 16], "image_size": 64}, 64),
-    "focalnet": ({"embed_dim": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "focal_levels": [1, 1], "focal_windows": [3, 3], "image_size": 32}, 32),
+    "focalnet": (
+        {
+            "embed_dim": 8,
+            "hidden_sizes": [8, 16],
+            "depths": [1, 1],
+            "focal_levels": [1, 1],
+            "focal_windows": [3, 3],
+            "image_size": 32,
+        },
+        32,
+    ),
     "levit": ({}, 224),
     "dinov2_with_registers": ({**_TRANSFORMER, "mlp_ratio": 2, "num_register_tokens": 2}, 32),
     "bit": ({"num_groups": 4, "embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]}, 64),
@@ -48,7 +59,9 @@ def _model(kind: str) -> tuple[Any, Any]:
     transformers = _import()
     options, _ = _KINDS[kind]
     names = {0: "cat", 1: "dog", 2: "car", 3: "ship"}
-    config = transformers.AutoConfig.for_model(kind, **options, id2label=names, label2id={v: k for k, v in names.items()})
+    config = transformers.AutoConfig.for_model(
+        kind, **options, id2label=names, label2id={v: k for k, v in names.items()}
+    )
     maker = transformers.AutoModelForImageClassification._model_mapping[type(config)]
     config.architectures = [(maker[0] if isinstance(maker, tuple) else maker).__name__]
     torch.manual_seed(0)
@@ -113,8 +126,19 @@ def _timm_folder(folder: Path) -> Held:
     spread_answers(module, module, shape, lambda images: normalised(images.numpy(), *HALF))
     path = folder / "timm"
     path.mkdir()
-    settings = {"mean": list(HALF[0]), "std": list(HALF[1]), "input_size": list(shape), "interpolation": "bicubic", "crop_pct": 0.95}
-    config = {"architecture": "resnet10t", "num_classes": CLASSES, "pretrained_cfg": settings, "label_names": ["a", "b", "c", "d"]}
+    settings = {
+        "mean": list(HALF[0]),
+        "std": list(HALF[1]),
+        "input_size": list(shape),
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+    }
+    config = {
+        "architecture": "resnet10t",
+        "num_classes": CLASSES,
+        "pretrained_cfg": settings,
+        "label_names": ["a", "b", "c", "d"],
+    }
     (path / "config.json").write_text(json.dumps(config))
     save_file(module.state_dict(), path / "model.safetensors")
 
@@ -142,12 +166,21 @@ def folder_kinds() -> list[Kind]:
         "with pytorch_model.bin": {"change": _as_bin},
         "that names code elsewhere (not run)": {"change": _with_remote_code},
     }
-    kinds += [Kind("Hugging Face", f"Hugging Face folder {name}", partial(_folder, "vit", **how)) for name, how in further.items()]
+    kinds += [
+        Kind("Hugging Face", f"Hugging Face folder {name}", partial(_folder, "vit", **how))
+        for name, how in further.items()
+    ]
     kinds.append(Kind("timm", "timm folder", _timm_folder))
     refused: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-        "Hugging Face folder of several labels": ({"problem_type": "multi_label_classification"}, ("several labels", "one class")),
+        "Hugging Face folder of several labels": (
+            {"problem_type": "multi_label_classification"},
+            ("several labels", "one class"),
+        ),
         "Hugging Face folder of a language network": ({"model_type": "bert"}, ("bert", "--architecture")),
-        "Hugging Face folder with a kind of its own": ({"model_type": "mine", "auto_map": {"AutoModel": "m.M"}}, ("mine", "not run")),
+        "Hugging Face folder with a kind of its own": (
+            {"model_type": "mine", "auto_map": {"AutoModel": "m.M"}},
+            ("mine", "not run"),
+        ),
     }
     return kinds + [
         Kind("Hugging Face", name, partial(_changed_config, change), words) for name, (change, words) in refused.items()

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
+
 from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, spread_answers
 from reach_torch import Small
-from torch import nn
 
 
 def _run(layout: str, mean: float, std: float, path: Path, images: Images) -> Outputs:
@@ -26,7 +27,9 @@ def _run(layout: str, mean: float, std: float, path: Path, images: Images) -> Ou
     return np.concatenate([session.run(None, {entry.name: fed[i : i + size]})[0] for i in range(0, len(fed), size)])
 
 
-def export(module: nn.Module, shape: Shape, path: Path, opset: int | None, batch: int | None = None, **options: Any) -> None:
+def export(
+    module: nn.Module, shape: Shape, path: Path, opset: int | None, batch: int | None = None, **options: Any
+) -> None:
     """Write a module with torch's present exporter, or up to opset 17 with the one before."""
     images = torch.rand(batch or 2, *shape)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -40,7 +43,13 @@ def export(module: nn.Module, shape: Shape, path: Path, opset: int | None, batch
 
 
 def _exported(
-    make: Callable[[], tuple[nn.Module, Shape]], opset: int | None, folder: Path, *, mean: float = 0.0, std: float = 1.0, **options: Any
+    make: Callable[[], tuple[nn.Module, Shape]],
+    opset: int | None,
+    folder: Path,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    **options: Any,
 ) -> Held:
     torch.manual_seed(0)
     module, shape = make()
@@ -70,7 +79,11 @@ def _keras(folder: Path) -> Held:
     layers = keras.layers
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((32, 32, 3)), layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"), layers.BatchNormalization()]
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
+            layers.BatchNormalization(),
+        ]
         + [layers.DepthwiseConv2D(3, padding="same"), layers.MaxPooling2D(), layers.GlobalAveragePooling2D()]
         + [layers.Dense(CLASSES, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=30.0))]
     )

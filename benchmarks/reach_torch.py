@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, run_torch, spread_answers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goodnet import architectures
+from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, run_torch, spread_answers
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 State = dict[str, Tensor]
@@ -73,7 +73,9 @@ def small_state(feed: Callable[[Tensor], Tensor] = _to_unit) -> State:
     return module.state_dict()
 
 
-def _small_outputs(load: Callable[[Path], State], feed: Callable[[Images], Tensor], path: Path, images: Images) -> Outputs:
+def _small_outputs(
+    load: Callable[[Path], State], feed: Callable[[Images], Tensor], path: Path, images: Images
+) -> Outputs:
     module = Small()
     module.load_state_dict({name: value.float() for name, value in load(path).items()})
     return run_torch(module, feed(images))
@@ -88,7 +90,9 @@ def _held(path: Path, load: Callable[[Path], State], feed: Callable[[Images], Te
     return Held(path, partial(_small_outputs, load, feed), options=options)
 
 
-def _saved(name: str, wrap: Callable[[State], Any], unwrap: Callable[[Any], State], folder: Path, **options: Any) -> Held:
+def _saved(
+    name: str, wrap: Callable[[State], Any], unwrap: Callable[[Any], State], folder: Path, **options: Any
+) -> Held:
     path = folder / name
     torch.save(wrap(small_state()), path)
     return _held(path, lambda place: unwrap(_load(place)), **options)
@@ -120,7 +124,10 @@ def _optimizer(state: State) -> dict[str, Any]:
 
 def _lightning() -> tuple[Any, Any]:
     wrap, unwrap = _prefixed("model.")
-    config = {"pytorch-lightning_version": "2.5.0", "hyper_parameters": {"lr": 1e-3, "args": argparse.Namespace(width=8)}}
+    config = {
+        "pytorch-lightning_version": "2.5.0",
+        "hyper_parameters": {"lr": 1e-3, "args": argparse.Namespace(width=8)},
+    }
     return (lambda state: {**config, "state_dict": wrap(state)}), (lambda content: unwrap(content["state_dict"]))
 
 
@@ -208,7 +215,11 @@ _WRAPPED: dict[str, tuple[Any, Any]] = {
     "bfloat16": (_cast(torch.bfloat16), _same),
     "double precision": (_cast(torch.float64), _same),
 }
-_ENDINGS = {"checkpoint of Lightning": "last.ckpt", "checkpoint, key net": "best.pth.tar", "checkpoint, key model": "weights.bin"}
+_ENDINGS = {
+    "checkpoint of Lightning": "last.ckpt",
+    "checkpoint, key net": "best.pth.tar",
+    "checkpoint, key model": "weights.bin",
+}
 _DRESSED = {
     "trained on -1..1": ((0.5,) * 3, (0.5,) * 3, False),
     "trained on 0..255": ((0.0,) * 3, (1 / 255,) * 3, False),

@@ -16,6 +16,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Rate
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -44,6 +45,8 @@ def guard(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -60,7 +63,7 @@ def guard(
         suspected: the folder of a scan, or backdoors; without it the network is scanned first, where the method or
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
-        architecture, image_shape, input_range: how to read the networks, see `load`.
+        architecture, image_shape, input_range, resize, strict: how to read networks and pictures, see `load`.
         key: how to read the original, see `load`.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
@@ -77,7 +80,16 @@ def guard(
     recorded |= told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, fitting.name(), recorded, seed)
-    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
+    loaded = load(
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        input_range=input_range,
+        key=key,
+        resize=resize,
+        strict=strict,
+    )
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
+from goodnet.api.loading import DataLike, Shape, fit_data, load, load_dataset, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -16,6 +16,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection, Repair
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -38,6 +39,8 @@ def repair(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -56,7 +59,7 @@ def repair(
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
-        architecture, image_shape, input_range, key: how to read the network, see `load`. Of a checkpoint of several networks
+        architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`. Of a checkpoint of several networks
             the one under `key` is repaired, and the others are in none of the files that are written.
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
@@ -78,7 +81,16 @@ def repair(
         options,
         seed,
     )
-    loaded = load(model, clean, architecture=architecture, image_shape=image_shape, input_range=input_range, key=key)
+    loaded = load(
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        input_range=input_range,
+        key=key,
+        resize=resize,
+        strict=strict,
+    )
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
     repairer.refuse(loaded.classifier, loaded.clean)
@@ -116,7 +128,7 @@ def load_unlabelled(classifier: Classifier, unlabelled: DataLike) -> Dataset:
         InputError: they cannot be read or do not fit the network.
     """
     data = load_dataset(unlabelled, name="unlabelled")
-    return without_labels(classifier, fit_channels(classifier, data, unlabelled))
+    return without_labels(classifier, fit_data(classifier, data, unlabelled))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection, Rate
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
@@ -43,6 +44,8 @@ def scan(  # noqa: PLR0913
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     seed: int = 0,
     budget: float | None = None,
     resume: bool = False,
@@ -58,7 +61,7 @@ def scan(  # noqa: PLR0913
         clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
         method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
-        architecture, image_shape, input_range, key: how to read the network, see `load`.
+        architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`.
         seed: of whatever the method draws at random.
         budget: seconds after which no further work is begun; what was not finished is said.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
@@ -71,12 +74,13 @@ def scan(  # noqa: PLR0913
         MethodFailed: the method reached no result.
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
-    loaded = _load(model, clean, architecture, image_shape, input_range, key)
+    loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict)
     recorder = Recorder(
         "scan",
         named_paths(model=model, clean=clean),
         scanner.name(),
-        scanner.model_dump(mode="json") | {"key": key, "input_range": loaded.classifier.input_range},
+        scanner.model_dump(mode="json")
+        | {"key": key, "input_range": loaded.classifier.input_range, "resize": resize or loaded.classifier.resizing},
         seed,
     )
     folder = None if out is None else output_folder(out)
@@ -113,20 +117,24 @@ def _accuracy(loaded: Loaded) -> Rate | None:
     return measure_accuracy(loaded.classifier, loaded.clean.sample(_MEASURED, seed=0))
 
 
-def _load(
+def _load(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     architecture: str | None,
     image_shape: Shape | None,
     input_range: RangeOption,
     key: str | None,
+    resize: str | None,
+    strict: bool,
 ) -> Loaded:
     """Return network and images, in an order that hangs on the images alone.
 
     Where the network does not know the labels in any range, the images decide: the scan then says that it does not do its
     task.
     """
-    classifier, data = load_both(model, clean, architecture=architecture, image_shape=image_shape, key=key)
+    classifier, data = load_both(
+        model, clean, architecture=architecture, image_shape=image_shape, key=key, resize=resize, strict=strict
+    )
     data = data.in_canonical_order()
     try:
         choice = choose_range(classifier, data, input_range)

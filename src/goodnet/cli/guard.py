@@ -14,6 +14,7 @@ from goodnet.cli.options import (
     MethodCommand,
     json_option,
     model_options,
+    picture_options,
     out_option,
     seed_option,
     suspects_options,
@@ -44,6 +45,7 @@ from goodnet.reports.guards import guard_table
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
 @model_options
+@picture_options
 @json_option
 @click.pass_context
 def command(

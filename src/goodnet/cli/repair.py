@@ -17,6 +17,7 @@ from goodnet.cli.options import (
     MethodCommand,
     json_option,
     model_options,
+    picture_options,
     out_option,
     seed_option,
     suspects_options,
@@ -51,6 +52,7 @@ from goodnet.reports.tables import repair_table
 )
 @seed_option
 @model_options
+@picture_options
 @json_option
 @click.pass_context
 def command(

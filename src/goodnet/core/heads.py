@@ -11,7 +11,19 @@ import torch
 from torch import Tensor, fx
 
 #: What logits are called, the likeliest first.
-_NAMES = ("logits", "scores", "output", "outputs", "out", "prediction", "predictions", "pred", "y", "probs", "probabilities")
+_NAMES = (
+    "logits",
+    "scores",
+    "output",
+    "outputs",
+    "out",
+    "prediction",
+    "predictions",
+    "pred",
+    "y",
+    "probs",
+    "probabilities",
+)
 
 #: One step into an output: how (an entry or an attribute), and its name or number.
 _Step = tuple[Any, Any]

@@ -118,7 +118,9 @@ def name_range(mean: Sequence[float], std: Sequence[float], *, bgr: bool = False
     for name, (known_mean, known_std) in _NAMED.items():
         known = (*known_mean, *known_std)
         alike = len(known) == len(values[0]) + len(values[1]) and name not in _ALWAYS_BGR
-        if alike and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(known, (*values[0], *values[1]), strict=True)):
+        if alike and all(
+            math.isclose(a, b, abs_tol=1e-6) for a, b in zip(known, (*values[0], *values[1]), strict=True)
+        ):
             text = name
             break
     else:

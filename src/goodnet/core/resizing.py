@@ -65,6 +65,17 @@ class Resizing:
         return (shorter, other) if size[0] <= size[1] else (other, shorter)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """The size (H, W) to which pictures are brought, and how."""
+
+    size: tuple[int, int]
+    resizing: Resizing
+
+    def __str__(self) -> str:
+        return f"{self.size[0]} x {self.size[1]} (H x W), {self.resizing.text}"
+
+
 def _check(text: str) -> str:
     try:
         Resizing.read(text)

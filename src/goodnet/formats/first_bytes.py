@@ -19,13 +19,17 @@ PICTURES: dict[str, tuple[bytes, ...]] = {
 HDF5 = "an HDF5 file"
 ZIP = "a zip archive"
 PICTURE = "a picture"
+NUMPY = "a single numpy array (.npy)"
+PARQUET = "a parquet file"
+TEXT = "text"
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
 #: How files begin that are taken for data now and then, and what they are.
 _OTHERS = {
     b"PK": ZIP,
     b"version https://git-lfs": "a pointer of Git LFS without the data (git lfs pull fetches them)",
-    b"\x93NUMPY": "a single numpy array (.npy)",
+    b"\x93NUMPY": NUMPY,
+    b"PAR1": PARQUET,
     b"\x80": "a pickle",
     b"\x1f\x8b": "a gzip archive",
     b"8BPS": "a Photoshop picture",
@@ -60,4 +64,4 @@ def kind_of(path: Path) -> str:
 def _describe_unknown(head: bytes) -> str:
     if not head:
         return "an empty file"
-    return "something else" if head.translate(None, _PRINTABLE) else "text"
+    return "something else" if head.translate(None, _PRINTABLE) else TEXT

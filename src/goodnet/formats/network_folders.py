@@ -118,7 +118,7 @@ def _configured_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return height, width
 
 
-def _classifier(  # noqa: PLR0913
+def _classifier(
     path: Path,
     module: nn.Module,
     shape: tuple[int, int, int],
@@ -151,7 +151,9 @@ def _read_weights(path: Path) -> Checkpoint:
     weights: dict[str, Tensor] = {}
     for file in sorted(set(map(str, places.values()))):
         if Path(file).name != file or "\\" in file or file.startswith("."):
-            raise UnreadableModel(f"{path / name}: refused, '{show_path(file)}' is no plain name of a file in the folder")
+            raise UnreadableModel(
+                f"{path / name}: refused, '{show_path(file)}' is no plain name of a file in the folder"
+            )
         weights |= _checked(path / file, read_checkpoint(path / file)).content
     return Checkpoint(weights, is_safetensors=True)
 

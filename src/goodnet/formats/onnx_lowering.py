@@ -16,28 +16,76 @@ from goodnet.formats.onnx_operators import UnsupportedOperator
 
 #: Operators that are a function of torch with the same inputs; attributes are handed on by name.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{"Relu": F.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Erf": torch.erf, "Sqrt": torch.sqrt, "Exp": torch.exp},
+    **{
+        "Relu": F.relu,
+        "Sigmoid": torch.sigmoid,
+        "Tanh": torch.tanh,
+        "Erf": torch.erf,
+        "Sqrt": torch.sqrt,
+        "Exp": torch.exp,
+    },
     **{"Log": torch.log, "Neg": torch.neg, "Abs": torch.abs, "Reciprocal": torch.reciprocal, "Floor": torch.floor},
     **{"Ceil": torch.ceil, "HardSwish": F.hardswish, "Softplus": F.softplus, "Softsign": F.softsign, "Mish": F.mish},
-    **{"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": ops.divide, "Pow": torch.pow, "MatMul": torch.matmul},
+    **{
+        "Add": torch.add,
+        "Sub": torch.sub,
+        "Mul": torch.mul,
+        "Div": ops.divide,
+        "Pow": torch.pow,
+        "MatMul": torch.matmul,
+    },
     **{"Max": torch.maximum, "Min": torch.minimum, "Where": torch.where, "Equal": torch.eq, "Less": torch.lt},
-    **{"Greater": torch.gt, "And": torch.logical_and, "Or": torch.logical_or, "Not": torch.logical_not, "PRelu": torch.prelu},
-    **{"Sum": ops.sum_of, "Mean": ops.mean_of, "Reshape": ops.reshape, "Flatten": ops.flatten, "Transpose": ops.transpose},
-    **{"Squeeze": ops.squeeze, "Unsqueeze": ops.unsqueeze, "Concat": ops.concat, "Slice": ops.slice_, "Gather": ops.gather},
-    **{"Shape": ops.shape_of, "Expand": ops.expand, "Tile": ops.tile, "ConstantOfShape": ops.filled, "Range": ops.counted},
+    **{
+        "Greater": torch.gt,
+        "And": torch.logical_and,
+        "Or": torch.logical_or,
+        "Not": torch.logical_not,
+        "PRelu": torch.prelu,
+    },
+    **{
+        "Sum": ops.sum_of,
+        "Mean": ops.mean_of,
+        "Reshape": ops.reshape,
+        "Flatten": ops.flatten,
+        "Transpose": ops.transpose,
+    },
+    **{
+        "Squeeze": ops.squeeze,
+        "Unsqueeze": ops.unsqueeze,
+        "Concat": ops.concat,
+        "Slice": ops.slice_,
+        "Gather": ops.gather,
+    },
+    **{
+        "Shape": ops.shape_of,
+        "Expand": ops.expand,
+        "Tile": ops.tile,
+        "ConstantOfShape": ops.filled,
+        "Range": ops.counted,
+    },
     **{"Pad": ops.pad, "Clip": ops.clip, "Resize": ops.resize, "Upsample": ops.resize, "AveragePool": ops.average_pool},
     **{"MaxPool": ops.max_pool, "LayerNormalization": ops.layer_norm, "InstanceNormalization": ops.instance_norm},
     **{"GroupNormalization": ops.group_norm, "SpaceToDepth": ops.pixels_to_depth, "HardSigmoid": ops.hard_sigmoid},
-    **{"Gelu": ops.gelu, "ReduceMean": ops.Reduce("mean"), "ReduceSum": ops.Reduce("sum"), "ReduceMax": ops.Reduce("amax")},
+    **{
+        "Gelu": ops.gelu,
+        "ReduceMean": ops.Reduce("mean"),
+        "ReduceSum": ops.Reduce("sum"),
+        "ReduceMax": ops.Reduce("amax"),
+    },
     **{"ReduceMin": ops.Reduce("amin"), "ReduceL2": ops.Reduce("l2"), "Split": ops.split, "Gemm": ops.gemm},
 }
 #: Attributes that say how to compute and not what.
 _IGNORED = frozenset({"storage_order", "consumed_inputs", "stash_type"})
 #: What ends an image classifier's usefulness here, in words.
 _REASONS = {
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear", "QLinearMatMul"), "its weights are quantised, which leaves no gradients; give the network as it was before"),
+    **dict.fromkeys(
+        ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear", "QLinearMatMul"),
+        "its weights are quantised, which leaves no gradients; give the network as it was before",
+    ),
     **dict.fromkeys(("ArgMax", "TopK"), "it gives class numbers; export it again so that it gives scores"),
-    **dict.fromkeys(("If", "Loop", "Scan"), "it branches on values; export it again without (torch.onnx.export of one traced image)"),
+    **dict.fromkeys(
+        ("If", "Loop", "Scan"), "it branches on values; export it again without (torch.onnx.export of one traced image)"
+    ),
 }
 
 
@@ -106,7 +154,15 @@ class Lowering:
 
     def _fold(self, kind: str, inputs: list[str], options: dict[str, Any]) -> Tensor | None:
         """Return the value of an operation on constants alone that nobody trains, None for others."""
-        if kind == "Split" or not inputs or any(name and (name not in self.constants or name in self.trained and self.constants[name].is_floating_point()) for name in inputs):
+        if (
+            kind == "Split"
+            or not inputs
+            or any(
+                name
+                and (name not in self.constants or (name in self.trained and self.constants[name].is_floating_point()))
+                for name in inputs
+            )
+        ):
             return None
         value: Tensor = _FUNCTIONS[kind](*(self.constants.get(name) for name in inputs), **options)
         return value
@@ -199,7 +255,9 @@ class Lowering:
         if not self._are_free(inputs[1:]) or self.constants[inputs[1]].ndim != 2 or inputs[0] in self.constants:
             return self._call("MatMul", inputs, [""], options)
         weight = self.constants[inputs[1]].T
-        return self._module(name, nn.Linear(*reversed(weight.shape), bias=False), {"weight": (inputs[1], True)}, inputs[0])
+        return self._module(
+            name, nn.Linear(*reversed(weight.shape), bias=False), {"weight": (inputs[1], True)}, inputs[0]
+        )
 
     def _add_identity(self, name: str, inputs: list[str], options: dict[str, Any]) -> fx.Node | None:
         return self.value(inputs[0])

@@ -133,7 +133,9 @@ def _unshare_weights(model: Any, path: Path) -> None:
             if own in used:
                 room -= known[own].ByteSize()
                 if room < 0:
-                    raise UnreadableModel(f"{path}: refused, its layers share weights thousands of times; export it again")
+                    raise UnreadableModel(
+                        f"{path}: refused, its layers share weights thousands of times; export it again"
+                    )
                 copy = model.graph.initializer.add()
                 copy.CopyFrom(known[own])
                 copy.name = f"{own}/{len(model.graph.initializer)}"

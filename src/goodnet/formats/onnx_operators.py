@@ -221,7 +221,9 @@ def average_pool(images: Tensor, **options: Any) -> Tensor:
     if options.get("count_include_pad"):
         return means
     # What lies outside does not count.
-    return means / F.avg_pool2d(F.pad(torch.ones_like(images), border), kernel, strides, ceil_mode=bool(options.get("ceil_mode")))
+    return means / F.avg_pool2d(
+        F.pad(torch.ones_like(images), border), kernel, strides, ceil_mode=bool(options.get("ceil_mode"))
+    )
 
 
 def max_pool(images: Tensor, **options: Any) -> Tensor:
@@ -229,7 +231,9 @@ def max_pool(images: Tensor, **options: Any) -> Tensor:
     strides, pads = _windows(images, options)
     images = F.pad(images, [pads[1], pads[3], pads[0], pads[2]], value=-torch.inf) if any(pads) else images
     dilation = options.get("dilations") or 1
-    return F.max_pool2d(images, options["kernel_shape"], strides, dilation=dilation, ceil_mode=bool(options.get("ceil_mode")))
+    return F.max_pool2d(
+        images, options["kernel_shape"], strides, dilation=dilation, ceil_mode=bool(options.get("ceil_mode"))
+    )
 
 
 def _windows(images: Tensor, options: dict[str, Any]) -> tuple[list[int], list[int]]:
@@ -240,7 +244,9 @@ def _windows(images: Tensor, options: dict[str, Any]) -> tuple[list[int], list[i
     return strides, find_pads(images.shape[-2:], kernel, strides, options)
 
 
-def find_pads(sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], options: dict[str, Any]) -> list[int]:
+def find_pads(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], options: dict[str, Any]
+) -> list[int]:
     """Return (top, left, bottom, right) of a window's border, also where the file says SAME."""
     automatic, dilations = options.get("auto_pad", "NOTSET"), options.get("dilations") or [1, 1]
     if automatic in ("NOTSET", ""):
@@ -265,7 +271,9 @@ def log_softmax(images: Tensor, dim: int = -1) -> Tensor:
     return images.log_softmax(dim=dim)
 
 
-def layer_norm(images: Tensor, scale: Tensor, bias: Optional = None, *, axis: int = -1, epsilon: float = 1e-5, **_: Any) -> Tensor:
+def layer_norm(
+    images: Tensor, scale: Tensor, bias: Optional = None, *, axis: int = -1, epsilon: float = 1e-5, **_: Any
+) -> Tensor:
     """Normalise over the last axes."""
     shape = list(images.shape[axis % images.ndim :])
     return F.layer_norm(images, shape, scale.expand(shape), None if bias is None else bias.expand(shape), epsilon)
@@ -276,7 +284,9 @@ def instance_norm(images: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float
     return F.instance_norm(images, weight=scale, bias=bias, eps=epsilon)
 
 
-def group_norm(images: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5, **_: Any) -> Tensor:
+def group_norm(
+    images: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5, **_: Any
+) -> Tensor:
     """Normalise groups of channels."""
     if len(scale) != images.shape[1]:
         raise UnsupportedOperator("GroupNormalization with a scale per group")
