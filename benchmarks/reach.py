@@ -165,10 +165,12 @@ def image_table(rows: list[dict[str, Any]]) -> str:
 def kinds() -> list[Kind]:
     """Return the corpus; kinds of a library that is not installed say so when they are made."""
     from reach_folders import folder_kinds
+    from reach_keras import keras_kinds
     from reach_onnx import onnx_kinds
+    from reach_refused import refused_kinds
     from reach_torch import torch_kinds
 
-    return [*torch_kinds(), *folder_kinds(), *onnx_kinds()]
+    return [*torch_kinds(), *folder_kinds(), *onnx_kinds(), *keras_kinds(), *refused_kinds()]
 
 
 def main() -> None:

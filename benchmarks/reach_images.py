@@ -109,10 +109,8 @@ def _table(folder: Path, images: Pixels, how: str) -> Path:
     return path
 
 
-def _arrays(folder: Path, images: Pixels, **arrays: Any) -> Path:
-    np.savez(
-        folder / "set.npz", **{name: value(images) if callable(value) else value for name, value in arrays.items()}
-    )
+def _arrays(folder: Path, stored: Pixels, /, **arrays: Any) -> Path:
+    np.savez(folder / "set.npz", **{n: value(stored) if callable(value) else value for n, value in arrays.items()})
     return folder / "set.npz"
 
 

@@ -44,7 +44,7 @@ def find_keys(shown: str, shapes: Shapes) -> Keys:
     if not images:
         return _by_shape(shown, shapes, next(iter(truth), None))
     several = [kind for kind in (images, labels, truth) if len(kind) > 1]
-    notes = tuple(f"of the keys {_quote(kind)} the first is read" for kind in several)
+    notes = tuple(f"of the keys {quote(kind)} the first is read" for kind in several)
     return Keys(images[0], next(iter(labels), None), next(iter(truth), None), notes)
 
 
@@ -53,7 +53,7 @@ def _by_shape(shown: str, shapes: Shapes, truth: str | None) -> Keys:
     held_out = [key for key in images if any(word in key.lower() for word in _HELD_OUT)]
     chosen = images if len(images) == 1 else held_out
     if len(chosen) != 1:
-        found = _quote(list(shapes)) or "none"
+        found = quote(list(shapes)) or "none"
         raise UnreadableData(
             f"{shown}: expected a key '{_IMAGES[0]}', found {found}; rename it or write the file again"
         )
@@ -62,7 +62,7 @@ def _by_shape(shown: str, shapes: Shapes, truth: str | None) -> Keys:
     labels = min(fitting, key=lambda key: (-_likeness(key, chosen[0]), key), default=None)
     alone = [key for key in images if key not in chosen]
     notes = [f"'{show_path(chosen[0])}' is read as the images, {_said(labels)}, by their shapes"]
-    notes += [f"{_quote(alone)} not read; give a file of what is meant"] if alone else []
+    notes += [f"{quote(alone)} not read; give a file of what is meant"] if alone else []
     return Keys(chosen[0], labels, truth, tuple(notes))
 
 
@@ -89,5 +89,6 @@ def _likeness(key: str, images: str) -> int:
     return count + 10 * (key.lower().startswith(("y", "label", "target", "class")))
 
 
-def _quote(names: Sequence[str]) -> str:
+def quote(names: Sequence[str]) -> str:
+    """Return keys as a message shows them."""
     return ", ".join(f"'{show_path(name)}'" for name in names)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from goodnet.core.dataset import ArraySource, Dataset, ImageSource, Labels, Pixels
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
-from goodnet.formats.array_keys import Keys, find_keys
+from goodnet.formats.array_keys import Keys, find_keys, quote
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.pixel_scales import Scale, find_scale
@@ -109,7 +109,7 @@ def _list_arrays(shown: str, members: Sequence[str]) -> list[str]:
     arrays = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
     if members and not arrays:
         raise UnreadableData(
-            f"{shown}: expected an .npz file of arrays, got a zip archive of other things ({_quote(members[:3])}); give the "
+            f"{shown}: expected an .npz file of arrays, got a zip archive of other things ({quote(members[:3])}); give the "
             "file of the data"
         )
     return arrays

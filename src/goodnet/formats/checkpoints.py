@@ -31,6 +31,14 @@ _DEEPEST, _MOST_CONTAINERS = 64, 100_000
 #: How torch's reader names what it does not make.
 _REFUSED_NAME = re.compile(r"GLOBAL (\S+)")
 
+#: Libraries that pickle whole programs: what their files are, and the way out.
+_MAKERS = {
+    "ultralytics.": "a checkpoint of Ultralytics, which is a pickled program; export it where it is installed: yolo export "
+    "model=FILE format=onnx, and give the ONNX file",
+    "fastai.": "an export of fastai, which is a pickled program; load it where fastai is installed and save the weights: "
+    "torch.save(learn.model.state_dict(), path)",
+}
+
 #: The way to a container inside a checkpoint: keys of mappings, numbers in lists.
 KeyPath = tuple[Any, ...]
 
@@ -87,6 +95,9 @@ def _load(path: Path) -> Any:
         named = _REFUSED_NAME.search(str(error))
         if named is None:
             raise UnreadableModel(_damaged(path)) from error
+        maker = next((words for module, words in _MAKERS.items() if named[1].startswith(module)), None)
+        if maker is not None:
+            raise UnreadableModel(f"{path}: refused, {maker}") from error
         raise UnreadableModel(
             f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
             "alone where it was made: torch.save(net.state_dict(), path)"

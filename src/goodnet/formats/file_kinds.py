@@ -30,6 +30,13 @@ Kind = Literal[
     "npz",
     "zip",
     "tar",
+    "tflite",
+    "core ml",
+    "openvino",
+    "saved model",
+    "core ml folder",
+    "goodnet folder",
+    "folder",
     "unknown",
 ]
 
@@ -52,6 +59,19 @@ _WAYS_OUT: dict[Kind, str] = {
     "npz": "expected a model, found an npz archive of arrays; data goes to --clean",
     "zip": "expected a Keras model or a file of torch.save, found a zip archive that is damaged or holds neither; fetch it "
     "again, or unpack it and give the model inside",
+    "tflite": "expected a model with gradients, found TFLite, which keeps none; ask for the Keras model (or the ONNX export) that it "
+    "was converted from",
+    "core ml": "expected a model with gradients, found Core ML, which keeps none; ask for the PyTorch, Keras or ONNX model that it was "
+    "converted from",
+    "core ml folder": "expected a model with gradients, found a Core ML package, which keeps none; ask for the PyTorch, Keras or ONNX "
+    "model that it was converted from",
+    "openvino": "expected a model with gradients, found OpenVINO's intermediate form, which keeps none; ask for the ONNX, PyTorch or Keras "
+    "model that it was converted from",
+    "saved model": "expected a model in one file, found a TensorFlow SavedModel, which runs operations on loading; convert it where it was "
+    "made: python -m tf2onnx.convert --saved-model FOLDER --output net.onnx, or load it in Keras and save it as .keras",
+    "goodnet folder": "expected a network, found the folder of a GoodNet; give its original network (original.*), or evaluate the "
+    "GoodNet: goodnet evaluate GOODNET",
+    "folder": "expected a model, found a folder without config.json and weights beside it (Hugging Face, timm); give the model's file",
     "tar": f"expected a model, found a tar archive; unpack it (tar -xf) and give the model inside, or save the state dict again: "
     f"{_STATE_DICT}",
 }
@@ -72,11 +92,13 @@ def is_onnx_goodnet(path: Path) -> bool:
 
 
 def find_kind(path: Path) -> Kind:
-    """Return what a file is. Nothing of it is run.
+    """Return what a file, or a folder that holds no network that is read, is. Nothing of it is run.
 
     Raises:
         OSError: it cannot be read.
     """
+    if path.is_dir():
+        return _kind_of_folder(path)
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(HDF5_BEGINNING):
@@ -87,7 +109,22 @@ def find_kind(path: Path) -> Kind:
     return _kind_by_beginning(head) or (_kind_of_hdf5(path) if h5py.is_hdf5(path) else "unknown")
 
 
+def _kind_of_folder(path: Path) -> Kind:
+    if (path / "saved_model.pb").is_file():
+        return "saved model"
+    if path.suffix == ".mlpackage" or (path / "Manifest.json").is_file():
+        return "core ml folder"
+    return "goodnet folder" if (path / "goodnet.json").is_file() or (path / "goodnet").is_dir() else "folder"
+
+
 def _kind_by_beginning(head: bytes) -> Kind | None:
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head.lstrip().startswith(b"<?xml") and b"<net " in head:
+        return "openvino"
+    # A small version number, then a description of inputs, where ONNX has the name of what wrote it.
+    if head[:1] == b"\x08" and head[1:2] < b"\x10" and head[2:3] == b"\x12" and head[4:5] == b"\x0a":
+        return "core ml"
     if head.startswith(b"version https://git-lfs"):
         return "lfs pointer"
     if is_safetensors(head):

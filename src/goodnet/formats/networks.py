@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +15,8 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
-from goodnet.formats.keras import from_keras, read_keras
+from goodnet.formats.keras import from_keras, is_keras_model, read_keras
+from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.network_folders import is_network_folder, read_network_folder
@@ -48,6 +52,8 @@ def read_network(
     path = Path(path)
     if path.is_dir() and is_network_folder(path):
         return _read_folder(path, architecture, image_shape, key)
+    if path.is_dir():
+        raise refuse_kind(path, find_kind(path))
     path = require_file(path, UnreadableModel)
     kind = find_kind(path)
     if kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
@@ -57,7 +63,7 @@ def read_network(
             f"{path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {kind}"
         )
     if kind == "keras":
-        return read_keras(path)
+        return read_keras(path, image_shape)
     if kind == "onnx":
         if is_onnx_goodnet(path):
             raise refuse_kind(path, kind)
@@ -70,8 +76,20 @@ def read_network(
         )
     found = architectures.find(architecture)
     if kind == "keras weights":
-        return read_keras_weights(path, found, image_shape)
+        model = _build_keras(found.factory) if ":" in architecture else None
+        return read_keras_weights(path, found, image_shape) if model is None else fill_keras(path, model, architecture)
     return read_state_dict(path, found, image_shape, key)
+
+
+def _build_keras(factory: Callable[..., Any]) -> Any:
+    """Return the model of a user's factory of Keras models that needs no arguments, None for any other factory."""
+    if any(
+        item.default is item.empty and item.kind is not item.VAR_KEYWORD
+        for item in signature(factory).parameters.values()
+    ):
+        return None
+    model = factory()
+    return model if is_keras_model(model) else None
 
 
 def _read_folder(

@@ -93,7 +93,10 @@ def _is_picture(path: Path, cell: str) -> bool:
 
 def _pick(path: Path, records: Sequence[Any]) -> list[Row]:
     if not records or not all(isinstance(record, Mapping) for record in records):
-        raise UnreadableData(f"{show_path(path)}: expected rows of path and label with headings, got others")
+        raise UnreadableData(
+            f"{show_path(path)}: expected an HDF5 file, an .npz file, .npy, pictures, or a table of them with headings for path and label, "
+            "got text; give the data as one of these"
+        )
     heads = {str(key).strip().lower(): key for key in records[0]}
     file = next((heads[name] for name in _PATHS if name in heads), None)
     label = next((heads[name] for name in _LABELS if name in heads), None)
