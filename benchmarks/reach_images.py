@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from reach_corpus import smooth_images, unit
 from torch import fx, nn
 
 from goodnet.api.fitting import fit_labels, fit_pictures
@@ -24,6 +23,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MixedSizes
 from goodnet.formats.data import read_data
+from reach_corpus import smooth_images, unit
 
 NAMES = ("cat", "dog", "fox", "owl")
 Pixels = npt.NDArray[np.uint8]

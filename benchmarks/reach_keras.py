@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reach_corpus import CLASSES, Held, Images, Kind, Outputs, Shape, smooth_images, unit
 
 from goodnet.formats.keras import import_keras
+from reach_corpus import CLASSES, Held, Images, Kind, Outputs, Shape, smooth_images, unit
 
 keras = import_keras()
 kl = keras.layers
@@ -19,10 +19,11 @@ SIZE = 32
 
 def _spread(model: Any, images: np.ndarray) -> None:
     """Change the last Dense layer so that all classes are met."""
+    classes = model(images[:1], training=False).shape[-1]
     last = [
         layer
         for layer in model._flatten_layers(include_self=False, recursive=True)
-        if getattr(layer, "units", 0) == model.output_shape[-1]
+        if getattr(layer, "units", 0) == classes
     ][-1]
     ending, last.activation = last.activation, keras.activations.linear
     logits = np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))

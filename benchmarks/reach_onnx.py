@@ -83,9 +83,13 @@ def _keras(folder: Path) -> Held:
             keras.Input((32, 32, 3)),
             layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
             layers.BatchNormalization(),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.MaxPooling2D(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(
+                CLASSES, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=30.0)
+            ),
         ]
-        + [layers.DepthwiseConv2D(3, padding="same"), layers.MaxPooling2D(), layers.GlobalAveragePooling2D()]
-        + [layers.Dense(CLASSES, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=30.0))]
     )
     model(np.zeros((1, 32, 32, 3), np.float32))
     path = folder / "keras.onnx"

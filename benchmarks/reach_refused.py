@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+
 from reach_corpus import Kind
 from reach_torch import Small, small_state
 

@@ -30,16 +30,18 @@ class Small(nn.Module):
         self.ending = ending
 
     def logits(self, images: Tensor) -> Tensor:
+        """Return logits (n, classes)."""
         hidden = torch.relu(self.norm(self.first(images)))
         return self.fc(torch.relu(self.second(hidden)).mean(dim=(2, 3)))
 
     def forward(self, images: Tensor) -> Any:
+        """Return what `ending` says."""
         logits = self.logits(images)
         return {
             "logits": lambda: logits,
             "softmax": lambda: logits.softmax(1),
             "log_softmax": lambda: nn.functional.log_softmax(logits, 1),
-            "sigmoid": lambda: logits.sigmoid(),
+            "sigmoid": logits.sigmoid,
             "tuple": lambda: (logits, logits.mean(1, keepdim=True).expand(-1, 3)),
             "dict": lambda: {"features": logits.repeat(1, 2), "logits": logits},
             "object": lambda: argparse.Namespace(logits=logits),

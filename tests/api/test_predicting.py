@@ -8,7 +8,6 @@ from PIL import Image
 from goodnet import api
 from goodnet.core.errors import (
     UnreadableData,
-    WrongShape,
 )
 from goodnet.formats.data import read_data
 from goodnet.pair.goodnet import GoodNet

@@ -19,12 +19,16 @@ def need(package):
         pytest.skip(f"{package} is not installed: {error}")
 
 
-@pytest.mark.parametrize(("name", "known"), [("timm:resnet18", True), ("torchvision:vgg11", True), ("mine:build", False), ("timm", False)])
+@pytest.mark.parametrize(
+    ("name", "known"), [("timm:resnet18", True), ("torchvision:vgg11", True), ("mine:build", False), ("timm", False)]
+)
 def test_whose_a_name_is(name, known):
     assert is_library(name) is known
 
 
-@pytest.mark.parametrize(("name", "shape"), [("timm:resnet10t", (3, 176, 176)), ("torchvision:mobilenet_v3_small", (3, 224, 224))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("timm:resnet10t", (3, 176, 176)), ("torchvision:mobilenet_v3_small", (3, 224, 224))]
+)
 def test_networks_by_name(name, shape):
     need(name.partition(":")[0])
     found = architectures.find(name)

@@ -14,7 +14,14 @@ from goodnet.formats.networks import read_network
 from goodnet.formats.transformers_networks import _import
 
 NAMES = {0: "cat", 1: "dog", 2: "ship"}
-TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 16, "patch_size": 8}
+TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "image_size": 16,
+    "patch_size": 8,
+}
 
 
 @pytest.fixture(scope="module")

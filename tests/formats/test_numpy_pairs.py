@@ -12,7 +12,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 9, 8), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 2, 1, 0])
 
 
-@pytest.mark.parametrize(("images", "labels"), [("images", "labels"), ("x_val", "y_val"), ("X", "y"), ("test_data", "test_labels")])
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images", "labels"), ("x_val", "y_val"), ("X", "y"), ("test_data", "test_labels")]
+)
 @pytest.mark.parametrize("whole", [True, False])
 def test_pairs(images: str, labels: str, whole: bool, tmp_path: Path) -> None:
     np.save(tmp_path / f"{images}.npy", PIXELS)

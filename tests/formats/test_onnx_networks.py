@@ -27,7 +27,9 @@ def weight(name, *shape):
 
 
 def model_of(nodes, weights, batch="n", size=8, opset=17):
-    graph = helper.make_graph(nodes, "g", [value("images", batch, 3, size, size)], [value("scores", batch, None)], weights)
+    graph = helper.make_graph(
+        nodes, "g", [value("images", batch, 3, size, size)], [value("scores", batch, None)], weights
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
@@ -115,7 +117,12 @@ def test_an_open_size_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("ArgMax", "it gives class numbers"), ("QuantizeLinear", "quantised"), ("Loop", "branches on values"), ("Magic", "operator Magic")],
+    [
+        ("ArgMax", "it gives class numbers"),
+        ("QuantizeLinear", "quantised"),
+        ("Loop", "branches on values"),
+        ("Magic", "operator Magic"),
+    ],
 )
 def test_operators_without_a_counterpart_are_named(kind: str, words: str, tmp_path: Path) -> None:
     model = small()
@@ -124,9 +131,13 @@ def test_operators_without_a_counterpart_are_named(kind: str, words: str, tmp_pa
         read_network(save(model, tmp_path / "net.onnx"))
 
 
-def test_a_graph_that_is_read_otherwise_than_onnxruntime_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_is_read_otherwise_than_onnxruntime_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(small(), tmp_path / "net.onnx")
-    monkeypatch.setitem(__import__("goodnet.formats.onnx_lowering", fromlist=["_"])._FUNCTIONS, "Relu", nn.functional.elu)
+    monkeypatch.setitem(
+        __import__("goodnet.formats.onnx_lowering", fromlist=["_"])._FUNCTIONS, "Relu", nn.functional.elu
+    )
     with pytest.raises(UnreadableModel, match="outputs differ by"):
         read_network(path)
 
@@ -153,7 +164,7 @@ def test_weights_elsewhere_are_refused(location: str, beside: Path) -> None:
     for tensor in model.graph.initializer:
         next(item for item in tensor.external_data if item.key == "location").value = location
     beside.write_bytes(model.SerializeToString())
-    with pytest.raises(UnreadableModel, match="refused, .* is no plain name of a file beside it"):
+    with pytest.raises(UnreadableModel, match=r"refused, .* is no plain name of a file beside it"):
         read_network(beside)
 
 

@@ -35,7 +35,10 @@ def check(path: Path, labels: list[int], names: tuple[str, ...] | None = None) -
         ("id;x;Class\n0.png;9;2\n1.png;9;0\n2.png;9;1\n", None),
         ("0.png,2\n1.png,0\n2.png,1\n", None),
         ("file_name,label\n0.png,c\n1.png,a\n2.png,b\n", ("a", "b", "c")),
-        ('{"file_name": "0.png", "label": 2}\n{"file_name": "1.png", "label": 0}\n{"file_name": "2.png", "label": 1}', None),
+        (
+            '{"file_name": "0.png", "label": 2}\n{"file_name": "1.png", "label": 0}\n{"file_name": "2.png", "label": 1}',
+            None,
+        ),
         ('[{"path": "0.png", "y": 2}, {"path": "1.png", "y": 0}, {"path": "2.png", "y": 1}]', None),
     ],
 )

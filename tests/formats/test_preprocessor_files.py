@@ -60,7 +60,9 @@ def test_no_such_file_says_nothing(tmp_path: Path) -> None:
     assert read_preprocessor(tmp_path / "absent.json") == PictureRules()
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", '{"image_mean": ["a"], "image_std": [1]}', '{"size": {"height": -1, "width": 5}}'])
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", '{"image_mean": ["a"], "image_std": [1]}', '{"size": {"height": -1, "width": 5}}']
+)
 def test_damaged_files(text: str, tmp_path: Path) -> None:
     path = tmp_path / "preprocessor_config.json"
     path.write_text(text)
@@ -69,7 +71,13 @@ def test_damaged_files(text: str, tmp_path: Path) -> None:
 
 
 def test_what_timm_says() -> None:
-    config = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {
+        "input_size": [3, 224, 224],
+        "crop_pct": 0.95,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
     assert read_timm_rules(config, Path("c")) == PictureRules("-1..1", (224, 224), "crop:235+bicubic")
 
 

@@ -33,7 +33,7 @@ from goodnet.reports.runs import Recorder, read_repair
 _MEASURED = 1000
 
 
-def guard(
+def guard(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,

@@ -251,8 +251,9 @@ def load(
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
-    Pictures of another size are brought to the network's, by `resize` (a text of `Resizing.read`) or as the network says; with
-    `strict` none may be left out. A live network that has a normalisation keeps it; see `choose_input_range` and, without labels, `choose_unlabelled_range`.
+    Pictures of another size are brought to the network's, by `resize` (a text of `Resizing.read`) or as the network says;
+    with `strict` none may be left out. A network that has a normalisation keeps it; see `choose_input_range` and, without
+    labels, `choose_unlabelled_range`.
 
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.

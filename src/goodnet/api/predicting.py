@@ -7,8 +7,8 @@ from pathlib import Path
 
 from goodnet.api.loading import DataLike, load_dataset, open_goodnet
 from goodnet.core.dataset import Dataset
-from goodnet.core.resizing import USUAL, Fitting, Resizing
 from goodnet.core.errors import UnreadableData
+from goodnet.core.resizing import USUAL, Fitting, Resizing
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.images import read_pictures
 from goodnet.formats.shown_paths import show_path

@@ -26,7 +26,7 @@ from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, remove_previous, write_repair
 
 
-def repair(
+def repair(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,
@@ -59,8 +59,8 @@ def repair(
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
-        architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`. Of a checkpoint of several networks
-            the one under `key` is repaired, and the others are in none of the files that are written.
+        architecture, image_shape, input_range, key, resize, strict: how to read both, see `load`. Of a checkpoint of
+            several networks the one under `key` is repaired, and the others are in none of the files that are written.
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
 

@@ -117,7 +117,7 @@ def _accuracy(loaded: Loaded) -> Rate | None:
     return measure_accuracy(loaded.classifier, loaded.clean.sample(_MEASURED, seed=0))
 
 
-def _load(  # noqa: PLR0913
+def _load(
     model: ModelLike,
     clean: DataLike,
     architecture: str | None,

@@ -77,8 +77,8 @@ def find(name: str) -> Architecture:
     word = name.replace("-", "_").lower()
     if word not in names():
         raise UnknownMethod(
-            f"unknown architecture '{name}'; known: {', '.join(names())}, {', '.join(f'{item}:NAME' for item in LIBRARIES)}, or your "
-            "own package.module:factory"
+            f"unknown architecture '{name}'; known: {', '.join(names())}, "
+            f"{', '.join(f'{item}:NAME' for item in LIBRARIES)}, or your own package.module:factory"
         )
     module = importlib.import_module(f"{__name__}.{word}")
     return Architecture(word, module.build, module.IMAGE_SHAPE)

@@ -64,8 +64,9 @@ class Logits:
 def as_logits(network: fx.GraphModule, image_shape: tuple[int, int, int]) -> Logits:
     """Return `network` with logits as its outputs, at least two; its weights are shared.
 
-    Of a tuple, a dictionary or an object the logits are taken. A softmax, log-softmax or sigmoid at the end is left out. Where none is found and yet all outputs are
-    probabilities, their logarithm is taken. One output becomes two classes: class 1 is what it speaks for.
+    Of a tuple, a dictionary or an object the logits are taken. A softmax, log-softmax or sigmoid at the end is left out.
+    Where none is found and yet all outputs are probabilities, their logarithm is taken. One output becomes two classes:
+    class 1 is what it speaks for.
 
     Args:
         network: the graph of a classifier.

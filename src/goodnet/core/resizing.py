@@ -59,9 +59,9 @@ class Resizing:
         if not self.crop:
             return wanted
         # Never smaller than the crop.
-        shorter = max(self.shorter or max(wanted), *wanted)
-        short, long = min(size), max(size)
-        other = max(int(shorter * long / short), max(wanted))
+        shorter = max(self.shorter or 0, *wanted)
+        longer = int(shorter * max(size) / min(size))
+        other = max(longer, *wanted)
         return (shorter, other) if size[0] <= size[1] else (other, shorter)
 
 

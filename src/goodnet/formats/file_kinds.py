@@ -43,6 +43,10 @@ Kind = Literal[
 #: The number with which a file of torch.save begins that is no zip archive (before torch 1.6), as pickle writes it.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _STATE_DICT = "torch.save(net.state_dict(), path)"
+_CORE_ML = (
+    "expected a model with gradients, found Core ML, which keeps none; ask for the PyTorch, Keras or ONNX model that it was "
+    "converted from"
+)
 #: What is no model that can be read: what it is, and the way out.
 _WAYS_OUT: dict[Kind, str] = {
     "hdf5": "expected a model, found HDF5 that is damaged or holds no Keras model and no weights; data goes to --clean",
@@ -59,19 +63,17 @@ _WAYS_OUT: dict[Kind, str] = {
     "npz": "expected a model, found an npz archive of arrays; data goes to --clean",
     "zip": "expected a Keras model or a file of torch.save, found a zip archive that is damaged or holds neither; fetch it "
     "again, or unpack it and give the model inside",
-    "tflite": "expected a model with gradients, found TFLite, which keeps none; ask for the Keras model (or the ONNX export) that it "
-    "was converted from",
-    "core ml": "expected a model with gradients, found Core ML, which keeps none; ask for the PyTorch, Keras or ONNX model that it was "
-    "converted from",
-    "core ml folder": "expected a model with gradients, found a Core ML package, which keeps none; ask for the PyTorch, Keras or ONNX "
-    "model that it was converted from",
-    "openvino": "expected a model with gradients, found OpenVINO's intermediate form, which keeps none; ask for the ONNX, PyTorch or Keras "
-    "model that it was converted from",
-    "saved model": "expected a model in one file, found a TensorFlow SavedModel, which runs operations on loading; convert it where it was "
-    "made: python -m tf2onnx.convert --saved-model FOLDER --output net.onnx, or load it in Keras and save it as .keras",
-    "goodnet folder": "expected a network, found the folder of a GoodNet; give its original network (original.*), or evaluate the "
-    "GoodNet: goodnet evaluate GOODNET",
-    "folder": "expected a model, found a folder without config.json and weights beside it (Hugging Face, timm); give the model's file",
+    "tflite": "expected a model with gradients, found TFLite, which keeps none; ask for the Keras model or the ONNX file that "
+    "it was converted from",
+    "core ml": _CORE_ML,
+    "core ml folder": _CORE_ML,
+    "openvino": "expected a model with gradients, found OpenVINO, which keeps none; ask for the ONNX, PyTorch or Keras model "
+    "that it was converted from",
+    "saved model": "expected a model in one file, found a TensorFlow SavedModel, which runs operations on loading; convert it "
+    "where it was made: python -m tf2onnx.convert --saved-model FOLDER --output net.onnx, or save it in Keras as .keras",
+    "goodnet folder": "expected a network, found the folder of a GoodNet; give its original network (original.*), or measure "
+    "the GoodNet: goodnet evaluate GOODNET",
+    "folder": "expected a model, found a folder without config.json and weights (Hugging Face, timm); give the model's file",
     "tar": f"expected a model, found a tar archive; unpack it (tar -xf) and give the model inside, or save the state dict again: "
     f"{_STATE_DICT}",
 }
@@ -118,6 +120,10 @@ def _kind_of_folder(path: Path) -> Kind:
 
 
 def _kind_by_beginning(head: bytes) -> Kind | None:
+    return _kind_without_gradients(head) or _kind_with_weights(head)
+
+
+def _kind_without_gradients(head: bytes) -> Kind | None:
     if head[4:8] == b"TFL3":
         return "tflite"
     if head.lstrip().startswith(b"<?xml") and b"<net " in head:
@@ -125,6 +131,10 @@ def _kind_by_beginning(head: bytes) -> Kind | None:
     # A small version number, then a description of inputs, where ONNX has the name of what wrote it.
     if head[:1] == b"\x08" and head[1:2] < b"\x10" and head[2:3] == b"\x12" and head[4:5] == b"\x0a":
         return "core ml"
+    return None
+
+
+def _kind_with_weights(head: bytes) -> Kind | None:
     if head.startswith(b"version https://git-lfs"):
         return "lfs pointer"
     if is_safetensors(head):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from goodnet.formats.keras_modules import Config, UnsupportedLayer
 
 #: `keras.ops` of a tensor and a number: what each does to both, in their order.
-_WITH_NUMBERS = {
+_WITH_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add,
     "Subtract": torch.sub,
     "Multiply": torch.mul,
@@ -129,4 +129,5 @@ class Attention(nn.Module):
         k = project(value if key is None else key, parts[2]) + parts[3][:, None]
         v = project(value, parts[4]) + parts[5][:, None]
         weights = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
-        return torch.einsum("nhtk,hkd->ntd", weights @ v, parts[6]) + parts[7]
+        output: Tensor = torch.einsum("nhtk,hkd->ntd", weights @ v, parts[6]) + parts[7]
+        return output

@@ -258,7 +258,7 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "UpSampling2D": _upsampling,
     "Resizing": _plain(lambda c: Resize(c, crop=False)),
     "CenterCrop": _plain(lambda c: Resize(c, crop=True)),
-    "RandomCrop": _plain(lambda c: Resize(c, crop=True)),
+    "RandomCrop": _plain(lambda _: nn.Identity()),
     "Permute": _plain(lambda c: Permute(c["dims"], c["rank"])),
     "GroupNormalization": _group_norm,
     "UnitNormalization": _unit_norm,

@@ -249,7 +249,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 #: Layers that stand as the activation of another layer.
 _ACTIVATION_LAYERS: dict[str, Callable[[Config], nn.Module]] = {
     "ReLU": lambda c: ClippedReLU(c.get("max_value"), c.get("negative_slope") or 0.0, c.get("threshold") or 0.0),
-    "LeakyReLU": lambda c: nn.LeakyReLU(float(c.get("negative_slope", c.get("alpha", 0.3)))),
+    "LeakyReLU": lambda c: nn.LeakyReLU(float(c["negative_slope"] if "negative_slope" in c else c.get("alpha", 0.3))),
     "ELU": lambda c: nn.ELU(float(c.get("alpha", 1.0))),
     "Softmax": lambda _: ChannelSoftmax(),
 }

@@ -16,8 +16,8 @@ from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, is_keras_model, read_keras
-from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_deepid import build_keras
+from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.network_folders import is_network_folder, read_network_folder
 from goodnet.formats.onnx_networks import read_onnx_network

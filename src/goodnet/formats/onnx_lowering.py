@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from goodnet.formats import onnx_operators as ops
+from goodnet.formats.keras_modules import pair
 from goodnet.formats.onnx_operators import UnsupportedOperator
 
 #: Operators that are a function of torch with the same inputs; attributes are handed on by name.
@@ -217,10 +218,10 @@ class Lowering:
         module = nn.Conv2d(
             inside * groups,
             out,
-            kernel,
-            strides,
-            padding=pads[:2] if plain else 0,
-            dilation=dilations,
+            pair(kernel),
+            pair(strides),
+            padding=pair(pads[:2]) if plain else 0,
+            dilation=pair(dilations),
             groups=groups,
             bias=len(given) > 1,
         )
@@ -256,7 +257,7 @@ class Lowering:
             return self._call("MatMul", inputs, [""], options)
         weight = self.constants[inputs[1]].T
         return self._module(
-            name, nn.Linear(*reversed(weight.shape), bias=False), {"weight": (inputs[1], True)}, inputs[0]
+            name, nn.Linear(weight.shape[1], weight.shape[0], bias=False), {"weight": (inputs[1], True)}, inputs[0]
         )
 
     def _add_identity(self, name: str, inputs: list[str], options: dict[str, Any]) -> fx.Node | None:

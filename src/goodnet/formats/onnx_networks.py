@@ -10,6 +10,7 @@ beside it, and a graph that computes something else than onnxruntime says is ref
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import stat
@@ -136,10 +137,10 @@ def _unshare_weights(model: Any, path: Path) -> None:
                     raise UnreadableModel(
                         f"{path}: refused, its layers share weights thousands of times; export it again"
                     )
-                copy = model.graph.initializer.add()
-                copy.CopyFrom(known[own])
-                copy.name = f"{own}/{len(model.graph.initializer)}"
-                own = copy.name
+                twin = model.graph.initializer.add()
+                twin.CopyFrom(known[own])
+                twin.name = f"{own}/{len(model.graph.initializer)}"
+                own = twin.name
             elif own in known:
                 used.add(own)
             node.input[place] = own
@@ -208,7 +209,7 @@ def _lower(onnx: Any, path: Path, model: Any, image: str, layout: Layout) -> tup
 def _fixed_batch(model: Any, image: str) -> bool:
     """Whether a graph was made for one image at a time."""
     entry = next(item for item in model.graph.input if item.name == image)
-    return entry.type.tensor_type.shape.dim[0].dim_value == 1
+    return bool(entry.type.tensor_type.shape.dim[0].dim_value == 1)
 
 
 def _free_batch(lowering: Lowering, inputs: list[str]) -> None:
@@ -234,7 +235,7 @@ def _tensor(onnx: Any, path: Path, item: Any) -> Tensor:
 
 def _attribute(onnx: Any, path: Path, item: Any) -> Any:
     if item.name == "to":
-        return getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(item.i)).replace("bool", "bool"))
+        return getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(item.i)))
     kind = onnx.AttributeProto
     if item.type == kind.TENSOR:
         return _tensor(onnx, path, item.t)
@@ -334,8 +335,6 @@ class OnnxSource:
 
     def rebuild(self, network: nn.Module) -> nn.Module:
         """Return the graph in torch with these weights, a softmax at the end left out."""
-        import copy
-
         return copy.deepcopy(network).eval()
 
 

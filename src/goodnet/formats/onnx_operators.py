@@ -83,7 +83,7 @@ def concat(*tensors: Tensor, axis: int = 0) -> Tensor:
 def split(images: Tensor, sizes: Optional = None, *, axis: int = 0, outputs: int, **options: Any) -> Sequence[Tensor]:
     """Cut into parts."""
     parts = options.get("split") or (None if sizes is None else numbers(sizes))
-    return images.split(parts, dim=axis) if parts else images.chunk(outputs, dim=axis)
+    return torch.split(images, parts, dim=axis) if parts else images.chunk(outputs, dim=axis)  # type: ignore[no-untyped-call]
 
 
 def slice_(images: Tensor, *inputs: Optional, **options: Any) -> Tensor:
@@ -92,6 +92,8 @@ def slice_(images: Tensor, *inputs: Optional, **options: Any) -> Tensor:
         options.get(name) or (numbers(item) if item is not None else None)
         for name, item in zip(("starts", "ends", "axes", "steps"), (*inputs, *[None] * 4)[:4], strict=True)
     )
+    if starts is None or ends is None:
+        raise UnsupportedOperator("Slice without a start or an end")
     axes = axes or list(range(len(starts)))
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(axes), strict=True):
         size = images.shape[axis]
@@ -119,7 +121,7 @@ def shape_of(images: Tensor, start: int = 0, end: int | None = None) -> Tensor:
 
 def expand(images: Tensor, shape: Tensor) -> Tensor:
     """Repeat along axes of size 1."""
-    return images.expand(_bounded(torch.broadcast_shapes(images.shape, tuple(numbers(shape)))))
+    return images.expand(_bounded(np.broadcast_shapes(tuple(images.shape), tuple(numbers(shape)))))
 
 
 def tile(images: Tensor, repeats: Tensor) -> Tensor:
@@ -309,7 +311,7 @@ def pixels_to_depth(images: Tensor, blocksize: int) -> Tensor:
 
 def mean_of(*tensors: Tensor) -> Tensor:
     """Average tensors."""
-    return sum(tensors[1:], tensors[0]) / len(tensors)
+    return sum_of(*tensors) / len(tensors)
 
 
 def sum_of(*tensors: Tensor) -> Tensor:

@@ -94,8 +94,8 @@ def _is_picture(path: Path, cell: str) -> bool:
 def _pick(path: Path, records: Sequence[Any]) -> list[Row]:
     if not records or not all(isinstance(record, Mapping) for record in records):
         raise UnreadableData(
-            f"{show_path(path)}: expected an HDF5 file, an .npz file, .npy, pictures, or a table of them with headings for path and label, "
-            "got text; give the data as one of these"
+            f"{show_path(path)}: expected an HDF5 file, an .npz file, .npy, pictures, or a table of them with headings for path "
+            "and label, got text; give the data as one of these"
         )
     heads = {str(key).strip().lower(): key for key in records[0]}
     file = next((heads[name] for name in _PATHS if name in heads), None)
@@ -103,7 +103,7 @@ def _pick(path: Path, records: Sequence[Any]) -> list[Row]:
     if file is None or label is None:
         found = ", ".join(show_path(str(key)) for key in list(heads)[:8])
         raise UnreadableData(
-            f"{show_path(path)}: expected a column of paths ({_PATHS[0]}, path, ...) and one of labels ({_LABELS[0]}, class, ...), "
+            f"{show_path(path)}: expected a column of paths ({_PATHS[0]}, ...) and one of labels ({_LABELS[0]}, ...), "
             f"found {found}; rename them"
         )
     return [(str(record.get(file, "")), record.get(label)) for record in records]

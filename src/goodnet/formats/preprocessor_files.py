@@ -119,7 +119,7 @@ def _size(value: Any) -> tuple[int, int] | None:
         both = (value, value) if isinstance(value, int) else tuple(value)
     if None in both:
         return None
-    height, width = (int(item) for item in both)
+    height, width = (int(str(item)) for item in both)
     if not (1 <= height <= 4096 and 1 <= width <= 4096):
         raise ValueError("no size of a picture")
     return height, width

@@ -18,17 +18,56 @@ from goodnet.core.one_line import describe_error, one_line
 
 #: Kinds of networks (`model_type`) that sort pictures and need nothing but pictures. None runs code from elsewhere.
 KINDS = frozenset(
-    ("beit", "bit", "convnext", "convnextv2", "cvt", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers")
-    + ("donut-swin", "efficientnet", "focalnet", "hiera", "ijepa", "levit", "mobilenet_v1", "mobilenet_v2", "mobilevit")
-    + ("mobilevitv2", "poolformer", "pvt", "pvt_v2", "regnet", "resnet", "segformer", "swiftformer", "swin", "swinv2")
-    + ("textnet", "vit", "vit_msn")
+    (
+        *("beit", "bit", "convnext", "convnextv2", "cvt", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers"),
+        *(
+            "donut-swin",
+            "efficientnet",
+            "focalnet",
+            "hiera",
+            "ijepa",
+            "levit",
+            "mobilenet_v1",
+            "mobilenet_v2",
+            "mobilevit",
+        ),
+        *(
+            "mobilevitv2",
+            "poolformer",
+            "pvt",
+            "pvt_v2",
+            "regnet",
+            "resnet",
+            "segformer",
+            "swiftformer",
+            "swin",
+            "swinv2",
+        ),
+        *("textnet", "vit", "vit_msn"),
+    )
 )
 #: Entries of a configuration that name code, places or other networks, or that say how to compute and not what.
 _DROPPED = frozenset(
-    ("auto_map", "custom_pipelines", "trust_remote_code", "name_or_path", "architectures", "model_type", "torch_dtype")
-    + ("dtype", "attn_implementation", "transformers_version", "torchscript", "backbone", "backbone_config")
-    + ("use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs", "output_attentions", "output_hidden_states")
-    + ("return_dict", "gradient_checkpointing", "quantization_config")
+    (
+        *(
+            "auto_map",
+            "custom_pipelines",
+            "trust_remote_code",
+            "name_or_path",
+            "architectures",
+            "model_type",
+            "torch_dtype",
+        ),
+        *("dtype", "attn_implementation", "transformers_version", "torchscript", "backbone", "backbone_config"),
+        *(
+            "use_pretrained_backbone",
+            "use_timm_backbone",
+            "backbone_kwargs",
+            "output_attentions",
+            "output_hidden_states",
+        ),
+        *("return_dict", "gradient_checkpointing", "quantization_config"),
+    )
 )
 #: A network may have this many more weights than its folder (tables that are computed, not stored).
 _MORE_WEIGHTS = 2.0
@@ -82,6 +121,7 @@ def build_network(path: Path, config: Mapping[str, Any], weights: Mapping[str, T
             config=own,
             state_dict={name: value.float() if value.is_floating_point() else value for name, value in weights.items()},
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told of below
         )
     except UnreadableModel:
         raise
