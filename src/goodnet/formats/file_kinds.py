@@ -183,9 +183,10 @@ def _kind_of_zip(path: Path) -> Kind:
 
 def refuse_kind(path: Path, kind: Kind) -> UnreadableModel:
     """Return the error for a file that is no model of Keras or PyTorch: what it is, and the way out."""
-    found = _WAYS_OUT.get(
-        kind,
-        f"unknown kind of model '{path.suffix}', {kind_of(path)}; expected a model of Keras (HDF5, .keras) or weights of "
-        "PyTorch (torch.save, safetensors); is the file whole?",
-    )
+    found = _WAYS_OUT.get(kind)
+    if found is None:
+        found = (
+            f"unknown kind of model '{path.suffix}', {kind_of(path)}; expected a model of Keras (HDF5, .keras), weights of PyTorch "
+            "(torch.save, safetensors), an ONNX file, or a folder of Hugging Face or timm; is the file whole?"
+        )
     return UnreadableModel(f"{path}: {found}")

@@ -13,6 +13,7 @@ from goodnet import architectures
 from goodnet.architectures import deepid
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.formats.checkpoints import read_checkpoint
 from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, is_keras_model, read_keras
@@ -69,6 +70,8 @@ def read_network(
             raise refuse_kind(path, kind)
         return read_onnx_network(path, image_shape)
     if architecture is None:
+        if kind == "torch":
+            read_checkpoint(path)  # what is a pickled program is said to be one
         known = ", ".join(architectures.names())
         raise UnreadableModel(
             f"{path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "

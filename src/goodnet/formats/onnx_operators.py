@@ -83,7 +83,7 @@ def concat(*tensors: Tensor, axis: int = 0) -> Tensor:
 def split(images: Tensor, sizes: Optional = None, *, axis: int = 0, outputs: int, **options: Any) -> Sequence[Tensor]:
     """Cut into parts."""
     parts = options.get("split") or (None if sizes is None else numbers(sizes))
-    return torch.split(images, parts, dim=axis) if parts else images.chunk(outputs, dim=axis)  # type: ignore[no-untyped-call]
+    return torch.split(images, parts, dim=axis) if parts else images.chunk(outputs, dim=axis)
 
 
 def slice_(images: Tensor, *inputs: Optional, **options: Any) -> Tensor:
@@ -298,8 +298,10 @@ def group_norm(
 def gemm(a: Tensor, b: Tensor, c: Optional = None, **options: Any) -> Tensor:
     """Multiply matrices and add."""
     a, b = (a.T if options.get("transA") else a), (b.T if options.get("transB") else b)
-    product = options.get("alpha", 1.0) * (a @ b)
-    return product if c is None else product + options.get("beta", 1.0) * c
+    product: Tensor = options.get("alpha", 1.0) * (a @ b)
+    if c is not None:
+        product = product + options.get("beta", 1.0) * c
+    return product
 
 
 def pixels_to_depth(images: Tensor, blocksize: int) -> Tensor:
@@ -316,7 +318,10 @@ def mean_of(*tensors: Tensor) -> Tensor:
 
 def sum_of(*tensors: Tensor) -> Tensor:
     """Add tensors."""
-    return sum(tensors[1:], tensors[0])
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
