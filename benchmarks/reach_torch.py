@@ -234,11 +234,11 @@ _TIMM = {
     "mobilenetv3_small_050": 64,
     "efficientnet_lite0": 64,
     "convnext_atto": 64,
-    "densenet121": 64,
-    "vit_tiny_patch16_224": 224,
+    "test_vit": 160,
+    "ghostnet_050": 64,
     "regnetx_002": 64,
 }
-_TORCHVISION = {"resnet18": 64, "mobilenet_v2": 64, "efficientnet_b0": 64, "googlenet": 64}
+_TORCHVISION = {"resnet18": 64, "mobilenet_v2": 64, "efficientnet_b0": 64, "shufflenet_v2_x0_5": 64}
 
 
 def torch_kinds() -> list[Kind]:

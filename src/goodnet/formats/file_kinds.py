@@ -186,7 +186,7 @@ def refuse_kind(path: Path, kind: Kind) -> UnreadableModel:
     found = _WAYS_OUT.get(kind)
     if found is None:
         found = (
-            f"unknown kind of model '{path.suffix}', {kind_of(path)}; expected a model of Keras (HDF5, .keras), weights of PyTorch "
-            "(torch.save, safetensors), an ONNX file, or a folder of Hugging Face or timm; is the file whole?"
+            f"unknown kind of model '{path.suffix}', {kind_of(path)}; expected a model of Keras (HDF5, .keras), weights of "
+            "PyTorch (torch.save, safetensors), an ONNX file, or a folder of Hugging Face or timm; is the file whole?"
         )
     return UnreadableModel(f"{path}: {found}")

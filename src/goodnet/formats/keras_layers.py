@@ -182,7 +182,9 @@ def _group_norm(config: Config, weights: list[Array]) -> Lowered:
     if len(weights) != 2 or not config["on_channels"]:
         raise UnsupportedLayer("GroupNormalization without scale or center, or along another axis than the channels")
     channels, groups = len(weights[0]), config["groups"]
-    module = nn.GroupNorm(channels if groups == -1 else groups, channels, eps=config["epsilon"])
+    if groups in (-1, channels):
+        raise UnsupportedLayer("GroupNormalization of each channel alone")
+    module = nn.GroupNorm(groups, channels, eps=config["epsilon"])
     return module, [Slot("weight"), Slot("bias")]
 
 

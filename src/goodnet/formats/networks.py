@@ -51,10 +51,8 @@ def read_network(
         UnknownMethod: there is no such architecture.
     """
     path = Path(path)
-    if path.is_dir() and is_network_folder(path):
-        return _read_folder(path, architecture, image_shape, key)
     if path.is_dir():
-        raise refuse_kind(path, find_kind(path))
+        return _read_folder(path, architecture, image_shape, key)
     path = require_file(path, UnreadableModel)
     kind = find_kind(path)
     if kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
@@ -98,6 +96,8 @@ def _build_keras(factory: Callable[..., Any]) -> Any:
 def _read_folder(
     path: Path, architecture: str | None, image_shape: tuple[int, int, int] | None, key: str | None
 ) -> Classifier:
+    if not is_network_folder(path):
+        raise refuse_kind(path, find_kind(path))
     if architecture is not None or key is not None:
         raise InvalidOption(f"{path}: the folder says which network it holds; leave out --architecture and --key")
     return read_network_folder(path, image_shape)
