@@ -182,7 +182,7 @@ def test_merges(merge: str, tmp_path: Path) -> None:
 
 
 UNSUPPORTED: dict[str, Callable[[Any, Any], Any]] = {
-    "operand of every pixel": lambda a, b: a * np.ones((1, 3, 5, 8), np.float32),
+    "operand of every pixel": lambda a, b: a * np.ones((1, 9, 7, 4), np.float32),
     "operation without a rule": lambda a, b: keras.ops.exp(a),
     "ops.average": lambda a, b: keras.ops.average(a, axis=1),
     "ops.concatenate": lambda a, b: keras.ops.concatenate([a, b]),
