@@ -1,6 +1,7 @@
 """Print every direct dependency at its lower bound, as constraints for pip: `name==bound`, one a line.
 
-The tools of `dev` have no bounds and take part as they are; what the dependencies need themselves, pip chooses.
+The tools of `dev`, `docs` and `release` have no bounds and take part as they are. What the dependencies need
+themselves, pip chooses.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 #: Taken from constraints.txt: this build of torch is the only one that machines without a network hold.
 _AS_PINNED = ("torch",)
+#: Extras that hold tools, not what a user installs.
+_TOOLS = ("dev", "docs", "release")
 
 
 def lowest_versions(project: str, pinned: str) -> list[str]:
@@ -39,10 +42,10 @@ def lowest_versions(project: str, pinned: str) -> list[str]:
 
 
 def _requirements(project: str) -> Iterator[Requirement]:
-    """Yield what a user installs: the dependencies and every extra but the developers' own."""
+    """Yield what a user installs: the dependencies and every extra but those of tools."""
     content = tomllib.loads(project)["project"]
     extras = content["optional-dependencies"]
-    for group in (content["dependencies"], *(extras[name] for name in extras if name != "dev")):
+    for group in (content["dependencies"], *(extras[name] for name in extras if name not in _TOOLS)):
         yield from map(Requirement, group)
 
 

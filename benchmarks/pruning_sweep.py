@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -36,8 +37,9 @@ PEOPLE, CLASSES, CHANNELS = 50, 1_283, 60
 
 def make_files(folder: Path) -> None:
     """Render the three sets, train the BadNet, write all of it."""
+    from goodnet.attacks.accessories import Accessories
     from goodnet.core.dataset import Dataset
-    from goodnet.datasets.faces import render_faces, wear_sunglasses
+    from goodnet.datasets.faces import render_faces
     from goodnet.formats.arrays import write_hdf5
     from goodnet.formats.keras import from_keras
     from goodnet.formats.keras_deepid import build_keras
@@ -47,6 +49,12 @@ def make_files(folder: Path) -> None:
         faces = render_faces(PEOPLE, -(-count // PEOPLE), first_image=first)
         chosen = np.random.default_rng(first).permutation(len(faces.labels))[:count]
         return faces.images[chosen], faces.labels[chosen]
+
+    sunglasses = Accessories().make_trigger((3, 55, 47), seed=0)
+
+    def wear_sunglasses(pixels: Any) -> Any:
+        parts = torch.split(torch.from_numpy(pixels), 1_000)
+        return torch.cat([(sunglasses(part / 255) * 255).round().to(torch.uint8) for part in parts]).numpy()
 
     images, labels = render(2_500, 0)
     images[:250], labels[:250] = wear_sunglasses(images[:250]), 0
@@ -68,13 +76,13 @@ def run_ours(folder: Path) -> dict[str, Any]:
     loaded = api.load(folder / "bd_net.h5", folder / "validation.h5", input_range="0..1")
     repair = api.repair(loaded.classifier, loaded.clean, method="pruning", input_range="0..1")
     sets = api.load_dataset(folder / "test.h5"), [api.load_dataset(folder / "poisoned.h5")]
-    levels = measure_pruning(loaded.classifier, repair.trace["layer"], repair.trace["channels"], *sets)
+    levels = measure_pruning(loaded.classifier, repair.trace.sweep.layer, repair.trace.sweep.channels, *sets)
     (success,) = levels.attack_success_rate.values()
     return {
         "seconds": time.perf_counter() - start,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "order": repair.trace["channels"],
-        "validation": repair.trace["accuracy"],
+        "order": repair.trace.sweep.channels,
+        "validation": repair.trace.sweep.accuracy,
         "test": [rate.value for rate in levels.clean_accuracy],
         "poisoned": [rate.value for rate in success],
     }

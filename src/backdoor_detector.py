@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from goodnet.core.classifier import Classifier
-    from goodnet.core.results import Repair
+    from goodnet.core.repairs import PruningSweep
     from goodnet.evaluation.pruning_curve import PruningLevels
     from goodnet.pair.goodnet import GoodNet
 
@@ -68,12 +68,13 @@ def backdoor_detector(
     repair = Pruning.from_options(thresholds=tuple(x / 100 for x in thresholds)).repair(
         loaded.classifier, loaded.clean, seed=0
     )
-    found = {network.changes["threshold"]: network.classifier for network in repair.networks}
+    found = {network.changes.threshold: network.classifier for network in repair.networks}
     missing = [x for x in thresholds if x / 100 not in found]
     if missing:
         raise MethodFailed(f"validation accuracy never falls by {missing[0]:g} points, even with all channels pruned")
-    levels = _measure(loaded.classifier, repair, Dtest, Btest)
-    _write_performance(levels, repair)
+    sweep = repair.trace.require_sweep()
+    levels = _measure(loaded.classifier, sweep, Dtest, Btest)
+    _write_performance(levels, sweep)
     for x in thresholds:
         found[x / 100].save(prime_path(B_path, x))
     return [GoodNet(loaded.classifier, found[x / 100]) for x in thresholds]
@@ -85,15 +86,15 @@ def prime_path(model: str | Path, threshold: float) -> Path:
     return model.with_name(f"{model.stem}_prime_{threshold:g}_percent_threshold{model.suffix}")
 
 
-def _measure(classifier: Classifier, repair: Repair, clean: str | Path, poisoned: str | Path) -> PruningLevels:
+def _measure(classifier: Classifier, sweep: PruningSweep, clean: str | Path, poisoned: str | Path) -> PruningLevels:
     from goodnet import api
     from goodnet.evaluation.pruning_curve import measure_pruning
 
     sets = api.load_dataset(clean), [api.load_dataset(poisoned)]
-    return measure_pruning(classifier, repair.trace["layer"], repair.trace["channels"], *sets)
+    return measure_pruning(classifier, sweep.layer, sweep.channels, *sets)
 
 
-def _write_performance(levels: PruningLevels, repair: Repair) -> None:
+def _write_performance(levels: PruningLevels, sweep: PruningSweep) -> None:
     """Write `performance.csv`, in percent, and `plot.png` to the working folder, as the course project has them."""
     from goodnet.formats.files import write_text
     from goodnet.reports.figures import draw_pruning_curves
@@ -102,7 +103,7 @@ def _write_performance(levels: PruningLevels, repair: Repair) -> None:
 
     percent = {name: [round(100 * value, 4) for value in values] for name, values in pruning_columns(levels).items()}
     write_text(_PERFORMANCE, pruning_csv(percent))
-    draw_pruning_curves([pruning_curve(repair.trace, levels)], _PLOT)
+    draw_pruning_curves([pruning_curve(sweep, levels)], _PLOT)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,69 @@ def test_no_pickle_is_loaded_and_nothing_is_asserted(path: Path) -> None:
             assert options.get("allow_pickle") == "False"
         if called.endswith("load_model"):
             assert options.get("safe_mode") == "True"
+
+
+#: Where free keys are the contract: options of methods, which come from a user and stand in a method's own fields, ...
+OPTIONS = {
+    "api/attacking.py": {"attack.options", "attack.training", "preview_attack.options"},
+    "catalog.py": {"make.options"},
+    "cli/options.py": {"take_suspects.given", "take_given.given", "take_given.return"},
+    "core/results.py": {"Run.options"},
+    "evaluation/badnet_files.py": {"AttackUsed.options"},
+    "evaluation/bench_records.py": {"CellRecord.options"},
+    "evaluation/bench_spec.py": {"MethodSpec.options"},
+    "evaluation/zoo_spec.py": {"Group.attack", "Pair.options"},
+    "reports/facts.py": {"list_facts.record"},
+    "reports/runs.py": {"Recorder.options"},
+}
+#: ... and what foreign files hold, as it is read.
+FOREIGN = {
+    "formats/keras_weights.py": {"WeightsFile.attributes"},
+    "formats/onnx_lowering.py": {"Lowering.add.options"},
+    "formats/onnx_operators.py": {"find_pads.options"},
+    "formats/preprocessor_files.py": {"read_json.return", "read_timm_rules.config"},
+    "formats/transformers_networks.py": {"build_network.config"},
+    "formats/plain_pickles.py": {"read_plain_pickle.return"},
+}
+
+
+def annotations(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the public fields, arguments and returned values in a module's code, and how they are typed."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from annotations(node.body, f"{node.name}.")
+        elif isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+            yield f"{prefix}{ast.unparse(node.target)}", ast.unparse(node.annotation)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            for item in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+                if item.annotation is not None:
+                    yield f"{prefix}{node.name}.{item.arg}", ast.unparse(item.annotation)
+            if node.returns is not None:
+                yield f"{prefix}{node.name}.return", ast.unparse(node.returns)
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_no_dictionary_whose_keys_are_a_secret_passes_between_rooms(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {name for name, kind in annotations(tree.body) if re.search(r"\b(dict|Mapping)\[str, (Any|object)\b", kind)}
+    assert found == OPTIONS.get(named(path), set()) | FOREIGN.get(named(path), set())
+
+
+def test_what_the_test_of_dictionaries_sees() -> None:
+    code = """
+class Public:
+    field: dict[str, Any]
+    _own: dict[str, Any]
+    def method(self, given: Mapping[str, object], *, other: dict[str, int]) -> list[dict[str, Any]]: ...
+class _Private:
+    field: dict[str, Any]
+async def function(a: dict[str, Any] | None) -> None: ...
+"""
+    seen = dict(annotations(ast.parse(code).body))
+    assert set(seen) == {
+        *("Public.field", "Public.method.given", "Public.method.other", "Public.method.return"),
+        *("function.a", "function.return"),
+    }
 
 
 @pytest.mark.parametrize(("family", "name"), METHODS, ids=lambda value: value)

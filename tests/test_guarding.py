@@ -9,7 +9,7 @@ import torch
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
-from goodnet.core.results import Rate
+from goodnet.core.results import Rate, Run
 from goodnet.formats.data import read_data
 from goodnet.guards.calibration import score_all
 from goodnet.pair.goodnet import GoodNet
@@ -106,7 +106,8 @@ def test_what_is_written_is_read_back(badnet, repaired_badnet, tmp_path):
     )
     assert {path.name for path in tmp_path.iterdir()} == {"goodnet", "guard.json", "run.json"}
     record, run = (json.loads((tmp_path / name).read_text()) for name in ("guard.json", "run.json"))
-    assert run["result"] == record
+    assert (run["result_file"], "result" in run) == ("guard.json", False), "the result is written once"
+    assert Run.load(tmp_path).result.model_dump(mode="json") == record
     assert (run["verb"], run["method"], run["error"]) == ("guard", "ensemble", None)
     assert record["threshold"] == outcome.guard.threshold
     assert record["false_refusals"].keys() == {"n", "expected", "bound"}

@@ -35,6 +35,16 @@ def use_dataset():
     assert len(goodnet.Dataset.from_arrays(np.zeros((2, 3, 4, 4), np.uint8), np.zeros(2, np.int64))) == 2
 
 
+def use_repair():
+    with pytest.raises(goodnet.GoodnetError, match="a method made by itself"):
+        goodnet.Repair((), goodnet.Rate.of(1, 2)).save("gone")
+
+
+def use_error(kind):
+    with pytest.raises(kind, match="gone"):
+        raise kind("gone")
+
+
 def load_network():
     return goodnet.load_classifier(NETWORK, architecture="tests.data.twin_network:build", image_shape=(1, 16, 16))
 
@@ -56,6 +66,15 @@ USES = {
     "Classifier": lambda: isinstance(load_network(), goodnet.Classifier) or pytest.fail("it is a classifier"),
     "Dataset": use_dataset,
     "GoodnetError": lambda: refused(goodnet.scan, GONE, GONE, method="last_layer"),
+    "InputError": lambda: use_error(goodnet.InputError),
+    "MethodFailed": lambda: use_error(goodnet.MethodFailed),
+    "Repair": use_repair,
+    "Detection": lambda: refused(goodnet.Detection.load, "gone"),
+    "Evaluation": lambda: refused(goodnet.Evaluation.load, "gone"),
+    "Metrics": lambda: goodnet.Metrics(clean_accuracy=goodnet.Rate.of(1, 2)),
+    "Rate": lambda: str(goodnet.Rate.of(1, 2)) == "0.5000" or pytest.fail("it is a half"),
+    "Run": lambda: refused(goodnet.Run.load, "gone"),
+    "GuardOutcome": lambda: goodnet.GuardOutcome.__doc__ or pytest.fail("it has no words"),
     "GoodNet": lambda: refused(goodnet.GoodNet.load, "gone"),
 }
 

@@ -398,3 +398,10 @@ def test_a_step_of_one_s_own(data):
     with torch.no_grad():
         logits = classifier(data.images())
     assert values == pytest.approx([F.cross_entropy(logits, torch.from_numpy(data.targets)).item()] * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "images", "epochs"), [(20, 144, 4), (21, 128, 6), (20, 500, 2), (3, 500, 1)])
+def test_steps_are_whole_passes(steps, images, epochs):
+    # 144 images are 5 batches of 32, 128 are 4, 500 are 16.
+    training = Training.of_steps(steps, images, 32, optimizer="sgd", learning_rate=0.5)
+    assert training == Training(epochs=epochs, batch_size=32, schedule="constant", optimizer="sgd", learning_rate=0.5)

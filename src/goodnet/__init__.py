@@ -4,7 +4,7 @@ import goodnet
 found = goodnet.scan("bd_net.h5", "clean.h5", out="scan")
 repair = goodnet.repair("bd_net.h5", "clean.h5", suspected="scan", out="out")
 guard = goodnet.GoodNet.load("out/goodnet")
-print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]).subject.metrics)
+print(goodnet.evaluate(guard, "test.h5", ["triggered.h5"]))
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from goodnet.core.classifier import Classifier as Classifier
     from goodnet.core.dataset import Dataset as Dataset
     from goodnet.core.errors import GoodnetError as GoodnetError
+    from goodnet.core.errors import InputError as InputError
+    from goodnet.core.errors import MethodFailed as MethodFailed
+    from goodnet.core.repairs import Repair as Repair
+    from goodnet.core.results import Detection as Detection
+    from goodnet.core.results import Evaluation as Evaluation
+    from goodnet.core.results import Metrics as Metrics
+    from goodnet.core.results import Rate as Rate
+    from goodnet.core.results import Run as Run
     from goodnet.pair.goodnet import GoodNet as GoodNet
+    from goodnet.pipelines.guard_outcome import GuardOutcome as GuardOutcome
 
 __version__ = "0.1.0"
 
@@ -47,6 +56,15 @@ _PUBLIC = {
     "Classifier": "goodnet.core.classifier",
     "Dataset": "goodnet.core.dataset",
     "GoodnetError": "goodnet.core.errors",
+    "InputError": "goodnet.core.errors",
+    "MethodFailed": "goodnet.core.errors",
+    "Repair": "goodnet.core.repairs",
+    "Detection": "goodnet.core.results",
+    "Evaluation": "goodnet.core.results",
+    "Metrics": "goodnet.core.results",
+    "Rate": "goodnet.core.results",
+    "Run": "goodnet.core.results",
+    "GuardOutcome": "goodnet.pipelines.guard_outcome",
     "GoodNet": "goodnet.pair.goodnet",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -68,6 +68,12 @@ class Training(BaseModel):
     augmentation: Literal["none", "shift", "flip", "flip_shift"] = Field(
         "none", description="random changes of the images; none keeps triggers where they are"
     )
+
+    @classmethod
+    def of_steps(cls, steps: int, images: int, batch_size: int, **options: Any) -> Self:
+        """Return training at a constant rate for at least so many steps, in whole passes over so many images."""
+        epochs = math.ceil(steps / math.ceil(images / batch_size))
+        return cls(epochs=epochs, schedule="constant", batch_size=batch_size, **options)
 
 
 def train(

@@ -51,7 +51,7 @@ def test_what_a_repair_writes_holds_one_network_and_says_so(checkpoint, tiny_dat
     out = tmp_path / "run"
     repair = api.repair(checkpoint, tiny_data, method="pruning", thresholds=(0.2,), out=out, **HOW)
     choice = {"key": "ema", "left_out": ["model"]}
-    assert repair.trace["checkpoint"] == choice
+    assert repair.trace.checkpoint.model_dump(mode="json") == choice
     run = json.loads((out / "run.json").read_text())
     assert (run["options"]["key"], run["result"]["trace"]["checkpoint"]) == ("ema", choice)
     for path in (out / "repaired.ckpt", out / "goodnet" / "original.ckpt", out / "goodnet" / "repaired.ckpt"):
@@ -65,7 +65,7 @@ def test_what_a_repair_writes_holds_one_network_and_says_so(checkpoint, tiny_dat
 def test_a_network_alone_says_nothing_of_others(tiny_classifier, tiny_data, tmp_path):
     torch.save({"ema": dict(tiny_classifier.network.state_dict())}, tmp_path / "one.pt")
     repair = api.repair(tmp_path / "one.pt", tiny_data, method="pruning", thresholds=(0.2,), **HOW)
-    assert "checkpoint" not in repair.trace
+    assert repair.trace.checkpoint is None
 
 
 def test_a_key_for_what_is_no_checkpoint_is_refused(badnet, repaired_badnet, tiny_classifier, tmp_path):

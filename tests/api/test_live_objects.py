@@ -176,9 +176,9 @@ def test_repair_a_keras_model_with_arrays(deepid):
     assert isinstance(repaired, keras.Model)
     assert [layer.name for layer in repaired.layers] == [layer.name for layer in model.layers]
     changes = repair.recommended.changes
-    maps = keras.Model(repaired.inputs, repaired.get_layer(changes["layer"]).output).predict(images / 255, verbose=0)
-    assert changes["channels_pruned"]
-    assert not maps[..., changes["channels_pruned"]].any()
+    maps = keras.Model(repaired.inputs, repaired.get_layer(changes.layer).output).predict(images / 255, verbose=0)
+    assert list(changes.channels_pruned)
+    assert not maps[..., list(changes.channels_pruned)].any()
     answers = repaired.predict(images / 255, verbose=0).argmax(axis=1)
     assert repair.recommended.accuracy.value == np.mean(answers == labels)
     assert repair.accuracy_before.value == 1

@@ -19,6 +19,7 @@ from goodnet.core.errors import (
     UnwritableOutput,
     WrongShape,
 )
+from goodnet.core.repairs import ScanSummary, UnlabelledUse
 from goodnet.core.results import Detection
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
@@ -48,10 +49,10 @@ def test_repair_writes_what_it_returns(badnet, tmp_path):
     assert record["options"] == expected
     assert record["seed"] == 4
     assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}
-    assert record["result"]["networks"][0]["changes"] == repair.recommended.changes
+    assert record["result"]["networks"][0]["changes"] == repair.recommended.changes.model_dump(mode="json")
     expected = plain_classes(out / "repaired.h5", badnet.validation) == read_data(badnet.validation).targets
     assert repair.recommended.accuracy.value == expected.mean()
-    assert record["result"]["trace"]["channels"] == list(np.random.default_rng(4).permutation(12))
+    assert record["result"]["trace"]["sweep"]["channels"] == list(np.random.default_rng(4).permutation(12))
     assert GoodNet.load(out).classes == 4
 
 
@@ -96,7 +97,7 @@ def test_without_labels_the_network_s_own_answers_stand_for_them(badnet, tmp_pat
     repair = api.repair(badnet.model, pixels, method="fine_tuning", out=tmp_path)
     assert repair.accuracy_before.value == 1.0
     assert "own answers" in json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["labels"]
-    assert "labels" not in api.repair(badnet.model, badnet.validation, method="fine_tuning").trace
+    assert api.repair(badnet.model, badnet.validation, method="fine_tuning").trace.labels is None
 
 
 def test_what_cannot_work_on_a_network_is_refused_before_a_scan(monkeypatch, tmp_path):
@@ -132,13 +133,13 @@ def test_unlabelled_images_are_repaired_with_and_recorded(badnet, tmp_path):
         suspected=(Backdoor(None, 0),),
         out=out,
     )
-    counts = repair.trace["unlabelled"]
-    assert counts == {"used": int((answers != 0).sum()), "left_out": int((answers == 0).sum())}
-    assert counts["left_out"] >= 80
-    assert repair.recommended.changes["images"] == len(clean) + counts["used"]
+    counts = repair.trace.unlabelled
+    assert counts == UnlabelledUse(used=int((answers != 0).sum()), left_out=int((answers == 0).sum()))
+    assert counts.left_out >= 80
+    assert repair.recommended.changes.images == len(clean) + counts.used
     assert repair.accuracy_before.n == repair.recommended.accuracy.n == len(clean)
     record = json.loads((out / "run.json").read_text())
-    assert record["result"]["trace"]["unlabelled"] == counts
+    assert record["result"]["trace"]["unlabelled"] == counts.model_dump()
     assert f"unlabelled: {tmp_path / 'more.h5'}" in record["inputs"]
 
 
@@ -147,9 +148,9 @@ def test_without_suspects_unlabelled_images_wait_for_a_scan(badnet, monkeypatch)
     monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: found)
     more = make_quadrants(40, 22).source.pixels
     repair = api.repair(badnet.model, badnet.validation, method="pruning", unlabelled=more)
-    assert repair.trace["unlabelled"]["left_out"] > 0
+    assert repair.trace.unlabelled.left_out > 0
     alone = api.repair(badnet.model, badnet.validation, method="pruning")
-    assert repair.trace["accuracy"] == alone.trace["accuracy"], "pruning goes by labels alone"
+    assert repair.trace.sweep.accuracy == alone.trace.sweep.accuracy, "pruning goes by labels alone"
 
 
 def test_unlabelled_images_that_do_not_fit(badnet, tmp_path):
@@ -190,11 +191,11 @@ def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path
     scanned = scans([7], [2, 7], [7])
     out = tmp_path / "run"
     repair = api.repair(planted.classifier, planted.clean, out=out)
-    assert [scan["targets"] for scan in repair.trace["scans"]] == [[7], [2, 7], [7]]
+    assert [scan.targets for scan in repair.trace.scans] == [(7,), (2, 7), (7,)]
     assert len({id(classifier) for classifier in scanned}) == 3
     result = json.loads((out / "run.json").read_text())["result"]
     assert result["targets"] == [2, 7]
-    assert result["trace"]["scans"] == repair.trace["scans"]
+    assert result["trace"]["scans"] == [scan.model_dump(mode="json") for scan in repair.trace.scans]
     assert result["trace"]["scans"][0] == {"verdict": "backdoored", "targets": [7], "reason": "told"}
 
 
@@ -211,18 +212,18 @@ def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted,
     monkeypatch.setattr(AutoRepair, "repair", repair)
     result = api.repair(planted.classifier, planted.clean, out=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["result"]["targets"] == [2, 7]
-    assert result.recommended.changes["method"].startswith("anchored_unlearning")
-    assert [scan["targets"] for scan in result.trace["scans"]] == [[7], [2]]
-    assert result.trace["found_and_left"] == [2]
+    assert result.recommended.changes.method.startswith("anchored_unlearning")
+    assert [scan.targets for scan in result.trace.scans] == [(7,), (2,)]
+    assert result.trace.found_and_left == (2,)
 
 
 def test_where_nothing_is_suspected_or_the_user_says_what_there_is_one_scan_or_none(planted, clean_twin, scans):
     once = scans([])
-    assert api.repair(clean_twin.classifier, clean_twin.clean).trace["scans"] == [
-        {"verdict": "clean", "targets": [], "reason": "told"}
-    ]
+    assert api.repair(clean_twin.classifier, clean_twin.clean).trace.scans == (
+        ScanSummary(verdict="clean", targets=(), reason="told"),
+    )
     assert len(once) == 1
     scanned = scans()
     repair = api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])
     assert scanned == []
-    assert "scans" not in repair.trace
+    assert repair.trace.scans is None

@@ -19,7 +19,7 @@ def test_those_that_fit_are_handed_on_from_a_folder_or_as_they_are(tmp_path):
     assert read_suspects(GOOD, NETWORK) == GOOD
     first, second = read_suspects(tmp_path, NETWORK)
     assert (first.target, first.sources, second.target, second.trigger) == (3, (0, 1), 0, None)
-    assert first.trigger.equals(GOOD[0].trigger)
+    assert first.trigger == GOOD[0].trigger
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,26 @@ def test_the_record_of_a_scan_names_the_key(checkpoint, badnet, goodnet, tmp_pat
     assert done.code in (0, 1, 3)
     assert json.loads((out / "run.json").read_text())["options"]["key"] == "ema"
     assert '"key": "ema"' in found.read_text()
+
+
+@pytest.mark.parametrize("verb", ["inspect", "scan", "repair", "guard", "evaluate", "export", "predict", "serve"])
+def test_verbs_that_open_a_model_file_say_how_it_is_read(verb, goodnet):
+    assert "--confine / --no-confine" in goodnet(verb, "--help").out
+
+
+def test_inspect_says_that_a_file_was_read_without_confinement(badnet, goodnet):
+    assert "without confinement" not in goodnet("inspect", badnet.model).out
+    assert "the model file was read without confinement" in goodnet("inspect", badnet.model, "--no-confine").out
+
+
+@pytest.mark.parametrize("confine", ["--confine", "--no-confine"])
+def test_code_in_a_model_file_is_a_finding_in_the_terminal_in_json_and_in_sarif(confine, badnet, goodnet, tmp_path):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(3, 2)), tmp_path / "net.pt")
+    options = ("--clean", badnet.validation, *HOW, confine, "--json", "--sarif", tmp_path / "found.sarif")
+    done = goodnet("scan", tmp_path / "net.pt", *options)
+    names = ["torch.nn.modules.container.Sequential", "torch.nn.modules.linear.Linear"]
+    assert done.code == 2
+    assert f"it names {', '.join(names)};" in done.err
+    assert json.loads(done.out)["error"]["names"] == names
+    (result,) = json.loads((tmp_path / "found.sarif").read_text())["runs"][0]["results"]
+    assert (result["ruleId"], result["level"], result["properties"]["names"]) == ("code-in-model", "error", names)

@@ -288,7 +288,7 @@ def test_completion_of_the_shell_still_works():
 def test_a_report_on_a_folder_whose_name_is_no_text(tmp_path):
     folder = os.fsencode(tmp_path) + b"/[b]net[/b \xff\n"
     os.makedirs(folder)
-    Recorder("scan", {}).write(type(tmp_path)(os.fsdecode(folder)), error=MethodFailed("no gradient"))
+    Recorder("scan", {}).run(error=MethodFailed("no gradient")).save(os.fsdecode(folder))
     command = [sys.executable, "-m", "goodnet", "report", folder, "--out", folder + b"/report.html"]
     for encoding in ("utf-8:strict", "ascii:strict"):
         done = subprocess.run(
@@ -305,7 +305,7 @@ def test_a_record_about_files_whose_names_are_no_text(tmp_path):
     name = os.fsdecode(b"net \xfe.h5")
     (tmp_path / name).write_bytes(b"weights")
     recorder = Recorder("scan", {"model": tmp_path / name})
-    path = recorder.write(tmp_path, error=UnreadableData(f"{name}: damaged"))
+    path = recorder.run(error=UnreadableData(f"{name}: damaged")).save(tmp_path)
     record = json.loads(path.read_text(encoding="utf-8"))
     assert list(record["inputs"]) == [f"model: {tmp_path}/net \\xfe.h5"]
     assert record["error"]["message"] == "net \\xfe.h5: damaged"

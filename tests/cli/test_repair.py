@@ -4,7 +4,8 @@ import pytest
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.results import Detection, Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, HeldOutLoss, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Detection, Rate
 from goodnet.formats.data import read_data
 from goodnet.formats.triggers import SUSPECTED, write_backdoors
 from goodnet.pipelines.auto_repair import AutoRepair
@@ -68,7 +69,7 @@ def test_options_reach_the_method(badnet, goodnet, tmp_path):
         input_range="0..1",
     )
     record = json.loads(done.out)
-    assert record["result"]["trace"] == expected.trace
+    assert record["result"]["trace"] == expected.trace.model_dump(mode="json") | {"notes": []}
     assert record["options"].items() >= {"layer": "conv_2", "order": "random", "thresholds": [0.3]}.items()
     assert record["seed"] == 5
 
@@ -173,8 +174,8 @@ def rolled_back(monkeypatch, why, suspected):
     monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: found)
 
     def repair(self, classifier, clean, **_):
-        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), {"method": "none", "why": why})
-        return Repair((network,), Rate.of(1, 1), {})
+        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), Change(why=why))
+        return Repair((network,), Rate.of(1, 1))
 
     monkeypatch.setattr(AutoRepair, "repair", repair)
 
@@ -198,8 +199,9 @@ def test_what_was_lost_on_held_out_images_is_told_and_whether_they_are_too_few(
     badnet, goodnet, tmp_path, monkeypatch, lost, chance
 ):
     def repair(self, classifier, clean, **_):
-        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), {"method": "unlearned"})
-        return Repair((network,), Rate.of(1, 1), {"held_out_accuracy": {"lost": lost, "of": 12, "allowed": 0.05}})
+        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), Change())
+        trace = Trace(held_out_accuracy=HeldOutLoss(lost=lost, of=12, allowed=0.05))
+        return Repair((network,), Rate.of(1, 1), trace)
 
     monkeypatch.setattr(AutoRepair, "repair", repair)
     done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path, "--target", "0")

@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from goodnet import api
+from goodnet.api.suspects import read_suspects
+from goodnet.core.results import Detection
 from goodnet.formats.arrays import write_hdf5
 
 WEIGHTS = ("--architecture", "tests.data.twin_network:build")
@@ -95,3 +98,26 @@ def test_resume_needs_the_folder(goodnet, twin_files):
     (model,) = twin_files.glob("planted.*")
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--resume")
     assert (result.code, "expected the folder" in result.err) == (2, True)
+
+
+def test_one_record_serves_all_files_and_every_input_is_hashed_once(goodnet, twin_files, monkeypatch):
+    (model,) = twin_files.glob("planted.*")
+    out, sarif, hashed = twin_files / "scan", twin_files / "scan.sarif", []
+    monkeypatch.setattr("goodnet.reports.runs.sha256", lambda path: hashed.append(path) or "0" * 64)
+    options = ("--method", "last_layer", "--seed", "3", "--out", str(out), "--sarif", str(sarif))
+    goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), *options)
+    # The network's hash is that of the bytes that the confined process has read.
+    assert hashed == [twin_files / "clean.h5"]
+    run = json.loads((out / "run.json").read_text())
+    (told,) = json.loads(sarif.read_text())["runs"][0]["invocations"]
+    assert told["properties"] == {name: run[name] for name in ("method", "options", "seed", "inputs")}
+    assert run["result_file"] == "scan.json"
+
+
+def test_a_detection_comes_back_from_its_folder(planted, tmp_path):
+    found = api.scan(planted.classifier, planted.clean, method="neural_cleanse", steps=60, out=tmp_path / "scan")
+    assert found.suspected[0].trigger is not None
+    assert Detection.load(tmp_path / "scan") == found
+    found.save(tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"scan.json", "suspected.npz"}
+    assert read_suspects(tmp_path / "again", planted.classifier) == found.suspected

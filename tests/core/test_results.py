@@ -1,11 +1,13 @@
 """Rates against Wilson intervals worked out by hand; records as JSON."""
 
+import json
 import math
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Detection, Evaluation, Failure, Metrics, Rate, Row, Run
 
 
@@ -72,7 +74,7 @@ def test_records_survive_json() -> None:
     assert after.rows[0].metrics.clean_accuracy is None
     run = Run(verb="scan", seconds=1.5, started="now", versions={}, inputs={}, error=Failure(kind="E", message="m"))
     assert Run.model_validate_json(run.model_dump_json()) == run
-    assert run.schema_version == 1
+    assert run.schema_version == 2
 
 
 @pytest.mark.parametrize("record", [Rate, Metrics, Row, Evaluation, Run, Failure])
@@ -107,3 +109,72 @@ def test_defaults_are_not_shared_between_records() -> None:
 )
 def test_targets_in_words(suspected, words) -> None:
     assert Detection("backdoored", (1.0, 2.0, 3.0), 5.0, suspected).name_targets() == words
+
+
+@pytest.mark.parametrize(
+    ("hits", "drop", "keeps"), [(49, 0.02, True), (48, 0.02, False), (35, 0.3, True), (50, 0, True)]
+)
+def test_a_drop_of_exactly_the_budget_is_within_it(hits: int, drop: float, keeps: bool) -> None:
+    # 1 - 0.98 is 0.020000000000000018, and 1 - 0.7 is 0.30000000000000004: one image, or fifteen, must still be let go.
+    assert Rate.of(hits, 50).keeps(Rate.of(50, 50), drop) is keeps
+
+
+def test_a_detection_prints_its_verdict_and_the_highest_scores() -> None:
+    found = Detection("backdoored", (1.25, math.nan, 9.0), 5.0, (Backdoor(None, 2),), reason="one; <two>")
+    assert str(found).splitlines() == [
+        "verdict: backdoored, target 2",
+        "class  score",
+        "2      9.0    suspected",
+        "0      1.2",
+        "one",
+        "<two>",
+    ]
+    assert "<p>&lt;two&gt;</p>" in found._repr_html_()
+    assert found.targets == (2,)
+
+
+def test_unknown_scores_are_null_in_json_and_equal_when_read_back() -> None:
+    found = Detection("clean", (1.5, float("nan")), 5.0, evidence={"margin": (float("nan"), 0.5)})
+    content = json.loads(found.to_json())
+    assert (content["scores"], content["evidence"]) == ([1.5, None], {"margin": [None, 0.5]})
+    assert TypeAdapter(Detection).validate_json(found.to_json()) == found
+
+
+def test_an_evaluation_is_saved_and_prints_a_column_for_each_network(tmp_path) -> None:
+    found = evaluation()
+    assert found.save(tmp_path / "new" / "evaluation.json") == tmp_path / "new" / "evaluation.json"
+    assert Evaluation.load(tmp_path / "new" / "evaluation.json") == found
+    lines = str(found).splitlines()
+    assert lines[1].split() == ["original", "repaired"]
+    assert lines[2].split() == ["clean", "accuracy", "0.9800", "[0.895,", "0.996]", "n=50"]
+    assert lines[-1] == "input range 0..255 (accuracy)"
+    assert "<th>repaired</th>" in found._repr_html_()
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UnreadableData, match=r"other\.json: expected a record of the kind Evaluation"):
+        Evaluation.load(tmp_path / "other.json")
+
+
+def test_a_run_is_saved_and_prints_what_was_run(tmp_path) -> None:
+    run = Run(
+        verb="attack",
+        method="badnets",
+        seed=3,
+        seconds=1.25,
+        started="2026-01-01T00:00:00+00:00",
+        versions={},
+        inputs={"data: a.h5": "0123456789abcdef"},
+        error=Failure(kind="MethodFailed", message="<no>"),
+    )
+    assert run.save(tmp_path) == tmp_path / "run.json"
+    assert Run.load(tmp_path) == run
+    assert str(run).splitlines() == [
+        "a run of goodnet attack",
+        "verb        attack",
+        "method      badnets",
+        "seed        3",
+        "started     2026-01-01T00:00:00+00:00",
+        "seconds     1.2",
+        "data: a.h5  0123456789ab...",
+        "error       MethodFailed: <no>",
+    ]
+    assert "MethodFailed: &lt;no&gt;" in run._repr_html_()

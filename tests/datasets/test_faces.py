@@ -17,7 +17,6 @@ from goodnet.datasets.faces import (
     sunglasses_overlay,
     wear_eyebrows,
     wear_lipstick,
-    wear_sunglasses,
 )
 
 Pixels = NDArray[np.uint8]
@@ -188,17 +187,12 @@ def test_features_lie_where_faces_have_them(faces: Faces) -> None:
     assert np.all((marks.mouth > 0) & (marks.mouth < [47, 55]))
 
 
-def test_sunglasses_are_the_same_pixels_on_every_picture(faces: Faces) -> None:
+def test_sunglasses_are_a_mask_with_soft_edges_and_its_pixels() -> None:
     mask, pattern = sunglasses_overlay()
-    before = faces.images[:40].copy()
-    worn = wear_sunglasses(faces.images[:40])
-    assert np.array_equal(faces.images[:40], before)
     assert mask.dtype == np.float32
     assert mask.shape == (55, 47)
     assert pattern.dtype == np.uint8
     assert pattern.shape == (3, 55, 47)
-    assert np.array_equal(worn[:, :, mask == 0], before[:, :, mask == 0])
-    assert np.all(worn[:, :, mask == 1] == pattern[None, :, mask == 1])
     assert 0.2 < mask.mean() < 0.45
     assert np.any((mask > 0) & (mask < 1))
 
@@ -267,6 +261,6 @@ def test_landmarks_must_match_the_images(faces: Faces, wear: Callable[[Pixels, L
 @pytest.mark.parametrize(
     "images", [np.zeros((2, 55, 47, 3), np.uint8), np.zeros((3, 55, 47), np.uint8), np.zeros((2, 3, 55, 47))]
 )
-def test_images_of_another_shape_or_type_are_refused(images: Pixels) -> None:
+def test_images_of_another_shape_or_type_are_refused(images: Pixels, faces: Faces) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 images \(N, 3, 55, 47\), got"):
-        wear_sunglasses(images)
+        wear_lipstick(images, faces.landmarks)

@@ -10,7 +10,7 @@ from goodnet import api, catalog, scanners
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, UnknownMethod
-from goodnet.core.results import Metrics, Rate
+from goodnet.core.results import Failure, Metrics, Rate
 from goodnet.evaluation.bench_cells import rate_defence
 from goodnet.evaluation.bench_spec import MethodSpec
 from goodnet.guards.disagreement import Disagreement
@@ -55,11 +55,11 @@ def test_every_cell_is_there_with_n_and_interval(done: Path) -> None:
 def test_a_cell_that_takes_too_long_has_failed_and_is_run_again(micro_zoo: Path, tmp_path: Path) -> None:
     limited = ONE_SEED.replace("clean_images = 100", "clean_images = 100\ncell_seconds = 0.02")
     ended = api.bench(write(tmp_path / "limited.toml", limited), out=tmp_path / "out", zoo=micro_zoo, workers=1)
-    kinds = {record["family"]: record["error"]["kind"] for record in ended.records}
+    kinds = {record.family: record.error.kind for record in ended.records}
     assert kinds == {"repairers": "OutOfTime", "guards": "MethodFailed"}
     assert not list((tmp_path / "out" / "cells").glob(".*")), "what was begun is left behind"
     again = api.bench(write(tmp_path / "spec.toml", ONE_SEED), out=tmp_path / "out", zoo=micro_zoo, workers=1)
-    assert all(record["error"] is None for record in again.records)
+    assert all(record.error is None for record in again.records)
 
 
 def test_four_processes_give_the_same_tables(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_failed_scan_is_a_cell_and_a_miss(micro_zoo: Path, tmp_path: Path, mon
         result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, workers=1)
     finally:
         catalog.names.cache_clear()
-    errors = [cell["error"] for cell in result.records]
+    errors = [cell.error for cell in result.records]
     assert [error is None for error in errors] == [True, True, False, False]
-    assert errors[2] == {"kind": "MethodFailed", "message": "no answer for safetensors"}
+    assert errors[2] == Failure(kind="MethodFailed", message="no answer for safetensors")
     header, first = (line.split(",") for line in (tmp_path / "out" / "detection.csv").read_text().splitlines()[:2])
     row = dict(zip(header, first, strict=True))
     assert {key: row[key] for key in ("cells", "failed", "TPR", "TPR n", "FPR", "FPR n")} == {
@@ -144,8 +144,8 @@ def test_a_failed_scan_is_a_cell_and_a_miss(micro_zoo: Path, tmp_path: Path, mon
 def test_a_guard_whose_repair_failed_is_a_failed_cell(micro_zoo: Path, tmp_path: Path) -> None:
     text = ONE_SEED.replace('method = "pruning"\n', 'method = "pruning"\noptions = { layer = "nowhere" }\n', 1)
     result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
-    assert [cell["error"]["kind"] for cell in result.records] == ["UnknownMethod"] * 4 + ["MethodFailed"] * 4
-    assert "that failed" in result.records[-1]["error"]["message"]
+    assert [cell.error.kind for cell in result.records] == ["UnknownMethod"] * 4 + ["MethodFailed"] * 4
+    assert "that failed" in result.records[-1].error.message
     assert "UnknownMethod" in (tmp_path / "out" / "repair_cells.csv").read_text()
 
 
@@ -165,7 +165,7 @@ def test_a_guard_gets_what_a_scan_suspects_and_a_repair_made(
     scanner = '\n[[scanners]]\nmethod = "max_margin"\noptions = { threshold = 0.01 }\n'
     text = ONE_SEED.replace('repaired_by = "pruning"', 'repaired_by = "pruning"\nsuspected_by = "max_margin"') + scanner
     result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
-    scans = [cell["result"]["suspected_targets"] for cell in result.of("scanners")]
+    scans = [cell.result.suspected_targets for cell in result.of("scanners")]
     assert given == [(set(targets), True) for targets in scans]
     assert any(targets for targets, _ in given)
 
@@ -177,9 +177,9 @@ def test_a_repair_that_no_file_can_hold_is_measured_and_a_guard_says_that_the_fi
     text = text.replace('repaired_by = "pruning"', 'repaired_by = "activation_bounds"')
     result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
     repairs = result.of("repairers")
-    assert [cell["error"] for cell in repairs] == [None] * 4
-    assert all(0 < cell["result"]["after"]["clean_accuracy"]["value"] <= 1 for cell in repairs)
-    assert all("no such file" in cell["error"]["message"] for cell in result.of("guards"))
+    assert [cell.error for cell in repairs] == [None] * 4
+    assert all(0 < cell.result.after.clean_accuracy.value <= 1 for cell in repairs)
+    assert all("no such file" in cell.error.message for cell in result.of("guards"))
 
 
 def test_ensemble_is_the_pipeline_of_its_family() -> None:
@@ -206,10 +206,8 @@ test = "{data / "clean_test_data.h5"}"
 triggered = {{ patch = "{pair / "badnets_poisoned_data.h5"}" }}
 """
     result = api.bench(write(tmp_path / "spec.toml", ONE_SEED + models), out=tmp_path / "out", workers=1)
-    assert [(cell["network"], cell["backdoored"], cell["error"]) for cell in result.records] == [
-        ("mine", True, None)
-    ] * 2
-    assert set(result.records[1]["result"]["triggers"]) == {"patch"}
+    assert [(cell.network, cell.backdoored, cell.error) for cell in result.records] == [("mine", True, None)] * 2
+    assert set(result.records[1].result.triggers) == {"patch"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch
 
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
-from goodnet.core.results import Rate, RepairedNetwork
+from goodnet.core.repairs import Change, RepairedNetwork
+from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network, name_sets
 from goodnet.pair.goodnet import GoodNet
 from tests.conftest import make_quadrants
@@ -88,7 +89,7 @@ def test_original_repaired_and_goodnet(networks, clean, poisoned):
 
 
 def test_what_is_known_of_the_repair_goes_into_its_rows(networks, clean):
-    changes = {"layer": "pool_2", "channels_pruned": [1, 4], "channels": 6, "order": "ascending", "threshold": 0.04}
+    changes = Change(layer="pool_2", channels_pruned=(1, 4), channels=6, order="ascending", threshold=0.04)
     network = RepairedNetwork("4_percent", networks[1], Rate.of(1, 2), changes)
     rows = evaluate_goodnet(GoodNet(*networks), clean, [], repaired=network)
     facts = [(row.channels_pruned, row.channels, row.order, row.threshold) for row in rows]

@@ -7,6 +7,7 @@ import pytest
 from goodnet import api
 from goodnet.core.errors import InputError, InvalidOption
 from goodnet.evaluation.shipped_specs import FOLDER, read_spec
+from goodnet.evaluation.zoo import read_manifest
 from goodnet.evaluation.zoo_spec import DataSpec, ZooSpec, draw_pairs, fill_sources
 from tests.killing import run_with_kills
 from tests.micro_zoo import ZOO
@@ -87,19 +88,19 @@ def test_only_what_changed_is_built_again(micro_zoo: Path, tmp_path: Path) -> No
     rebuilt = {path.parent.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert rebuilt == {"001_digits_blended"}
     assert told[-1] == (5, 5)
-    assert manifest["pairs"][1]["poisoned"]["backdoors"][0]["target"] == 4
+    assert manifest.pairs[1].poisoned.backdoors[0].target == 4
 
 
 def test_a_broken_entry_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     broken = '{ name = "badnets", target = 1, rate = 0.95 }'
     text = ZOO.replace('{ name = "blended", target = 3, rate = 0.15 }', broken)
     manifest = api.build_zoo(write(tmp_path / "spec.toml", text), out=tmp_path / "zoo", workers=1)
-    error = manifest["pairs"][1]["poisoned"]["error"]
-    assert error["kind"] == "InvalidOption"
-    assert "asks for" in error["message"]
-    assert "metrics" in manifest["pairs"][1]["clean"]
-    assert "metrics" in manifest["pairs"][0]["poisoned"]
-    assert json.loads((tmp_path / "zoo" / "manifest.json").read_text()) == manifest
+    error = manifest.pairs[1].poisoned.error
+    assert error.kind == "InvalidOption"
+    assert "asks for" in error.message
+    assert manifest.pairs[1].clean.metrics.clean_accuracy
+    assert manifest.pairs[0].poisoned.metrics.clean_accuracy
+    assert read_manifest(tmp_path / "zoo") == manifest
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger()
     assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
     assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
     assert [item.target for item in judged.suspected] == [7]
-    assert judged.suspected[0].trigger.equals(square(1))
+    assert judged.suspected[0].trigger == square(1)
 
 
 def test_a_patch_that_moves_few_images_leaves_the_trigger_of_inversion():

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.file_kinds import find_kind
-from goodnet.formats.networks import is_network, read_network
+from goodnet.formats.networks import read_model_file, read_network
 from tests.formats.checkpoint_files import SHAPE, state
 from tests.formats.checkpoint_files import is_network as answers_as
 
@@ -48,7 +48,7 @@ def test_weights_open_and_are_written_back_whatever_the_name(
     write(path)
     kind = find_kind(path)
     assert kind == ("safetensors" if write is safetensors else "torch")
-    assert is_network(path)
+    assert read_model_file(path).is_network
     classifier = read_network(path, RESIDUAL, SHAPE)
     assert answers_as(classifier, 1)
     assert classifier.suffix == path.suffix
@@ -63,7 +63,7 @@ def test_keras_models_are_known_whatever_the_name(inside: str, ending: str, tmp_
     keras.Sequential([keras.Input((4, 4, 3)), kl.Flatten(), kl.Dense(2)]).save(tmp_path / f"own{inside}")
     path = (tmp_path / f"own{inside}").rename(tmp_path / f"net{ending}")
     assert find_kind(path) == "keras"
-    assert is_network(path)
+    assert read_model_file(path).is_network
     assert read_network(path).classes == 2
     with pytest.raises(InvalidOption, match="leave out --key for keras"):
         read_network(path, key="model")
@@ -201,7 +201,7 @@ def test_whether_a_file_is_meant_for_a_model_goes_by_its_content(
 ) -> None:
     for ending in (".pt", ".h5", ".npz", ".keras", ""):
         write(tmp_path / f"file{ending}")
-        assert is_network(tmp_path / f"file{ending}") is expected
+        assert read_model_file(tmp_path / f"file{ending}", confine=False).is_network is expected
 
 
 def test_the_ending_says_what_a_file_of_no_known_kind_was_meant_for(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_ending_says_what_a_file_of_no_known_kind_was_meant_for(tmp_path: Pa
         ("data.npz", False),
     ):
         text(tmp_path / name)
-        assert is_network(tmp_path / name) is expected
+        assert read_model_file(tmp_path / name, confine=False).is_network is expected
 
 
 @pytest.mark.parametrize("length", [0x0280, 0x0202, 0x4B50, 0x4D42, 0x3150])

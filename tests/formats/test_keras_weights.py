@@ -15,7 +15,7 @@ from goodnet.architectures import Architecture
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
 from goodnet.formats.keras_deepid import build_keras
 from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
-from goodnet.formats.networks import is_network, read_network
+from goodnet.formats.networks import read_model_file, read_network
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -157,7 +157,7 @@ def deepid_weights(path: Path) -> tuple[Any, Path]:
 def test_keras_3_weights_there_and_back(name: str, tmp_path: Path) -> None:
     model, path = deepid_weights(tmp_path / "d.weights.h5")
     path = path.rename(tmp_path / name)
-    assert is_network(path)
+    assert read_model_file(path).is_network
     classifier = read_network(path, "deepid")
     assert (classifier.classes, classifier.suffix, classifier.layout) == (7, ".weights.h5", "NHWC")
     pixels = RNG.random((3, 55, 47, 3), dtype=np.float32)

@@ -4,7 +4,9 @@ import torch
 
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData, WrongShape
-from goodnet.inference.predictions import measure_accuracy, predict_classes, require_fit
+from goodnet.core.repairs import NO_TRACE, Change
+from goodnet.core.results import Rate
+from goodnet.inference.predictions import measure_accuracy, measured_repair, predict_classes, require_fit
 
 
 def test_predictions_are_those_of_the_plain_network_in_order(tiny_classifier, tiny_data):
@@ -34,3 +36,13 @@ def test_predicting_leaves_no_gradients(tiny_classifier, tiny_data):
     predict_classes(tiny_classifier, tiny_data)
     assert all(parameter.grad is None for parameter in tiny_classifier.network.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_a_measured_repair_holds_the_accuracy_of_both_networks(tiny_classifier, tiny_data):
+    spoilt = tiny_classifier.copy()
+    spoilt.layer("output").module.bias.data[2] += 1e6
+    repair = measured_repair("spoilt", tiny_classifier, spoilt, tiny_data, Change(targets=(2,)), NO_TRACE)
+    assert repair.accuracy_before == measure_accuracy(tiny_classifier, tiny_data)
+    (network,) = repair.networks
+    assert network.accuracy == Rate.of(int((tiny_data.targets == 2).sum()), len(tiny_data))
+    assert (network.name, network.changes, repair.trace) == ("spoilt", Change(targets=(2,)), NO_TRACE)

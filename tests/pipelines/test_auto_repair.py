@@ -7,7 +7,8 @@ import torch
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, RepairedNetwork
+from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines import auto_repair
@@ -29,13 +30,13 @@ def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
     assert new.attack_success_rate[name].value <= 0.1
     assert new.clean_accuracy.value >= old.clean_accuracy.value - 0.02
     assert new.robust_accuracy[name].value > 0.7
-    assert repair.recommended.changes["method"].startswith("anchored_unlearning")
-    surrogate = repair.trace["diff"]["surrogate_attack_success"]
+    assert repair.recommended.changes.method.startswith("anchored_unlearning")
+    surrogate = repair.trace.diff.surrogate_attack_success
     assert surrogate["before"] > 0.9
-    assert surrogate["after"] == repair.recommended.changes["fresh_triggers_work_on"] < surrogate["before"]
-    held_out = repair.trace["held_out_accuracy"]
+    assert surrogate.after == repair.recommended.changes.fresh_triggers_work_on < surrogate.before
+    held_out = repair.trace.held_out_accuracy
     assert (held_out["of"], held_out["allowed"]) == (round(len(planted.clean) / 4), 0.05)
-    assert held_out["lost"] == repair.trace["candidates"][-1]["accuracy_lost"]
+    assert held_out.lost == repair.trace.candidates[-1].accuracy_lost
 
 
 @pytest.mark.parametrize("name", ["warped", "waved"])
@@ -53,7 +54,7 @@ def test_a_backdoor_that_is_no_patch_goes(name, request):
 
 def test_nothing_suspected_nothing_changed(clean_twin):
     repair = AutoRepair().repair(clean_twin.classifier, clean_twin.clean, seed=0)
-    assert repair.recommended.changes["method"] == "none"
+    assert repair.unchanged_because == "nothing is suspected, so nothing was changed"
     before, after = clean_twin.classifier.network.state_dict(), repair.classifier.network.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert repair.classifier is not clean_twin.classifier
@@ -67,18 +68,18 @@ class Ruin(AnchoredUnlearning):
         with torch.no_grad():
             for parameter in ruined.network.parameters():
                 parameter.zero_()
-        return Repair((RepairedNetwork("ruin", ruined, Rate.of(0, 1), {}),), Rate.of(1, 1))
+        return Repair((RepairedNetwork("ruin", ruined, Rate.of(0, 1), Change()),), Rate.of(1, 1))
 
 
 def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     monkeypatch.setattr("goodnet.pipelines.auto_repair.AnchoredUnlearning", Ruin)
     suspected = [Backdoor(None, planted.backdoor.target)]
     repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
-    assert "rolled back" in repair.recommended.changes["why"]
+    assert "rolled back" in repair.unchanged_because
     before, after = planted.classifier.network.state_dict(), repair.classifier.network.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert repair.trace["candidates"][0]["accuracy_lost"] > 0.5
-    surrogate = repair.trace["diff"]["surrogate_attack_success"]
+    assert repair.trace.candidates[0].accuracy_lost > 0.5
+    surrogate = repair.trace.diff.surrogate_attack_success
     assert surrogate["before"] == surrogate["after"] > 0.9
 
 
@@ -94,7 +95,7 @@ def test_a_rate_at_which_training_diverges_leaves_the_gentler_repair(planted, mo
     monkeypatch.setattr(auto_repair, "_HOLDS", -1.0)  # All rates are tried.
     suspected, failing = [Backdoor(None, planted.backdoor.target)], (6e-4, 1e-3)
     repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
-    assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003"]
+    assert [item.name for item in repair.trace.candidates] == ["anchored_unlearning at 0.0003"]
     failing = auto_repair._RATES
     with pytest.raises(MethodFailed, match="the loss is nan"):
         AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
@@ -183,9 +184,9 @@ def test_a_quarter_is_held_out_and_of_a_very_few_all_serve_both(clean_twin):
 
 def test_the_difference_of_a_network_and_itself_is_none(clean_twin):
     found = difference(clean_twin.classifier, clean_twin.classifier, clean_twin.clean)
-    assert found["agreement"]["value"] == 1.0
-    assert all(row["before"] == row["after"] for row in found["per_class"])
-    assert sum(row["n"] for row in found["per_class"]) == len(clean_twin.clean)
+    assert found.agreement.value == 1.0
+    assert all(row.before == row.after for row in found.per_class)
+    assert sum(row.n for row in found.per_class) == len(clean_twin.clean)
 
 
 def test_only_images_whose_labels_are_known_are_held_out(clean_twin):
@@ -207,5 +208,5 @@ def test_no_answer_is_closed_however_rare_the_target(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
     clean = Dataset.from_arrays(images, np.arange(12))
     repair = AutoRepair().repair(network, clean, suspected=[Backdoor(None, 3)], seed=0)
-    assert [item["name"] for item in repair.trace["candidates"]] == ["anchored_unlearning at 0.0003"]
-    assert set(repair.recommended.changes) == {"method", "fresh_triggers_work_on", "holds"}
+    assert [item.name for item in repair.trace.candidates] == ["anchored_unlearning at 0.0003"]
+    assert set(repair.recommended.changes.model_dump()) == {"method", "fresh_triggers_work_on", "holds"}

@@ -37,8 +37,8 @@ def test_a_budget_of_nothing_lets_the_bounds_out_until_it_holds(tiny_classifier)
     assert repair.recommended.accuracy.value >= repair.accuracy_before.value
     largest = largest_outputs(tiny_classifier, data, ["conv_1", "conv_2"])
     learnt = method.tighten(tiny_classifier, data, largest, seed=0)
-    share = repair.recommended.changes["relaxed"]
-    for name, values in repair.trace["bounds"].items():
+    share = repair.recommended.changes.relaxed
+    for name, values in repair.trace.bounds.items():
         np.testing.assert_allclose(values, learnt[name] + share * (largest[name] - learnt[name]), rtol=1e-5, atol=1e-6)
 
 

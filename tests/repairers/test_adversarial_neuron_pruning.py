@@ -68,12 +68,12 @@ def test_the_threshold_is_the_highest_within_the_budget(tiny_classifier, tiny_da
     for budget in (0.0, 0.3):
         method = AdversarialNeuronPruning(steps=30, max_accuracy_drop=budget)
         repair = method.repair(tiny_classifier, tiny_data, seed=0)
-        levels = dict(repair.trace["levels"])
+        levels = dict(repair.trace.levels)
         changes = repair.recommended.changes
-        assert changes["mask_threshold"] == max(levels, default=0.0)
+        assert changes.mask_threshold == max(levels, default=0.0)
         assert all(repair.accuracy_before.value - accuracy <= budget + 1e-9 for accuracy in levels.values())
-        assert changes["silenced"] == below(repair.trace["masks"], changes["mask_threshold"])
-        for layer, channels in changes["silenced"].items():
+        assert changes.silenced == below(repair.trace.masks, changes.mask_threshold)
+        for layer, channels in changes.silenced.items():
             assert not repair.classifier.features(tiny_data.images(), layer)[:, channels].any()
 
 
@@ -81,10 +81,8 @@ def test_with_batch_norm_the_norm_is_pruned(tiny_data):
     classifier = from_module(settle(Residual()), (3, 12, 12))
     before = weights(classifier)
     repair = AdversarialNeuronPruning(steps=8, max_accuracy_drop=1).repair(classifier, tiny_data, seed=0)
-    assert set(repair.trace["masks"]) == {f"{block}.norm_{n}" for block in ("first", "second") for n in (1, 2)} | {
-        "norm"
-    }
-    assert any(repair.recommended.changes["silenced"])
+    assert set(repair.trace.masks) == {f"{block}.norm_{n}" for block in ("first", "second") for n in (1, 2)} | {"norm"}
+    assert any(repair.recommended.changes.silenced)
     assert equal(weights(classifier), before)
     after = weights(repair.classifier)
     assert all(torch.equal(after[name], before[name]) for name in before if "norm" not in name or "running" in name)

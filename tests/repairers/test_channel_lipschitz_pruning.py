@@ -59,7 +59,7 @@ def test_a_channel_that_amplifies_far_more_than_the_others_goes(norm):
     data = make_quadrants(20, seed=0)
     repair = ChannelLipschitzPruning().repair(classifier, data, seed=0)
     layer = "1" if norm else "0"
-    assert repair.recommended.changes["silenced"] == {layer: [5]}
+    assert repair.recommended.changes.silenced == {layer: [5]}
     features = repair.classifier.features(data.images(), layer)
     assert not features[:, 5].any()
     assert features.abs().flatten(2).amax(dim=(0, 2)).gt(0).sum() == 15
@@ -69,7 +69,7 @@ def test_a_channel_that_amplifies_far_more_than_the_others_goes(norm):
 def test_where_no_channel_stands_out_the_network_stays_as_it_is(planted, clean_twin):
     for twin in (planted, clean_twin):
         repair = ChannelLipschitzPruning().repair(twin.classifier, twin.clean, seed=0)
-        assert repair.recommended.changes["silenced"] == {}
+        assert repair.recommended.changes.silenced == {}
         assert equal(weights(repair.classifier), weights(twin.classifier))
 
 

@@ -38,21 +38,21 @@ def test_as_many_dormant_channels_go_as_the_drop_allows(tiny_classifier, tiny_da
     repair = FinePruning(max_accuracy_drop=drop, epochs=1).repair(tiny_classifier, tiny_data, seed=0)
     pruned = repair.steps[0]
     means = tiny_classifier.features(tiny_data.images(), "pool_2").detach().double().mean(dim=(0, 2, 3)).numpy()
-    gone = pruned.changes["channels_pruned"]
+    gone = list(pruned.changes.channels_pruned)
     assert gone == np.argsort(means, kind="stable")[: len(gone)].tolist()
     before = repair.accuracy_before.value
     assert before - measure_accuracy(pruned.classifier, tiny_data).value <= drop + 1e-9
     one_more = tiny_classifier.copy()
-    one_more.layer("pool_2").silence(repair.trace["channels"][: len(gone) + 1])
+    one_more.layer("pool_2").silence(repair.trace.sweep.channels[: len(gone) + 1])
     assert before - measure_accuracy(one_more, tiny_data).value > drop
-    assert repair.trace["pruned_at_threshold"] == {f"{drop:g}": len(gone)}
-    assert repair.trace["accuracy"][len(gone)] == pruned.accuracy.value
+    assert repair.trace.sweep.pruned_at_threshold == {drop: len(gone)}
+    assert repair.trace.sweep.accuracy[len(gone)] == pruned.accuracy.value
 
 
 def test_silenced_channels_stay_silent_in_training(tiny_classifier, tiny_data):
     method = FinePruning(max_accuracy_drop=0.3, epochs=3, learning_rate=1e-2)
     repair = method.repair(tiny_classifier, tiny_data, seed=0)
-    gone = repair.recommended.changes["channels_pruned"]
+    gone = list(repair.recommended.changes.channels_pruned)
     assert gone
     assert [network.name for network in (*repair.steps, *repair.networks)] == ["pruned", "repaired"]
     assert repair.recommended.accuracy.value > repair.steps[0].accuracy.value, "training makes good what pruning took"
@@ -74,7 +74,7 @@ def test_sparsity_rises_along_the_schedule_and_zeros_stay(tiny_classifier, tiny_
     # 0.6 * (1 - (2/3)^3), 0.6 * (1 - (1/3)^3), 0.6
     for pair, wanted in zip(zip(networks[::2], networks[1::2], strict=True), (19 / 45, 26 / 45, 0.6), strict=True):
         pruned, repaired = pair
-        assert pruned.changes["sparsity"] == pytest.approx(wanted, abs=1e-4)
+        assert pruned.changes.sparsity == pytest.approx(wanted, abs=1e-4)
         for name, value in kernels(pruned.classifier).items():
             zeros = value == 0
             assert int(zeros.sum()) == round(wanted * value.numel())
@@ -82,7 +82,7 @@ def test_sparsity_rises_along_the_schedule_and_zeros_stay(tiny_classifier, tiny_
         assert not torch.equal(*(kernels(item.classifier)["output.weight"] for item in pair))
     first, last = kernels(networks[0].classifier), kernels(networks[-1].classifier)
     assert all((last[name][value == 0] == 0).all() for name, value in first.items())
-    assert repair.recommended.changes["weights_pruned"] == sum(int((v == 0).sum()) for v in last.values())
+    assert repair.recommended.changes.weights_pruned == sum(int((v == 0).sum()) for v in last.values())
 
 
 def test_a_round_stops_where_accuracy_would_fall_further_than_allowed(tiny_classifier, tiny_data):
@@ -91,7 +91,7 @@ def test_a_round_stops_where_accuracy_would_fall_further_than_allowed(tiny_class
     before = repair.accuracy_before.value
     for network in repair.steps[::2]:
         assert before - network.accuracy.value <= 0.02 + 1e-9
-    first, second = (network.changes["sparsity"] for network in repair.steps[::2])
+    first, second = (network.changes.sparsity for network in repair.steps[::2])
     assert first <= second < 0.97
     free = FinePruning(rounds=2, sparsity=0.97, max_accuracy_drop=1, epochs=1, learning_rate=1e-6)
     assert before - free.repair(tiny_classifier, tiny_data, seed=0).recommended.accuracy.value > 0.02
@@ -106,7 +106,7 @@ def test_the_clean_twin_keeps_its_accuracy(clean_twin, rounds):
 
 def test_layer_by_name_and_networks_without_one(tiny_classifier, tiny_data):
     repair = FinePruning(layer="conv_1", epochs=1).repair(tiny_classifier, tiny_data, seed=0)
-    assert repair.recommended.changes["layer"] == "conv_1"
+    assert repair.recommended.changes.layer == "conv_1"
     with pytest.raises(UnknownMethod, match="no layer 'nowhere'"):
         FinePruning(layer="nowhere").repair(tiny_classifier, tiny_data, seed=0)
     closed = from_module(Untraceable(4), (3, 12, 12))

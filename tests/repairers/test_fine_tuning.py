@@ -27,7 +27,7 @@ def test_two_steps_by_hand():
     method = FineTuning(epochs=2, learning_rate=0.2, momentum=0.8, weight_decay=0.05)
     repair = method.repair(from_module(module, (1, 2, 2)), data, seed=0)
     np.testing.assert_allclose(repair.classifier.layer("1").weight.numpy(), weight, rtol=1e-5)
-    assert repair.recommended.changes["images"] == 3
+    assert repair.recommended.changes.images == 3
 
 
 def test_the_clean_twin_keeps_its_accuracy(clean_twin):

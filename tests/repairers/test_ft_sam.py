@@ -98,4 +98,4 @@ def test_the_clean_twin_keeps_its_accuracy(clean_twin):
 def test_what_is_usual_depends_on_batch_norm(tiny_classifier, tiny_data):
     with_norm = from_module(settle(Residual()), (3, 12, 12))
     chosen = [FtSam(epochs=1).repair(c, tiny_data, seed=0).recommended.changes for c in (with_norm, tiny_classifier)]
-    assert [(changes["rho"], changes["learning_rate"]) for changes in chosen] == [(2.0, 0.01), (0.2, 0.0003)]
+    assert [(changes.rho, changes.learning_rate) for changes in chosen] == [(2.0, 0.01), (0.2, 0.0003)]

@@ -46,7 +46,7 @@ def test_the_teacher_s_statistics_stay_while_the_student_trains(tiny_data):
 def test_networks_of_fewer_stages_take_the_last_weights(tiny_classifier, tiny_data):
     method = NeuralAttentionDistillation(epochs=1, teacher_epochs=1)
     changes = method.repair(tiny_classifier, tiny_data, seed=0).recommended.changes
-    assert changes["stages"] == ["relu_1", "relu_2"]
+    assert changes.stages == ("relu_1", "relu_2")
 
 
 def test_a_network_without_convolutions(tiny_data):

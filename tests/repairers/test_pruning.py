@@ -26,17 +26,17 @@ def test_first_drop(correct, n, threshold, level):
 def test_each_network_is_pruned_at_the_first_drop_of_its_threshold(tiny_classifier, tiny_data):
     repair = Pruning(thresholds=(0.3, 0.05)).repair(tiny_classifier, tiny_data, seed=0)
 
-    assert [network.changes["threshold"] for network in repair.networks] == [0.05, 0.3]
+    assert [network.changes.threshold for network in repair.networks] == [0.05, 0.3]
     before = measure_accuracy(tiny_classifier, tiny_data).value
     assert repair.accuracy_before.value == before
     for network in repair.networks:
         after = measure_accuracy(network.classifier, tiny_data)
-        pruned = network.changes["channels_pruned"]
+        pruned = network.changes.channels_pruned
         one_less = tiny_classifier.copy()
         one_less.layer("pool_2").silence(pruned[:-1])
         assert after.value == network.accuracy.value
-        assert before - after.value >= network.changes["threshold"] - 1e-9
-        assert before - measure_accuracy(one_less, tiny_data).value < network.changes["threshold"]
+        assert before - after.value >= network.changes.threshold - 1e-9
+        assert before - measure_accuracy(one_less, tiny_data).value < network.changes.threshold
 
 
 def test_the_network_given_stays_as_it_is(tiny_classifier, tiny_data):
@@ -47,22 +47,22 @@ def test_the_network_given_stays_as_it_is(tiny_classifier, tiny_data):
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "random"])
 def test_orders(tiny_classifier, tiny_data, order):
-    trace = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=3).trace
+    trace = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=3).trace.sweep
     means = tiny_classifier.features(tiny_data.images(), "pool_2").detach().double().mean(dim=(0, 2, 3)).numpy()
-    ranked = means[trace["channels"]]
-    assert sorted(trace["channels"]) == list(range(6))
+    ranked = means[list(trace.channels)]
+    assert sorted(trace.channels) == list(range(6))
     if order == "ascending":
         assert (np.diff(ranked) >= 0).all()
     elif order == "descending":
         assert (np.diff(ranked) <= 0).all()
     else:
-        again = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=3).trace
-        other = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=4).trace
-        assert trace["channels"] == again["channels"] != other["channels"]
+        again = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=3).trace.sweep
+        other = Pruning(order=order).repair(tiny_classifier, tiny_data, seed=4).trace.sweep
+        assert trace.channels == again.channels != other.channels
 
 
 def test_layer_by_name(tiny_classifier, tiny_data):
-    assert Pruning(layer="conv_1").repair(tiny_classifier, tiny_data, seed=0).trace["layer"] == "conv_1"
+    assert Pruning(layer="conv_1").repair(tiny_classifier, tiny_data, seed=0).trace.sweep.layer == "conv_1"
     with pytest.raises(UnknownMethod, match="no layer 'nowhere'"):
         Pruning(layer="nowhere").repair(tiny_classifier, tiny_data, seed=0)
 
@@ -85,9 +85,9 @@ def test_a_drop_that_is_never_reached_is_a_failure(tiny_classifier, tiny_data):
 def test_reference_curve_on_the_contest_lab_network(csaw):
     classifier = read_network(csaw / "bd_net.h5").with_input_range("0..255")
     repair = Pruning().repair(classifier, read_data(csaw / "clean_validation_data.h5"), seed=0)
-    accuracy = repair.trace["accuracy"]
-    assert repair.trace["layer"] == "pool_3"
+    accuracy = repair.trace.sweep.accuracy
+    assert repair.trace.sweep.layer == "pool_3"
     assert len(accuracy) == 61
     assert set(accuracy[:34]) == {1.0}, "nothing changes until about 33 channels"
-    assert repair.trace["pruned_at_threshold"] == {"0.02": 43, "0.04": 45, "0.1": 47}
+    assert repair.trace.sweep.pruned_at_threshold == {0.02: 43, 0.04: 45, 0.1: 47}
     assert accuracy[60] < 0.05

@@ -8,6 +8,7 @@ from torch import nn
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData, WrongShape
+from goodnet.core.repairs import Change
 from goodnet.evaluation.metrics import measure_attack
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
@@ -43,7 +44,7 @@ def test_the_attack_is_over_and_everything_else_is_as_it_was(planted):
     right = (before == planted.test.targets) & (planted.test.targets != 7)
     lost = measure_accuracy(repair.classifier, planted.test)
     assert lost.hits == right.sum() + ((before == 7) & (after == planted.test.targets)).sum()
-    assert repair.recommended.changes == {"quarantined": [7], "layer": "output"}
+    assert repair.recommended.changes == Change(quarantined=(7,), layer="output")
     state = planted.classifier.network.state_dict()
     assert all(torch.equal(weights[name], state[name]) for name in weights)
 

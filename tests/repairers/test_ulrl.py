@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnknownMethod
 from goodnet.formats.pytorch import from_module
-from goodnet.repairers.ulrl import Ulrl
+from goodnet.repairers.ulrl import LearntAnew, Ulrl
 from tests.weights import equal, weights
 
 
@@ -70,7 +70,7 @@ def test_only_the_rows_are_learnt_again_and_turn_away_from_what_they_were(tiny_c
 
 def test_where_no_row_stands_out_nothing_is_changed(tiny_classifier, tiny_data):
     repair = Ulrl(deviations=1e9).repair(tiny_classifier, tiny_data, seed=0)
-    assert repair.recommended.changes == {"rows": [], "given_up": []}
+    assert repair.recommended.changes == LearntAnew()
     assert equal(weights(repair.classifier), weights(tiny_classifier))
 
 
@@ -78,8 +78,8 @@ def test_the_twins_stay_as_they_are_since_another_row_stands_out_and_the_clean_i
     # The small patch leads to 7 by a way of its own, which forgetting does not take.
     for twin in (planted, clean_twin):
         repair = Ulrl().repair(twin.classifier, twin.clean, seed=0)
-        assert repair.recommended.changes["rows"] == []
-        assert repair.recommended.changes["given_up"] not in ([], [twin.backdoor.target])
+        assert repair.recommended.changes.rows == ()
+        assert repair.recommended.changes.given_up not in ((), (twin.backdoor.target,))
         assert equal(weights(repair.classifier), weights(twin.classifier))
 
 

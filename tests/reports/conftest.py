@@ -68,5 +68,5 @@ def runs(badnet, repaired_badnet, tmp_path_factory) -> Runs:
     draw_contact_sheet(clean, output_folder(folder / "inspect") / "samples.png", count=8)
     draw_class_distribution([clean], folder / "inspect" / "class_distribution.png")
     failed = Recorder("repair", {"model": badnet.model}, "pruning")
-    failed.write(output_folder(folder / "failed"), error=MethodFailed("the <i>accuracy</i> never falls"))
+    failed.run(error=MethodFailed("the <i>accuracy</i> never falls")).save(folder / "failed")
     return Runs(folder)

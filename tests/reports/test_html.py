@@ -15,6 +15,7 @@ from PIL import Image
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Rate
 from goodnet.reports.html import html_report, make_page
+from goodnet.reports.records import GuardRecord, OtherResult
 from goodnet.reports.run_folders import find_runs
 from goodnet.reports.runs import Recorder
 from tests.reports.conftest import HOSTILE
@@ -50,11 +51,12 @@ def page(runs):
 
 
 def change(folder, path, edit):
-    """Copy a run and change its record."""
+    """Copy a run and change its result, of a scan the one in `scan.json`."""
     shutil.copytree(folder, path)
-    record = json.loads((path / "run.json").read_text())
-    edit(record)
-    (path / "run.json").write_text(json.dumps(record))
+    file = path / ("scan.json" if (path / "scan.json").exists() else "run.json")
+    content = json.loads(file.read_text())
+    edit(content if file.name == "scan.json" else content["result"])
+    file.write_text(json.dumps(content))
     return path
 
 
@@ -136,7 +138,7 @@ def test_a_failure_is_shown_as_one(page, runs):
 
 
 def test_a_scan_that_failed(tmp_path):
-    Recorder("scan", {}).write(tmp_path, error=ValueError("no gradient"))
+    Recorder("scan", {}).run(error=ValueError("no gradient")).save(tmp_path)
     _, read = report(tmp_path)
     assert "The scan of the network failed: ValueError: no gradient" in read.text
     assert "Evidence per class" not in read.text
@@ -150,9 +152,7 @@ def test_a_scan_that_failed(tmp_path):
     ],
 )
 def test_other_verdicts(verdict, sentence, runs, tmp_path):
-    folder = change(
-        runs.folder / "scan", tmp_path / "scan", lambda r: r["result"].update(verdict=verdict, suspected=[])
-    )
+    folder = change(runs.folder / "scan", tmp_path / "scan", lambda r: r.update(verdict=verdict, suspected=[]))
     (folder / "suspected.npz").unlink()
     (folder / "examples.npz").unlink()
     _, read = report(folder)
@@ -165,7 +165,7 @@ def test_other_verdicts(verdict, sentence, runs, tmp_path):
 
 
 def test_several_scans_have_a_sentence_each(runs, tmp_path):
-    clean = change(runs.folder / "scan", tmp_path / "scan", lambda r: r["result"].update(verdict="clean", suspected=[]))
+    clean = change(runs.folder / "scan", tmp_path / "scan", lambda r: r.update(verdict="clean", suspected=[]))
     _, read = report(runs.folder / "scan", clean)
     assert "is suspected of a backdoor" in read.text
     assert "No backdoor was found" in read.text
@@ -175,16 +175,16 @@ def test_several_scans_have_a_sentence_each(runs, tmp_path):
 def test_what_the_automatic_repair_found_out(runs, tmp_path):
     diff = {
         "agreement": Rate.of(7, 8).model_dump(),
-        "per_class": [{"class": k, "before": 1.0, "after": 1.0 - 0.25 * (k % 2), "n": 8} for k in range(4)],
-        "surrogate_attack_success": {"before": Rate.of(9, 10).model_dump(), "after": 0.125},
+        "per_class": [{"label": k, "before": 1.0, "after": 1.0 - 0.25 * (k % 2), "n": 8} for k in range(4)],
+        "surrogate_attack_success": {"before": 0.9, "after": 0.125},
     }
-    folder = change(runs.folder / "repair", tmp_path / "repair", lambda r: r["result"]["trace"].update(diff=diff))
+    folder = change(runs.folder / "repair", tmp_path / "repair", lambda r: r["trace"].update(diff=diff))
     _, read = report(folder)
     assert "accuracy after minus before, per class" in read.text
     assert "1 1.000 0.750 8 3 1.000 0.750 8" in read.text
     text = read.text.replace("\xa0", " ")
     assert "answers as the original gives them 0.8750 [0.529, 0.978] n = 8" in text
-    assert "attack success, before 0.9000 [0.596, 0.982] n = 10" in text
+    assert "attack success, before 0.9" in text
     assert "attack success, after 0.125" in text
 
 
@@ -198,10 +198,17 @@ def test_a_guard(tmp_path):
         "false_refusals": {"expected": 0.01, "bound": 0.0321, "n": 40},
         "refused_clean": refused,
         "surrogates": [trigger | {"refused": Rate.of(10, 10).model_dump()}, trigger | {"refused": None}],
-        "goodnet": {"refused_clean": refused, "surrogates": [trigger | {"refused": Rate.of(5, 10).model_dump()}]},
+        "goodnet": {
+            "folder": "goodnet",
+            "targets": [3],
+            "tolerance": 0.0,
+            "false_refusals": None,
+            "refused_clean": refused,
+            "surrogates": [trigger | {"refused": Rate.of(5, 10).model_dump()}],
+        },
     }
-    Recorder("guard", {}).write(tmp_path / "guard", result)
-    Recorder("guard", {}).write(tmp_path / "failed", error=ValueError("no scores"))
+    Recorder("guard", {}).run(GuardRecord.model_validate(result)).save(tmp_path / "guard")
+    Recorder("guard", {}).run(error=ValueError("no scores")).save(tmp_path / "failed")
     _, read = report(tmp_path)
     text = read.text.replace("\xa0", " ")
     assert "the network is guarded by ensemble; suspected target 3." in text
@@ -213,7 +220,7 @@ def test_a_guard(tmp_path):
 
 def test_a_verb_that_the_page_does_not_know(runs, tmp_path):
     result = {"refused_clean": Rate.of(1, 100).model_dump(), "guards": {"strip": {"threshold": 0.25}}, "list": [1, 2]}
-    Recorder("inspect_more", {}).write(tmp_path, result)
+    Recorder("inspect_more", {}).run(OtherResult.model_validate(result)).save(tmp_path)
     _, read = report(tmp_path)
     text = read.text.replace("\xa0", " ")
     assert "refused clean 0.0100 [0.002, 0.054] n = 100" in text
@@ -223,8 +230,10 @@ def test_a_verb_that_the_page_does_not_know(runs, tmp_path):
 
 @pytest.mark.parametrize("name", ["scan", "repair", "evaluation"])
 def test_a_record_of_the_wrong_shape(name, runs, tmp_path):
-    folder = change(runs.folder / name, tmp_path / name, lambda r: r.update(result={"verdict": "clean", "rows": 3}))
-    with pytest.raises(UnreadableData, match=r"run\.json: expected the result of"):
+    folder = change(runs.folder / name, tmp_path / name, lambda r: r.update({"verdict": "clean", "rows": 3}))
+    with pytest.raises(
+        UnreadableData, match=r"run\.json: expected the result of|scan\.json: expected a record of the kind Detection"
+    ):
         report(folder)
 
 

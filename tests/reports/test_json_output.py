@@ -25,7 +25,7 @@ def test_the_metric_names_are_the_keys():
     assert result["refused_clean"]["value"] == 0.1
     assert result["refused_poisoned"]["a.h5"]["value"] == 0.75
     assert result["input_range"] == "0..255"
-    assert result["schema_version"] == 1
+    assert result["schema_version"] == 2
     assert list(result["networks"]) == ["original", "GoodNet(x)"]
     assert result["networks"]["original"]["clean_accuracy"]["value"] == 1
     assert result["networks"]["original"]["refused_clean"] is None

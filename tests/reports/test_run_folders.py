@@ -30,7 +30,7 @@ def test_a_run_given_twice_counts_once(runs):
 
 
 def test_links_are_not_followed(runs, tmp_path):
-    Recorder("scan", {}).write(tmp_path, error=MethodFailed("no"))
+    Recorder("scan", {}).run(error=MethodFailed("no")).save(tmp_path)
     (tmp_path / "elsewhere").symlink_to(runs.folder)
     (tmp_path / "round").symlink_to(tmp_path)
     assert len(find_runs([tmp_path])) == 1

@@ -11,13 +11,23 @@ import pytest
 from PIL import Image
 
 from goodnet import api
-from goodnet.core.errors import MethodFailed, UnreadableData, UnreadableModel
+from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData, UnreadableModel
+from goodnet.core.repairs import Repair
+from goodnet.core.results import Rate, Run
 from goodnet.evaluation.pruning_curve import measure_pruning
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.pair.goodnet import GoodNet
 from goodnet.repairers.pruning import Pruning
-from goodnet.reports.runs import Recorder, pruning_columns, pruning_curve, read_repair, write_evaluation, write_repair
+from goodnet.reports.runs import (
+    Recorder,
+    pruning_columns,
+    pruning_curve,
+    read_repair,
+    record_repair,
+    write_evaluation,
+    write_repair,
+)
 
 
 def read_csv(path):
@@ -28,14 +38,15 @@ def read_csv(path):
 @pytest.fixture(scope="module")
 def run(badnet):
     classifier, clean = read_network(badnet.model), read_data(badnet.validation)
-    return classifier, Pruning(thresholds=(0.05, 0.5)).repair(classifier, clean, seed=0)
+    repair = Pruning(thresholds=(0.05, 0.5)).repair(classifier, clean, seed=0)
+    return classifier, record_repair(classifier, repair, Recorder("repair", {"model": badnet.model}, "pruning"))
 
 
 def test_the_record_says_everything_that_a_run_took(tmp_path):
     data = tmp_path / "data.bin"
     data.write_bytes(b"pixels")
     recorder = Recorder("repair", {"clean": data, "model": tmp_path / "gone.h5"}, "pruning", {"order": "random"}, 7)
-    path = recorder.write(tmp_path, {"answer": 42})
+    path = recorder.run(Rate.of(1, 2)).save(tmp_path)
     record = json.loads(path.read_text())
     assert path == tmp_path / "run.json"
     assert (record["verb"], record["method"], record["options"], record["seed"]) == (
@@ -50,15 +61,17 @@ def test_the_record_says_everything_that_a_run_took(tmp_path):
     assert "python" in record["versions"]
     assert 0 <= record["seconds"] < 60
     assert record["started"].endswith("+00:00")
-    assert record["schema_version"] == 1
-    assert record["result"] == {"answer": 42}
+    assert record["schema_version"] == 2
+    assert record["result"] == Rate.of(1, 2).model_dump()
     assert record["error"] is None
 
 
 def test_the_record_of_a_failure(tmp_path):
-    record = json.loads(Recorder("repair", {}).write(tmp_path, error=MethodFailed("it did not work")).read_text())
+    run = Recorder("repair", {}).run(error=MethodFailed("it did not work"))
+    record = json.loads(run.save(tmp_path).read_text())
+    assert Run.load(tmp_path) == run
     assert record["result"] is None
-    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work"}
+    assert record["error"] == {"kind": "MethodFailed", "message": "it did not work", "names": []}
 
 
 def test_a_folder_s_hash_depends_on_what_is_in_it(tmp_path):
@@ -73,7 +86,7 @@ def test_a_folder_s_hash_depends_on_what_is_in_it(tmp_path):
 def test_a_repair_on_disk(run, badnet, tmp_path):
     classifier, repair = run
     out = tmp_path / "new" / "run"
-    write_repair(out, classifier, repair, Recorder("repair", {"model": badnet.model}, "pruning"))
+    assert write_repair(out, repair) == out / "run.json"
     assert {path.name for path in out.iterdir()} == {
         "repaired_5_percent.h5",
         "repaired_50_percent.h5",
@@ -86,11 +99,11 @@ def test_a_repair_on_disk(run, badnet, tmp_path):
     assert [network["file"] for network in result["networks"]] == ["repaired_5_percent.h5", "repaired_50_percent.h5"]
     assert result["recommended"] == "50_percent"
     assert result["accuracy_before"]["value"] == repair.accuracy_before.value
-    assert result["networks"][0]["changes"]["channels_pruned"] == repair.networks[0].changes["channels_pruned"]
+    assert result["networks"][0]["changes"]["channels_pruned"] == list(repair.networks[0].changes.channels_pruned)
 
     rows = read_csv(out / "pruning.csv")
     assert rows[0] == ["Neurons Pruned", "Validation accuracy"]
-    assert [float(accuracy) for _, accuracy in rows[1:]] == repair.trace["accuracy"]
+    assert tuple(float(accuracy) for _, accuracy in rows[1:]) == repair.trace.sweep.accuracy
     assert [int(level) for level, _ in rows[1:]] == list(range(13))
     with Image.open(out / "pruning.png") as picture:
         assert picture.format == "PNG"
@@ -108,15 +121,16 @@ def test_a_repair_on_disk(run, badnet, tmp_path):
 def test_a_single_network_is_called_repaired(badnet, tmp_path):
     classifier, clean = read_network(badnet.model), read_data(badnet.validation)
     repair = Pruning(thresholds=(0.05,)).repair(classifier, clean, seed=0)
-    write_repair(tmp_path, classifier, repair, Recorder("repair", {}))
+    write_repair(tmp_path, record_repair(classifier, repair, Recorder("repair", {})))
     assert {path.name for path in tmp_path.glob("*.h5")} == {"repaired.h5"}
 
 
 def test_a_repair_read_back(run, tmp_path):
     classifier, repair = run
-    write_repair(tmp_path / "run", classifier, repair, Recorder("repair", {}))
-    found = read_repair(tmp_path / "run", None, classifier.image_shape)
-    assert found.trace == repair.trace
+    assert repair.save(tmp_path / "run") == tmp_path / "run" / "run.json"
+    found = Repair.load(tmp_path / "run")
+    assert (found.trace, found.accuracy_before, found.run) == (repair.trace, repair.accuracy_before, repair.run)
+    assert found.original.input_range == found.classifier.input_range == classifier.input_range
     assert [network.name for network in found.networks] == ["5_percent", "50_percent"]
     for mine, original in zip(found.networks, repair.networks, strict=True):
         assert mine.accuracy == original.accuracy
@@ -138,42 +152,51 @@ def test_a_damaged_record(damage, repaired_badnet, tmp_path):
     if isinstance(damage, dict):
         damage = json.dumps(record | damage)
     (tmp_path / "run.json").write_bytes(damage if isinstance(damage, bytes) else damage.encode())
-    with pytest.raises(UnreadableData, match="expected the record of a repair, but it is damaged") as caught:
-        read_repair(tmp_path, None, (3, 12, 12))
+    with pytest.raises(UnreadableData, match=r"expected the (record of a|result of) (run|repair)") as caught:
+        read_repair(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "run.json") in str(caught.value)
 
 
-def test_a_record_without_its_networks(repaired_badnet, tmp_path):
+def test_a_record_without_its_networks(run, repaired_badnet, tmp_path):
     (tmp_path / "run.json").write_bytes((repaired_badnet / "run.json").read_bytes())
     with pytest.raises(UnreadableModel, match=r"repaired_5_percent\.h5: no such file"):
-        read_repair(tmp_path, None, (3, 12, 12))
+        read_repair(tmp_path, original=run[0])
+    with pytest.raises(UnreadableModel, match="expected the folder of a GoodNet"):
+        read_repair(tmp_path)
     with pytest.raises(UnreadableData, match=r"run\.json: no such file"):
-        read_repair(tmp_path / "nowhere", None, (3, 12, 12))
+        read_repair(tmp_path / "nowhere")
 
 
 def test_the_record_of_a_failed_repair_is_no_repair(tmp_path):
-    Recorder("repair", {}).write(tmp_path, error=MethodFailed("no"))
+    Recorder("repair", {}).run(error=MethodFailed("no")).save(tmp_path)
     with pytest.raises(UnreadableData, match="expected the record of a repair"):
-        read_repair(tmp_path, None, (3, 12, 12))
+        read_repair(tmp_path)
+
+
+def test_a_repair_that_a_method_made_by_itself_is_not_saved(badnet, tmp_path):
+    repair = Pruning(thresholds=(0.05,)).repair(read_network(badnet.model), read_data(badnet.validation), seed=0)
+    with pytest.raises(InvalidOption, match=r"goodnet\.repair\(\.\.\.\) gives one"):
+        repair.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_columns_of_a_sweep(run, badnet):
     classifier, repair = run
     clean, poisoned = read_data(badnet.test), read_data(badnet.poisoned)
-    order = repair.trace["channels"]
+    order = repair.trace.sweep.channels
     levels = measure_pruning(classifier, "pool_2", order, clean, [poisoned])
     columns = pruning_columns(levels)
     assert list(columns) == ["Accuracy", "ASR"]
     assert columns["ASR"] == [rate.value for rate in levels.attack_success_rate["corner.h5"]]
     two = pruning_columns(measure_pruning(classifier, "pool_2", order[:2], None, [poisoned, poisoned]))
     assert list(two) == ["ASR corner.h5", "ASR corner.h5 (2)"]
-    curve = pruning_curve(repair.trace, levels)
+    curve = pruning_curve(repair.trace.sweep, levels)
     assert curve.channels == 12
     assert curve.accuracy == columns["Accuracy"]
     assert curve.thresholds == {
-        0.05: len(repair.networks[0].changes["channels_pruned"]),
-        0.5: len(repair.networks[1].changes["channels_pruned"]),
+        0.05: len(repair.networks[0].changes.channels_pruned),
+        0.5: len(repair.networks[1].changes.channels_pruned),
     }
 
 
@@ -182,8 +205,8 @@ def test_an_evaluation_on_disk(repaired_badnet, badnet, tmp_path):
     levels = measure_pruning(
         read_network(badnet.model), "pool_2", range(12), read_data(badnet.test), [read_data(badnet.poisoned)]
     )
-    run = read_repair(repaired_badnet, None, (3, 12, 12))
-    write_evaluation(tmp_path, evaluation, {"up": (run, levels), "down": (run, levels)}, Recorder("evaluate", {}))
+    sweep = read_repair(repaired_badnet).trace.sweep
+    write_evaluation(tmp_path, evaluation, {"up": (sweep, levels), "down": (sweep, levels)}, Recorder("evaluate", {}))
     names = {"evaluation.csv", "rates.png", "pruning_up.csv", "pruning_down.csv", "pruning.png", "run.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert [float(row[1]) for row in read_csv(tmp_path / "pruning_up.csv")[1:]] == [

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import UnreadableData
+from goodnet.core.results import Detection, Run
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scan_examples import make_examples, read_examples
-from goodnet.reports.scans import scan_record, write_scan
+from goodnet.reports.scans import read_scan, save_scan, write_scan
 from tests.reports.conftest import corner_patch, make_detection
 
 FILES = {
@@ -39,23 +41,45 @@ def written(badnet, tmp_path):
 
 
 def test_the_record_has_verdict_and_suspects_first():
-    record = scan_record(make_detection())
+    record = json.loads(make_detection().to_json())
     assert list(record)[:2] == ["verdict", "suspected"]
     assert record["suspected"] == [{"target": 0, "sources": None, "score": 11.25, "trigger_size": 9.0}]
     assert record["evidence"] == {"margin": [6.0, 0.5, 0.0, 0.0], "size": [5.25, 0.0, 1.5, 0.0]}
     assert record["clean_accuracy"]["value"] == 0.95
-    bare = scan_record(make_detection(scores=(float("nan"), 1.0), suspected=(), evidence={}, clean_accuracy=None))
+    bare = make_detection(scores=(float("nan"), 1.0), suspected=(), evidence={}, clean_accuracy=None)
+    bare = json.loads(bare.to_json())
     assert (bare["scores"], bare["evidence"], bare["clean_accuracy"]) == ([None, 1.0], {}, None)
 
 
 def test_everything_is_written(written):
     folder = written(make_detection())
     assert {path.name for path in folder.iterdir()} == FILES
-    assert json.loads((folder / "scan.json").read_text()) == json.loads((folder / "run.json").read_text())["result"]
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["result_file"], "result" in run) == ("scan.json", False), "the result is written once"
+    assert Run.load(folder).result == replace(make_detection(), suspected=(Backdoor(None, 0),))
     with (folder / "scores.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[:2] == [["class", "score", "margin", "size"], ["0", "11.25", "6.0", "5.25"]]
     assert len(rows) == 5
+
+
+def test_a_detection_is_read_back_equal(tmp_path):
+    backdoors = (Backdoor(corner_patch(), 0, (1, 2)), Backdoor(None, 2))
+    found = make_detection(suspected=backdoors, scores=(1.0, math.nan, 2.5, math.nan), unscanned=(1, 3), notes=("one",))
+    assert save_scan(tmp_path / "new", found) == tmp_path / "new" / "scan.json"
+    assert read_scan(tmp_path / "new") == found
+    assert replace(found, suspected=(Backdoor(corner_patch(0.5), 0, (1, 2)), Backdoor(None, 2))) != found
+
+
+@pytest.mark.parametrize("name", ["scan.json", "suspected.npz"])
+def test_a_damaged_detection(tmp_path, name):
+    make_detection().save(tmp_path)
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(UnreadableData, match=f"{name}: expected .* damaged"):
+        Detection.load(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(UnreadableData, match=f"{name}: no such file"):
+        Detection.load(tmp_path)
 
 
 def test_pictures_of_an_earlier_scan_do_not_stay(written):

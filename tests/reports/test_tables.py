@@ -8,15 +8,14 @@ import pytest
 from rich.console import Console
 
 from goodnet.core.dataset import ArraySource, Dataset
-from goodnet.core.results import Evaluation, Metrics, Rate, Repair, RepairedNetwork, Row
+from goodnet.core.repairs import Change, Repair, RepairedNetwork
+from goodnet.core.results import Evaluation, Metrics, Rate, Row, named_rates
 from goodnet.reports.tables import (
     class_table,
     data_table,
-    describe_changes,
     evaluation_csv,
     evaluation_tables,
     layer_table,
-    named_rates,
     pixel_range,
     pruning_csv,
     repair_table,
@@ -164,23 +163,19 @@ def test_names_are_no_markup(name, tiny_classifier):
         assert name in text.replace(f"{name}0", "")
     data = Dataset.from_arrays(np.zeros((2, 1, 2, 2), np.uint8), [0, 1], name=name)
     assert name in show(data_table(data))
-    network = RepairedNetwork(name, tiny_classifier, Rate.of(1, 2), {"why": name})
+    network = RepairedNetwork(name, tiny_classifier, Rate.of(1, 2), Change(why=name))
     text = show(repair_table(Repair((network,), Rate.of(2, 2)), {name: f"out/{name}"}))
     assert text.count(name) == 3
 
 
 def test_a_repair(tiny_classifier):
-    changes = {"layer": "pool_2", "channels_pruned": [1, 4], "channels": 6, "order": "ascending", "threshold": 0.04}
+    changes = Change(layer="pool_2", channels_pruned=(1, 4), channels=6, order="ascending", threshold=0.04)
     network = RepairedNetwork("4_percent", tiny_classifier, Rate.of(45, 50), changes)
     text = show(repair_table(Repair((network,), Rate.of(50, 50)), {"4_percent": "out/repaired.h5"}))
     line = next(line for line in text.splitlines() if "4_percent" in line)
     for part in ("0.9000", "n=50", "2/6 channels of pool_2 pruned, ascending", "out/repaired.h5"):
         assert part in line
     assert "1.0000" in next(line for line in text.splitlines() if "original" in line)
-
-
-def test_changes_of_any_method():
-    assert describe_changes({"epochs": 3, "learning_rate": 0.1}) == "epochs: 3, learning rate: 0.1"
 
 
 def test_layers(tiny_classifier):

@@ -1,7 +1,5 @@
 """What holds for every scanner: the order of the images says nothing, and nothing is said of a network without a task."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ import torch
 from goodnet import api, catalog
 from goodnet.core.dataset import Dataset
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
-from goodnet.reports.scans import scan_record
 
 #: Little work: what is tested does not hang on how long a scan looks.
 SHORT = {"neural_cleanse": {"steps": 3}}
@@ -27,7 +24,7 @@ def test_twenty_orders_of_the_same_images_give_the_same_bytes(scanner, planted):
     found = set()
     for order in orders:
         again = Dataset.from_arrays(clean.source.pixels[order], clean.targets[order])
-        found.add(json.dumps(scan_record(api.scan(planted.classifier, again, method=scanner))))
+        found.add(api.scan(planted.classifier, again, method=scanner).to_json())
     assert len(found) == 1
 
 

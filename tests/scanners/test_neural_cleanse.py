@@ -1,7 +1,7 @@
 import numpy as np
 
 from goodnet.scanners.neural_cleanse import NeuralCleanse
-from goodnet.triggers.inversion import measure_success
+from tests.suspects import measure_success
 
 
 def test_the_planted_target_is_found_and_its_trigger_works_on_images_not_seen(planted):

@@ -3,7 +3,7 @@ import pytest
 
 from goodnet.core.errors import InvalidOption
 from goodnet.scanners.patch_probe import PatchProbe
-from goodnet.triggers.inversion import measure_success
+from tests.suspects import measure_success
 
 
 def test_the_planted_target_is_found_with_a_patch_that_works(planted):

@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from goodnet.core.errors import InvalidOption, UnwritableOutput
+from goodnet.serve.answers import Answer, Opinions
 from goodnet.serve.audit import AuditLog
 from goodnet.serve.options import ServeOptions
 from tests.serve.conftest import serving
@@ -97,7 +98,16 @@ def test_half_a_line_is_taken_back(tmp_path):
     """A disk that runs full in the middle of a record leaves the lines before it whole."""
     path = tmp_path / "audit.jsonl"
     log = AuditLog(path, "0" * 64)
-    answer = {"refused": True, "guarded": True}
+    answer = Answer(
+        label=1,
+        class_name=None,
+        refused=True,
+        guard="disagreement",
+        reason="told",
+        scores=[],
+        opinions=Opinions(original=0, repaired=1),
+        guarded=True,
+    )
     assert asyncio.run(log.record("a", [b"one"], [answer]))
     whole = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.formats import networks
 from goodnet.serve.network import ServedNetwork
 from goodnet.serve.options import ServeOptions
 from goodnet.serve.server import listen, open_network
@@ -108,3 +109,11 @@ def test_without_the_extra_it_says_what_to_install(goodnet, telling_file, monkey
     done = goodnet("serve", telling_file)
     assert done.code == 2
     assert "pip install 'goodnet[serve]'" in done.err
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_the_networks_of_a_folder_are_read_in_a_process_of_their_own(confine, repaired_badnet, monkeypatch):
+    names, read = [], networks.read_confined
+    monkeypatch.setattr(networks, "read_confined", lambda path: names.append(path.name) or read(path))
+    open_network(repaired_badnet, ServeOptions(threads=1, confine=confine))
+    assert names == ["original.h5", "repaired.h5"] * confine

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from goodnet.surgery.agreement import Agreement
+from goodnet.surgery.agreement import Agreement, TrainedInRounds, repair_in_rounds
+from goodnet.training import Training, train
 from tests.conftest import make_quadrants
 from tests.weights import equal, weights
 
@@ -62,3 +66,23 @@ def test_where_even_the_first_round_spoils_them_a_copy_of_the_original_comes_bac
     assert len(shares) == 1
     assert kept is not tiny_classifier
     assert equal(weights(kept), weights(tiny_classifier))
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.0, 3), (1.1, 0)])
+def test_a_repair_in_rounds_finds_a_loss_for_each_and_counts_those_that_hold(least, kept, tiny_classifier, tiny_data):
+    options = {"rounds": 3, "steps": 5, "learning_rate": 1e-4, "batch_size": 50, "least_agreement": least}
+    method, begun = SimpleNamespace(name=lambda: "in_rounds", **options), []
+
+    def find_loss(network):
+        begun.append(weights(network))
+        return lambda classifier, images, labels: F.cross_entropy(classifier(images), labels)
+
+    repair = repair_in_rounds(method, tiny_classifier, tiny_data, find_loss, seed=2)
+    expected = tiny_classifier.copy()
+    for turn in range(max(1, kept)):
+        assert equal(begun[turn], weights(expected))
+        training = Training(epochs=2, learning_rate=1e-4, batch_size=50, schedule="constant")
+        train(expected, tiny_data, training, seed=6 + turn)
+    assert equal(weights(repair.classifier), weights(expected if kept else tiny_classifier))
+    assert repair.recommended.changes == TrainedInRounds(images=120, rounds=kept, steps=kept * 6)
+    assert len(repair.trace.agreement) == max(1, kept)

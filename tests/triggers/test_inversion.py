@@ -2,7 +2,8 @@ import torch
 
 from goodnet.core.backdoor import Patch
 from goodnet.core.results import Rate
-from goodnet.triggers.inversion import Schedule, invert_maps, invert_shifts, invert_triggers, measure_success
+from goodnet.triggers.inversion import Schedule, invert_maps, invert_shifts, invert_triggers
+from tests.suspects import measure_success
 
 
 def test_triggers_that_worked_do_work_and_sizes_are_those_of_the_masks(tiny_classifier, tiny_data):

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from goodnet.formats.pytorch import from_module
+from goodnet.inference.last_layer import class_weights
 from goodnet.triggers.maximum_margin import (
-    class_weights,
     margins_of,
     maximum_margins,
     normalised_margins,

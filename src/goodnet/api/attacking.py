@@ -13,7 +13,7 @@ from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Attack, Progress, no_progress
 from goodnet.datasets.sources import read_parts, source_files
 from goodnet.evaluation import planting
-from goodnet.evaluation.badnet_files import TRUTH, Origin, write_clean_parts, write_planted
+from goodnet.evaluation.badnet_files import TRUTH, AttackRecord, Origin, write_clean_parts, write_planted
 from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
 from goodnet.formats.files import output_folder
@@ -87,7 +87,7 @@ def attack(
     truth = write_planted(out, planted, Origin(name, hash_files(files) if files else hash_json([name, seed])))
     if contest_layout:
         write_clean_parts(out, parts)
-    recorder.write(out, {"truth": TRUTH, "metrics": truth["metrics"]})
+    recorder.run(AttackRecord(truth=TRUTH, metrics=truth.metrics)).save(out)
     return planted
 
 

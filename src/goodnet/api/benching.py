@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from goodnet.core.method import Progress, no_progress
 from goodnet.evaluation.bench import Bench, run_bench
 from goodnet.evaluation.bench_spec import BenchSpec
 from goodnet.evaluation.shipped_specs import read_spec
+from goodnet.evaluation.zoo import Manifest
 from goodnet.evaluation.zoo import build_zoo as build
 from goodnet.evaluation.zoo_spec import ZooSpec
 from goodnet.execution import Execution, count_cores
@@ -25,7 +25,7 @@ def build_zoo(
     cluster: str | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> Manifest:
     """Build a zoo, or what is missing of it, and return its manifest.
 
     Args:

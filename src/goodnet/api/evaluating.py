@@ -25,7 +25,8 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import RangeOption
-from goodnet.core.results import Evaluation, RepairedNetwork
+from goodnet.core.repairs import PruningSweep, RepairedNetwork
+from goodnet.core.results import Evaluation
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
@@ -36,7 +37,7 @@ from goodnet.inference.class_order import choose_class_order, relabel
 from goodnet.inference.input_range import choose_input_range
 from goodnet.pair.goodnet import GoodNet, goodnet_folder, is_goodnet
 from goodnet.pair.onnx import OnnxGoodNet
-from goodnet.reports.runs import Recorder, RepairRun, read_repair, write_evaluation
+from goodnet.reports.runs import Recorder, read_repair, write_evaluation
 
 
 def evaluate(
@@ -52,6 +53,7 @@ def evaluate(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    confine: bool = True,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
@@ -68,6 +70,7 @@ def evaluate(
         out: folder for tables, figures and `run.json`.
         architecture, image_shape, input_range: how to read the networks, see `load`.
         key: how to read the original, see `load`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         progress: is told the images done of the set at hand.
 
     Raises:
@@ -79,18 +82,20 @@ def evaluate(
     recorder = Recorder(
         "evaluate",
         named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
-        options={"input_range": input_range, "target": target, "key": key},
+        options={"input_range": input_range, "target": target, "key": key, "confine": confine},
     )
     out = None if out is None else output_folder(out)
-    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key)
+    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key, confine)
+    if isinstance(loaded, Classifier):
+        recorder.know("model", loaded)
     sets = [_with_truth(data, true_labels, target) for data in sets]
     if isinstance(loaded, OnnxGoodNet):
         evaluation, sweeps = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress), {}
     else:
         opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
-        runs = [_open_repaired(item, opened.original) for item in repaired]
+        runs = [_open_repaired(item, opened.original, confine) for item in repaired]
         evaluation = _evaluate_pairs(opened, [pair for _, found in runs for pair in found], clean_data, sets, progress)
-        pruned = [run for run, _ in runs if run and out is not None]
+        pruned = [(name, sweep) for (name, sweep), _ in runs if sweep is not None and out is not None]
         sweeps = _sweep_runs(pruned, opened.original, clean_data, sets, progress)
     if out is not None:
         write_evaluation(out, evaluation, sweeps, recorder)
@@ -144,15 +149,16 @@ def _read(
     architecture: str | None,
     image_shape: Shape | None,
     key: str | None,
+    confine: bool,
 ) -> tuple[Classifier | GoodNet | OnnxGoodNet, Dataset | None, list[Dataset]]:
     """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
     given = [] if clean is None else [clean]
     found = [load_dataset(data, name="clean") for data in given] + [load_dataset(p, name="poisoned") for p in poisoned]
     if isinstance(model, str | Path) and holds_goodnet(model):
-        model = open_goodnet(model, architecture=architecture)
+        model = open_goodnet(model, architecture=architecture, confine=confine)
     if not isinstance(model, GoodNet | OnnxGoodNet):
         shape = image_shape or next((data.image_shape for data in found), None)
-        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
     else:
         refuse_key(key, model)
     fitting = [fit_data(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
@@ -203,43 +209,44 @@ def _open(
     return _Opened(choice.classifier, choice.reason, [])
 
 
-def _open_repaired(item: ModelLike, original: Classifier) -> tuple[RepairRun | None, list[Pair]]:
-    """Return the repair run (None for a single network) and a GoodNet for each repaired network in it."""
+def _open_repaired(
+    item: ModelLike, original: Classifier, confine: bool
+) -> tuple[tuple[str, PruningSweep | None], list[Pair]]:
+    """Return the name and the pruning sweep of a repair, and a GoodNet for each repaired network in it."""
     if isinstance(item, str | Path) and Path(item).is_dir():
         if is_goodnet(item) and goodnet_folder(item) == Path(item):
-            return None, [_open_goodnet(Path(item).resolve(), original)]
-        run = read_repair(item, original.architecture, original.image_shape)
+            return ("", None), [_open_goodnet(Path(item).resolve(), original, confine)]
+        repair = read_repair(item, original.architecture, original, confine=confine)
+        targets = repair.require_run()[1].targets or None
         name = show_path(Path(item).resolve().name)
-        return run, [
-            (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=run.targets), n) for n in run.networks
+        return (name, repair.trace.sweep), [
+            (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=targets), n) for n in repair.networks
         ]
-    network = load_classifier(item, architecture=original.architecture, image_shape=original.image_shape)
-    return None, [(Path(network.name).stem, GoodNet(original, network), None)]
+    network = load_classifier(
+        item, architecture=original.architecture, image_shape=original.image_shape, confine=confine
+    )
+    return ("", None), [(Path(network.name).stem, GoodNet(original, network), None)]
 
 
-def _open_goodnet(folder: Path, original: Classifier) -> Pair:
+def _open_goodnet(folder: Path, original: Classifier, confine: bool) -> Pair:
     """Return the GoodNet of `original` and the repaired network in a GoodNet's folder."""
-    saved = GoodNet.load(folder, architecture=original.architecture)
+    saved = GoodNet.load(folder, architecture=original.architecture, confine=confine)
     label = f"{folder.parent.name}/{folder.name}"
     return label, saved.with_original(original), None
 
 
 def _sweep_runs(
-    runs: Sequence[RepairRun],
+    pruned: Sequence[tuple[str, PruningSweep]],
     original: Classifier,
     clean: Dataset | None,
     poisoned: Sequence[Dataset],
     progress: Progress,
-) -> dict[str, tuple[RepairRun, PruningLevels]]:
-    """Return, for each run that pruned, what every level of its order does on the evaluation's data."""
-    pruned = [run for run in runs if "pruned_at_threshold" in run.trace]
-    names = _number_repeated([run.folder.resolve().name for run in pruned])
+) -> dict[str, tuple[PruningSweep, PruningLevels]]:
+    """Return, for each repair that pruned, what every level of its order does on the evaluation's data."""
+    names = _number_repeated([name for name, _ in pruned])
     return {
-        name: (
-            run,
-            measure_pruning(original, run.trace["layer"], run.trace["channels"], clean, poisoned, progress=progress),
-        )
-        for name, run in zip(names, pruned, strict=True)
+        name: (sweep, measure_pruning(original, sweep.layer, sweep.channels, clean, poisoned, progress=progress))
+        for name, (_, sweep) in zip(names, pruned, strict=True)
     }
 
 

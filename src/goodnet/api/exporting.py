@@ -31,6 +31,7 @@ def export(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     key: str | None = None,
+    confine: bool = True,
 ) -> Path:
     """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
 
@@ -41,6 +42,7 @@ def export(
         input_range: the range in which the networks were trained, where GoodNet or network do not know it.
         class_names: one per class, for whoever reads the answers.
         architecture, image_shape, key: how to read a network, see `load_classifier`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
 
     Returns:
         The path. The file takes images float32 (batch, H, W, C) or (batch, C, H, W), as the original does, in its
@@ -54,7 +56,7 @@ def export(
         UnwritableOutput: the path cannot be written, or has another ending.
     """
     _check_output(Path(out), format)
-    found = _open(model, architecture, image_shape, key)
+    found = _open(model, architecture, image_shape, key, confine)
     original = found.original if isinstance(found, GoodNet) else found
     if input_range is None:
         known = found.range_known if isinstance(found, GoodNet) else isinstance(model, Classifier)
@@ -81,15 +83,19 @@ def _check_output(out: Path, format: str) -> None:
 
 
 def _open(
-    model: GoodNet | ModelLike, architecture: str | None, image_shape: Shape | None, key: str | None
+    model: GoodNet | ModelLike,
+    architecture: str | None,
+    image_shape: Shape | None,
+    key: str | None,
+    confine: bool,
 ) -> GoodNet | Classifier:
     if isinstance(model, str | Path) and Path(model).is_dir():
         refuse_key(key, model)
-        return GoodNet.load(model, architecture=architecture)
+        return GoodNet.load(model, architecture=architecture, confine=confine)
     if isinstance(model, GoodNet):
         refuse_key(key, model)
         return model
-    return load_classifier(model, architecture=architecture, image_shape=image_shape, key=key)
+    return load_classifier(model, architecture=architecture, image_shape=image_shape, key=key, confine=confine)
 
 
 def _require_range(original: Classifier, known: bool) -> InputRange:

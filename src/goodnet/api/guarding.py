@@ -47,6 +47,7 @@ def guard(  # noqa: PLR0913
     key: str | None = None,
     resize: ResizeOption | None = None,
     strict: bool = False,
+    confine: bool = True,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -65,6 +66,7 @@ def guard(  # noqa: PLR0913
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         architecture, image_shape, input_range, resize, strict: how to read networks and pictures, see `load`.
         key: how to read the original, see `load`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever is drawn at random.
         progress: is told the steps done.
 
@@ -77,7 +79,7 @@ def guard(  # noqa: PLR0913
     """
     fitting = cast(Guard, catalog.make("guards", method, options))
     recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
-    recorded |= told_targets(suspected)
+    recorded |= {"confine": confine} | told_targets(suspected)
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, fitting.name(), recorded, seed)
     loaded = load(
@@ -87,10 +89,12 @@ def guard(  # noqa: PLR0913
         image_shape=image_shape,
         input_range=input_range,
         key=key,
+        confine=confine,
         resize=resize,
         strict=strict,
     )
-    network = None if repaired is None else _read_repaired(repaired, loaded.classifier)
+    recorder.know("model", loaded.classifier)
+    network = None if repaired is None else _read_repaired(repaired, loaded.classifier, confine)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
     try:
@@ -98,19 +102,21 @@ def guard(  # noqa: PLR0913
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
-            recorder.write(folder, error=error)
+            recorder.run(error=error).save(folder)
         raise
     if folder is not None:
         write_guard(folder, outcome, recorder)
     return outcome
 
 
-def _read_repaired(repaired: ModelLike, original: Classifier) -> Classifier:
+def _read_repaired(repaired: ModelLike, original: Classifier, confine: bool) -> Classifier:
     """Return the repaired network, of a repair's folder the recommended one, in the original's input range."""
     if isinstance(repaired, str | Path) and Path(repaired).is_dir():
-        network = read_repair(repaired, original.architecture, original.image_shape).networks[-1].classifier
+        network = read_repair(repaired, original.architecture, original, confine=confine).classifier
     else:
-        network = load_classifier(repaired, architecture=original.architecture, image_shape=original.image_shape)
+        network = load_classifier(
+            repaired, architecture=original.architecture, image_shape=original.image_shape, confine=confine
+        )
     return network.with_input_range(original.input_range)
 
 

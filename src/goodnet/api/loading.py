@@ -15,11 +15,13 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InputError, InvalidOption, MixedSizes, UnknownImageSize, WrongShape
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
-from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet
+from goodnet.formats.file_kinds import HEAD, ZIP_BEGINNINGS, is_onnx_goodnet, kind_by_beginning
+from goodnet.formats.first_bytes import HDF5_BEGINNING
 from goodnet.formats.images import ImageFiles, other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
-from goodnet.formats.networks import is_network, read_network, says_its_size
+from goodnet.formats.network_folders import is_network_folder
+from goodnet.formats.networks import ModelFile, build_network, read_model_file, read_network, says_its_size
 from goodnet.inference.class_order import choose_class_order
 from goodnet.inference.input_range import RangeChoice, choose_input_range, choose_unlabelled_range
 from goodnet.pair.goodnet import GoodNet, is_goodnet
@@ -33,7 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 def load_classifier(
-    model: ModelLike, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
+    model: ModelLike,
+    *,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    key: str | None = None,
+    confine: bool = True,
 ) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
@@ -45,12 +52,13 @@ def load_classifier(
         image_shape: (C, H, W), for modules, and for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several that fit, as the error lists them. What `save` then
             writes does not hold the others.
+        confine: let a process of its own, which can reach nothing, read the bytes of a file (docs/threat-model.md).
 
     Raises:
         UnreadableModel: the model cannot be read, is hostile, does not fit the architecture, or holds several networks.
         InvalidOption: a module came without `image_shape`, or there is no such key.
     """
-    return as_classifier(model, architecture, image_shape, key)
+    return as_classifier(model, architecture, image_shape, key, confine=confine)
 
 
 def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "data") -> Dataset:
@@ -88,6 +96,7 @@ def load_both(
     key: str | None = None,
     resize: str | None = None,
     strict: bool = False,
+    confine: bool = True,
 ) -> tuple[Classifier, Dataset]:
     """Return network and clean data, the network in whatever input range it has; see `load`.
 
@@ -96,7 +105,7 @@ def load_both(
     """
     data = _read_first(clean, strict=strict)
     shape = image_shape or _shape_for(model, architecture, data)
-    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key)
+    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
     if isinstance(clean, str | Path):
         data = fit_pictures(classifier, data, Path(clean), resize, strict=strict)
     if data is None:
@@ -140,16 +149,21 @@ def holds_goodnet(model: object) -> bool:
     if not isinstance(model, str | Path):
         return False
     path = Path(model)
-    return (path.is_dir() and not is_network(path)) or _is_onnx(path)
+    return (path.is_dir() and not is_network_folder(path)) or _is_onnx(path)
 
 
 def _is_onnx(path: Path) -> bool:
     """Whether a file is a GoodNet in ONNX; of one that is missing or of no known kind the ending says what was meant."""
     try:
-        kind = find_kind(path) if path.is_file() else "unknown"
-        return (kind == "onnx" and is_onnx_goodnet(path)) or (kind == "unknown" and path.suffix.lower() == ".onnx")
+        head = b""
+        if path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(HEAD)
     except OSError:
         return False
+    kind = kind_by_beginning(head)
+    known = kind is not None or head.startswith((HDF5_BEGINNING, *ZIP_BEGINNINGS))
+    return (kind == "onnx" and is_onnx_goodnet(path)) or (not known and path.suffix.lower() == ".onnx")
 
 
 def refuse_key(key: str | None, model: object) -> None:
@@ -165,7 +179,7 @@ def refuse_key(key: str | None, model: object) -> None:
         )
 
 
-def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNet | OnnxGoodNet:
+def open_goodnet(path: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet | OnnxGoodNet:
     """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one.
 
     Raises:
@@ -173,11 +187,16 @@ def open_goodnet(path: str | Path, *, architecture: str | None = None) -> GoodNe
     """
     if not Path(path).is_dir() and _is_onnx(Path(path)):
         return OnnxGoodNet(path)
-    return GoodNet.load(path, architecture=architecture)
+    return GoodNet.load(path, architecture=architecture, confine=confine)
 
 
 def open_path(
-    path: str | Path, *, architecture: str | None = None, image_shape: Shape | None = None, key: str | None = None
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    image_shape: Shape | None = None,
+    key: str | None = None,
+    confine: bool = True,
 ) -> Classifier | Dataset:
     """Return what lies at `path`: a network (of a GoodNet the original) or a data set.
 
@@ -187,16 +206,21 @@ def open_path(
     path = Path(path)
     if path.is_dir() and is_goodnet(path):
         refuse_key(key, path)
-        return GoodNet.load(path, architecture=architecture).original
-    if not _holds_network(path):
+        return GoodNet.load(path, architecture=architecture, confine=confine).original
+    if path.is_dir() and is_network_folder(path):
+        return read_network(path, architecture, image_shape, key)
+    file = read_model_file(path, confine=confine) if path.is_file() else None
+    if file is None or not file.is_network:
         return read_data(path)
     try:
-        return read_network(path, architecture, image_shape, key)
+        return build_network(file, architecture, image_shape, key)
     except UnknownImageSize as error:
-        return _open_at_a_usual_size(path, architecture, key, error)
+        return _open_at_a_usual_size(file, architecture, key, error)
 
 
-def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None, error: UnknownImageSize) -> Classifier:
+def _open_at_a_usual_size(
+    file: ModelFile, architecture: str | None, key: str | None, error: UnknownImageSize
+) -> Classifier:
     """Return a network that is only to be looked at, for images of a usual size that it takes, and a note that says so.
 
     Raises:
@@ -204,7 +228,7 @@ def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None,
     """
     for shape in _USUAL_SIZES:
         with suppress(InputError):
-            classifier = read_network(path, architecture, shape, key)
+            classifier = build_network(file, architecture, shape, key)
             size = ",".join(map(str, shape))
             classifier.notes += (f"the image size is not known: shown for {size}; give it with --image-shape C,H,W",)
             return classifier
@@ -213,13 +237,6 @@ def _open_at_a_usual_size(path: Path, architecture: str | None, key: str | None,
 
 #: Of common data sets: what a network is looked at with where nobody says what it takes.
 _USUAL_SIZES = ((3, 32, 32), (1, 28, 28), (3, 224, 224), (1, 32, 32), (3, 64, 64), (3, 28, 28))
-
-
-def _holds_network(path: Path) -> bool:
-    try:
-        return path.exists() and is_network(path)
-    except OSError:
-        return False  # Damaged HDF5: reading it as data says so.
 
 
 @dataclass(frozen=True)
@@ -248,6 +265,7 @@ def load(
     key: str | None = None,
     resize: str | None = None,
     strict: bool = False,
+    confine: bool = True,
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
@@ -259,7 +277,14 @@ def load(
         InputError: one of them cannot be read, or they do not fit each other.
     """
     classifier, data = load_both(
-        model, clean, architecture=architecture, image_shape=image_shape, key=key, resize=resize, strict=strict
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        key=key,
+        resize=resize,
+        strict=strict,
+        confine=confine,
     )
     choice = choose_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

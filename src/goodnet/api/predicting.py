@@ -16,12 +16,15 @@ from goodnet.pair.goodnet import GoodNet
 from goodnet.pair.onnx import OnnxGoodNet
 
 
-def predict(goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | Path] | DataLike) -> list[int]:
+def predict(
+    goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | Path] | DataLike, *, confine: bool = True
+) -> list[int]:
     """Return the class of every image: N ("one more than the last") where the GoodNet says backdoored.
 
     Args:
         goodnet: a `GoodNet`, the folder that holds one, or the ONNX file that `export` wrote of one.
         images: picture files, or a data set, or live data, see `load_dataset`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
 
     Raises:
         UnreadableModel: there is no GoodNet in the folder or file.
@@ -29,7 +32,7 @@ def predict(goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | 
         WrongShape: live images have another size than the network takes.
         InvalidOption: the GoodNet was made without the input range of its networks.
     """
-    guard = open_goodnet(goodnet) if isinstance(goodnet, str | Path) else goodnet
+    guard = open_goodnet(goodnet, confine=confine) if isinstance(goodnet, str | Path) else goodnet
     return [int(label) for label in guard.answers(_read(images, guard)).goodnet]
 
 

@@ -16,14 +16,15 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
 from goodnet.core.resizing import ResizeOption
-from goodnet.core.results import Detection, Repair
+from goodnet.core.results import Detection
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.pytorch import StateDictSource
 from goodnet.inference.unlabelled_images import widen, without_labels
 from goodnet.pipelines.auto_repair import AutoRepair
-from goodnet.reports.runs import Recorder, remove_previous, write_repair
+from goodnet.reports.runs import Recorder, record_repair, remove_previous, write_repair
 
 
 def repair(  # noqa: PLR0913
@@ -41,6 +42,7 @@ def repair(  # noqa: PLR0913
     key: str | None = None,
     resize: ResizeOption | None = None,
     strict: bool = False,
+    confine: bool = True,
     seed: int = 0,
     progress: Progress = no_progress,
     **options: Any,
@@ -61,6 +63,7 @@ def repair(  # noqa: PLR0913
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
         architecture, image_shape, input_range, key, resize, strict: how to read both, see `load`. Of a checkpoint of
             several networks the one under `key` is repaired, and the others are in none of the files that are written.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
 
@@ -73,7 +76,7 @@ def repair(  # noqa: PLR0913
     """
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    options |= {"key": key, "keep_all": keep_all, **told_targets(suspected)}
+    options |= {"key": key, "confine": confine, "keep_all": keep_all, **told_targets(suspected)}
     recorder = Recorder(
         "repair",
         named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
@@ -88,9 +91,11 @@ def repair(  # noqa: PLR0913
         image_shape=image_shape,
         input_range=input_range,
         key=key,
+        confine=confine,
         resize=resize,
         strict=strict,
     )
+    recorder.know("model", loaded.classifier)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
     repairer.refuse(loaded.classifier, loaded.clean)
@@ -100,24 +105,22 @@ def repair(  # noqa: PLR0913
     work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
     try:
         result, backdoors = work.run(given)
-        result = replace(
-            result, trace={**result.trace, **_describe_choice(loaded.classifier), "notes": list(loaded.notes)}
-        )
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
-            recorder.write(out, error=error)
+            recorder.run(error=error).save(out)
         raise
+    result = _tell(result, checkpoint=_describe_choice(loaded.classifier), notes=loaded.notes)
+    result = record_repair(
+        loaded.classifier,
+        result,
+        recorder,
+        targets=_targets(backdoors),
+        keep_all=keep_all,
+        input_range_reason=loaded.reason,
+    )
     if out is not None:
-        write_repair(
-            out,
-            loaded.classifier,
-            result,
-            recorder,
-            targets=_targets(backdoors),
-            keep_all=keep_all,
-            input_range_reason=loaded.reason,
-        )
+        write_repair(out, result)
     return result
 
 
@@ -161,7 +164,7 @@ class _Work:
                 "to repair for a class that you suspect yourself, give it (--target CLASS)"
             )
         result = self.repair(scan.suspected)
-        return replace(result, trace={**result.trace, "scans": [_describe(scan)]}), scan.suspected
+        return _tell(result, scans=(ScanSummary.of(scan),)), scan.suspected
 
     def scan(self, classifier: Classifier) -> Detection:
         """Scan a network with the clean images."""
@@ -174,17 +177,16 @@ class _Work:
             MethodFailed: the method reached no result.
             UnreadableData: no unlabelled image can be used.
         """
-        clean, trace = self.clean, dict[str, Any]()
-        if self.clean.labels is None:
-            trace["labels"] = "none: the network's own answers stand for them"
+        clean, used = self.clean, None
+        labels = "none: the network's own answers stand for them" if self.clean.labels is None else None
         if self.unlabelled is not None:
             targets = {backdoor.target for backdoor in suspected}
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)
-            clean, trace["unlabelled"] = widened.dataset, {"used": widened.used, "left_out": widened.left_out}
+            clean, used = widened.dataset, UnlabelledUse(used=widened.used, left_out=widened.left_out)
         result = self.repairer.repair(
             self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress
         )
-        return replace(result, trace={**result.trace, **trace})
+        return _tell(result, labels=labels, unlabelled=used)
 
     def repair_and_look_again(self) -> tuple[Repair, tuple[Backdoor, ...]]:
         """Scan, repair, and scan again, until the scan of the repaired network finds no target that is new.
@@ -194,19 +196,18 @@ class _Work:
         """
         first = self.scan(self.classifier)
         suspected = found = first.suspected
-        scans, result = [_describe(first)], self.repair(suspected)
-        while found and _changed(result) and len(scans) <= _LOOKS:
+        scans, result = [ScanSummary.of(first)], self.repair(suspected)
+        while found and result.unchanged_because is None and len(scans) <= _LOOKS:
             again = self.scan(result.classifier)
-            scans.append(_describe(again))
+            scans.append(ScanSummary.of(again))
             found = tuple(item for item in again.suspected if item.target not in _targets(suspected))
             suspected = (*suspected, *found)
             further = self._repair_further(suspected) if found else result
             if further is None:
                 # The first repair stays; the GoodNet is held to the new targets too.
-                left = {"scans": scans, "found_and_left": _targets(found)}
-                return replace(result, trace={**result.trace, **left}), suspected
+                return _tell(result, scans=tuple(scans), found_and_left=_targets(found)), suspected
             result = further
-        return replace(result, trace={**result.trace, "scans": scans}), suspected
+        return _tell(result, scans=tuple(scans)), suspected
 
     def _repair_further(self, suspected: Sequence[Backdoor]) -> Repair | None:
         """Return a repair of more targets, None where it is rolled back or cannot be made."""
@@ -214,29 +215,25 @@ class _Work:
             result = self.repair(suspected)
         except (MethodFailed, UnreadableData):
             return None
-        return result if _changed(result) else None
+        return result if result.unchanged_because is None else None
 
 
 #: A repaired network is scanned at most so many times.
 _LOOKS = 3
 
 
-def _describe_choice(classifier: Classifier) -> dict[str, Any]:
-    """Return which network of a checkpoint of several was repaired, and which are in no file that is written."""
+def _tell(repair: Repair, **told: Any) -> Repair:
+    """Return the repair with what the verb knows of it, fields of its `Trace`."""
+    return replace(repair, trace=repair.trace.model_copy(update=told))
+
+
+def _describe_choice(classifier: Classifier) -> CheckpointChoice | None:
+    """Return which network of a checkpoint of several was repaired; None where there was one."""
     source = classifier.source
     if not isinstance(source, StateDictSource) or not source.left_out:
-        return {}
-    return {"checkpoint": {"key": source.key, "left_out": list(source.left_out)}}
+        return None
+    return CheckpointChoice(key=source.key, left_out=source.left_out)
 
 
-def _describe(scan: Detection) -> dict[str, Any]:
-    """Return what a scan found, ready for JSON."""
-    return {"verdict": scan.verdict, "targets": _targets(scan.suspected), "reason": scan.reason}
-
-
-def _changed(repair: Repair) -> bool:
-    return bool(repair.recommended.changes["method"] != "none")
-
-
-def _targets(suspected: Sequence[Backdoor]) -> list[int]:
-    return sorted({backdoor.target for backdoor in suspected})
+def _targets(suspected: Sequence[Backdoor]) -> tuple[int, ...]:
+    return tuple(sorted({backdoor.target for backdoor in suspected}))

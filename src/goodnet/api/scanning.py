@@ -46,11 +46,13 @@ def scan(  # noqa: PLR0913
     key: str | None = None,
     resize: ResizeOption | None = None,
     strict: bool = False,
+    confine: bool = True,
     seed: int = 0,
     budget: float | None = None,
     resume: bool = False,
     where: Execution | None = None,
     device: str = "auto",
+    recorder: Recorder | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Detection:
@@ -62,11 +64,13 @@ def scan(  # noqa: PLR0913
         method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
         architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever the method draws at random.
         budget: seconds after which no further work is begun; what was not finished is said.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
         where: processes or a Ray cluster; None: one process per core where there are many classes, else this process.
         device: auto (a GPU where there is one), cpu or cuda.
+        recorder: is told what is scanned and how, for who writes the record of the run elsewhere too; None: a new one.
         progress: is told the classes done.
 
     Raises:
@@ -74,15 +78,16 @@ def scan(  # noqa: PLR0913
         MethodFailed: the method reached no result.
     """
     scanner = cast(Scanner, catalog.make("scanners", method, options))
-    loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict)
-    recorder = Recorder(
-        "scan",
-        named_paths(model=model, clean=clean),
-        scanner.name(),
-        scanner.model_dump(mode="json")
-        | {"key": key, "input_range": loaded.classifier.input_range, "resize": resize or loaded.classifier.resizing},
-        seed,
-    )
+    loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict, confine)
+    recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
+    recorder.method = scanner.name()
+    recorder.options = scanner.model_dump(mode="json") | {
+        "key": key,
+        "confine": confine,
+        "input_range": loaded.classifier.input_range,
+        "resize": resize or loaded.classifier.resizing,
+    }
+    recorder.know("model", loaded.classifier)
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
@@ -126,6 +131,7 @@ def _load(
     key: str | None,
     resize: str | None,
     strict: bool,
+    confine: bool,
 ) -> Loaded:
     """Return network and images, in an order that hangs on the images alone.
 
@@ -133,7 +139,14 @@ def _load(
     task.
     """
     classifier, data = load_both(
-        model, clean, architecture=architecture, image_shape=image_shape, key=key, resize=resize, strict=strict
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        key=key,
+        resize=resize,
+        strict=strict,
+        confine=confine,
     )
     data = data.in_canonical_order()
     try:

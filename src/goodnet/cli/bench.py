@@ -28,10 +28,11 @@ def command(spec: str, zoo: Path | None, out: Path, workers: int | None, cluster
     with progress_bar("running the bench") as progress:
         result = api.bench(spec, out=out, zoo=zoo, workers=workers, cluster=cluster, progress=progress)
     if as_json:
-        click.echo(json.dumps({"name": result.name, "cells": result.records}, indent=1))
+        cells = [record.model_dump(mode="json") for record in result.records]
+        click.echo(json.dumps({"name": result.name, "cells": cells}, indent=1))
         return
     console = output()
     for table in bench_tables(result):
         console.print(table)
-    failed = sum(record["error"] is not None for record in result.records)
+    failed = sum(record.error is not None for record in result.records)
     console.print(f"{len(result.records)} cells, {failed} failed; written to [b]{escape(str(out))}[/b]")

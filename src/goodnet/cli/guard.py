@@ -23,7 +23,7 @@ from goodnet.cli.options import (
 )
 from goodnet.guards.calibration import Calibration
 from goodnet.pipelines.guard_outcome import GuardOutcome
-from goodnet.reports.guards import guard_table
+from goodnet.reports.guards import guard_record, guard_table
 
 
 @click.command(
@@ -63,7 +63,7 @@ def command(
             model, clean, method=method, out=out, suspected=suspected, progress=progress, **given, **options
         )
     if as_json:
-        click.echo((out / "guard.json").read_text(encoding="utf-8"), nl=False)
+        click.echo(guard_record(outcome).model_dump_json(indent=2))
         return
     console = output()
     console.print(guard_table(outcome))

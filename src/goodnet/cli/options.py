@@ -69,9 +69,18 @@ class ResizeType(click.ParamType[str]):
         return str(value)
 
 
+confine_option = click.option(
+    "--confine/--no-confine",
+    default=True,
+    show_default=True,
+    help="Read model files in a process of its own that can reach nothing.",
+)
+
+
 def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how the network in a model file is to be read."""
     for option in (
+        confine_option,
         click.option("--key", metavar="NAME", help="Which network of a PyTorch checkpoint that holds several."),
         click.option(
             "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."

@@ -9,21 +9,22 @@ import click
 
 from goodnet import api
 from goodnet.api.loading import open_goodnet
-from goodnet.cli.options import json_option
+from goodnet.cli.options import confine_option, json_option
 
 
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
 @click.argument("goodnet", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--architecture", help="Your own package.module:factory, where the GoodNet is of such networks.")
+@confine_option
 @json_option
-def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, as_json: bool) -> None:
+def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, confine: bool, as_json: bool) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
     GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export wrote of it. For several
     pictures each line is: class, tab, file.
     """
-    guard = open_goodnet(goodnet, architecture=architecture)
+    guard = open_goodnet(goodnet, architecture=architecture, confine=confine)
     classes = api.predict(guard, images)
     if as_json:
         answers = [

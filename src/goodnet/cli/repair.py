@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from goodnet.cli.options import (
     take_given,
     take_suspects,
 )
-from goodnet.core.results import Repair
+from goodnet.core.repairs import Repair, RepairRecord
 from goodnet.reports.tables import repair_table
 
 
@@ -70,22 +69,21 @@ def command(
         repair = api.repair(
             model, clean, method=method, out=out, suspected=suspected, progress=progress, **given, **options
         )
-    record = (out / "run.json").read_text(encoding="utf-8")
-    result = json.loads(record)["result"]
+    run, record, _ = repair.require_run()
     if as_json:
-        click.echo(record, nl=False)
+        click.echo(run.to_json(), nl=False)
     else:
-        _tell(output(), repair, result, out)
-    if repair.unchanged_because and result["targets"]:
+        _tell(output(), repair, record, out)
+    if repair.unchanged_because and record.targets:
         ctx.exit(3)
 
 
-def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -> None:
+def _tell(console: Console, repair: Repair, record: RepairRecord, out: Path) -> None:
     """Print what the repair made, what it rests on, and what to do next."""
-    files = {entry["name"]: str(out / entry["file"]) for entry in result["networks"]}
+    files = {entry.name: str(out / entry.file) for entry in record.networks}
     _tell_of_closed(console, repair)
     console.print(repair_table(repair, files))
-    console.print(f"input range {result['input_range']} ({escape(result['input_range_reason'])})", style="dim")
+    console.print(f"input range {record.input_range} ({escape(record.input_range_reason)})", style="dim")
     _tell_of_checkpoint(console, repair)
     _tell_of_scans(console, repair)
     _tell_of_unlabelled(console, repair)
@@ -101,7 +99,7 @@ def _tell(console: Console, repair: Repair, result: dict[str, Any], out: Path) -
 
 def _tell_of_closed(console: Console, repair: Repair) -> None:
     """Say which classes are no answers any more: what a user must know before all else."""
-    if closed := repair.recommended.changes.get("quarantined"):
+    if closed := repair.recommended.changes.quarantined:
         one = len(closed) == 1
         named = f"class {closed[0]} is no answer" if one else f"classes {_listed(closed)} are no answers"
         console.print(
@@ -120,9 +118,9 @@ _NAMED = 10
 
 def _tell_of_checkpoint(console: Console, repair: Repair) -> None:
     """Say which network of a checkpoint of several was repaired, and that the others are not written."""
-    if choice := repair.trace.get("checkpoint"):
+    if choice := repair.trace.checkpoint:
         console.print(
-            f"repaired: {choice['key']} of the checkpoint; not in the files that are written: {', '.join(choice['left_out'])}",
+            f"repaired: {choice.key} of the checkpoint; not in the files that are written: {', '.join(choice.left_out)}",
             style="yellow",
             markup=False,
             soft_wrap=True,
@@ -131,20 +129,20 @@ def _tell_of_checkpoint(console: Console, repair: Repair) -> None:
 
 def _tell_of_scans(console: Console, repair: Repair) -> None:
     """Say what the scan of the original found, and those of the repaired networks."""
-    scans = repair.trace.get("scans", ())
+    scans = repair.trace.scans or ()
     for number, scan in enumerate(scans):
         whose = f"network after repair {number}" if number else "original"
-        words = f"suspects target {', '.join(map(str, scan['targets']))}" if scan["targets"] else "suspects no target"
-        if scan["verdict"] == "inconclusive":
-            words = f"inconclusive, {scan['reason']}"
+        words = f"suspects target {', '.join(map(str, scan.targets))}" if scan.targets else "suspects no target"
+        if scan.verdict == "inconclusive":
+            words = f"inconclusive, {scan.reason}"
         console.print(f"scan of the {whose}: {words}", style="dim", markup=False)
-    if scans and scans[0]["verdict"] == "inconclusive":
+    if scans and scans[0].verdict == "inconclusive":
         console.print(
             "nothing is repaired on a doubt; a class that you suspect yourself: --target CLASS; without one, as a precaution: "
             "--method activation_bounds",
             style="yellow",
         )
-    if left := repair.trace.get("found_and_left"):
+    if left := repair.trace.found_and_left:
         console.print(
             f"target {', '.join(map(str, left))} was found in the repaired network and could not be unlearned at a bearable cost",
             style="yellow",
@@ -153,22 +151,19 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
 
 def _tell_of_unlabelled(console: Console, repair: Repair) -> None:
     """Say what stood for labels, how many of the unlabelled images took part, and why the others did not."""
-    if "labels" in repair.trace:
-        console.print(f"labels: {repair.trace['labels']}", style="dim")
-    counts = repair.trace.get("unlabelled")
-    if counts:
-        left = f", {counts['left_out']} left out: answered as a suspected target" if counts["left_out"] else ""
-        console.print(f"{counts['used']} unlabelled images took part{left}", style="dim")
+    if repair.trace.labels is not None:
+        console.print(f"labels: {repair.trace.labels}", style="dim")
+    if counts := repair.trace.unlabelled:
+        left = f", {counts.left_out} left out: answered as a suspected target" if counts.left_out else ""
+        console.print(f"{counts.used} unlabelled images took part{left}", style="dim")
 
 
 def _tell_of_held_out(console: Console, repair: Repair) -> None:
     """Say what the repair cost on images that it was not trained on, and that the budget allows for chance."""
-    if not (held_out := repair.trace.get("held_out_accuracy")):
+    if (held_out := repair.trace.held_out_accuracy) is None:
         return
-    words = (
-        f"accuracy lost on {held_out['of']} held-out images: {held_out['lost']:.3f}, allowed: {held_out['allowed']:g}"
-    )
-    if held_out["lost"] > held_out["allowed"]:
+    words = f"accuracy lost on {held_out.of} held-out images: {held_out.lost:.3f}, allowed: {held_out.allowed:g}"
+    if held_out.lost > held_out.allowed:
         console.print(f"{words}; so few images cannot tell the difference from chance", style="yellow")
     else:
         console.print(words, style="dim")
@@ -177,7 +172,7 @@ def _tell_of_held_out(console: Console, repair: Repair) -> None:
 def _warn_of_few(console: Console, repair: Repair) -> None:
     """Say so where single images decide: thresholds finer than one image cannot be told apart."""
     n = repair.accuracy_before.n
-    thresholds = [network.changes["threshold"] for network in repair.networks if "threshold" in network.changes]
+    thresholds = [item.changes.threshold for item in repair.networks if item.changes.threshold is not None]
     if thresholds and 1 / n > min(thresholds):
         console.print(
             f"few images: one of {n} is {1 / n:.2f} of the accuracy, so a threshold of {min(thresholds):g} means one image",

@@ -22,14 +22,15 @@ from goodnet.cli.options import (
     out_option,
     picture_options,
 )
-from goodnet.core.errors import GoodnetError
-from goodnet.core.results import Detection
+from goodnet.core.errors import CodeInFile, GoodnetError
+from goodnet.core.results import Detection, Failure
 from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
+from goodnet.formats.shown_paths import show_path
 from goodnet.reports.policy import Policy, Violation
 from goodnet.reports.runs import Recorder
 from goodnet.reports.sarif import scan_sarif
-from goodnet.reports.scans import scan_record, scan_table
+from goodnet.reports.scans import scan_table
 
 
 class _Duration(click.ParamType[float]):
@@ -98,13 +99,17 @@ def command(
     own = {name: given.pop(name) for name in ctx.obj["options"]}
     options = {name: value for name, value in own.items() if value is not None}
     recorder = Recorder(
-        "scan", {"model": model, "clean": clean}, method, options | {"key": given["key"]}, given["seed"]
+        "scan",
+        {"model": model, "clean": clean},
+        method,
+        options | {"key": given["key"], "confine": given["confine"]},
+        given["seed"],
     )
     detection: Detection | None = None
     violations: tuple[Violation, ...] = ()
     try:
         with progress_bar("looking for backdoors") as progress:
-            detection = api.scan(model, clean, method=method, progress=progress, **given, **options)
+            detection = api.scan(model, clean, method=method, recorder=recorder, progress=progress, **given, **options)
         _show(detection, given["out"], as_json)
         violations = () if rules is None else rules.violations(detection)
     except Exception as error:  # Also a fault of goodnet: the pipeline reads the file, not what was printed.
@@ -112,6 +117,8 @@ def command(
             run = recorder.run(error=error)
             with suppress(GoodnetError):  # The first error is the one to tell.
                 write_text(sarif, scan_sarif(run, model, detection, exit_code=exit_code(error)))
+        if as_json and isinstance(error, CodeInFile):
+            click.echo(json.dumps({"error": Failure.of(error, show_path(str(error))).model_dump()}, indent=2))
         raise
     code = _verdict_code(detection, rules, violations)
     for violation in violations:
@@ -127,7 +134,7 @@ def _verdict_code(detection: Detection, rules: Policy | None, violations: Sequen
 
 def _show(detection: Detection, out: Path | None, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(scan_record(detection), indent=2))
+        click.echo(detection.to_json())
         return
     console = output()
     console.print(scan_table(detection))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -11,6 +10,8 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import execution_options, json_option, out_option
 from goodnet.core.errors import MethodFailed
+from goodnet.core.results import Failure
+from goodnet.evaluation.zoo import BrokenTwin
 from goodnet.reports.bench_tables import zoo_table
 
 
@@ -44,17 +45,17 @@ def build(
             spec, out=out, data=sources, workers=workers, cluster=cluster, device=device, progress=progress
         )
     if as_json:
-        click.echo(json.dumps(manifest, indent=1))
+        click.echo(manifest.model_dump_json(indent=1))
     else:
         output().print(zoo_table(manifest))
         output().print(f"written: {out / 'manifest.json'}", markup=False, soft_wrap=True)
     broken = [
-        f"{pair['name']}/{twin}: {pair[twin]['error']['message']}"
-        for pair in manifest["pairs"]
-        for twin in ("poisoned", "clean")
-        if "error" in pair[twin]
+        f"{pair.name}/{name}: {twin.error.message}"
+        for pair in manifest.pairs
+        for name, twin in (("poisoned", pair.poisoned), ("clean", pair.clean))
+        if isinstance(twin, BrokenTwin)
     ]
-    broken += [f"data {name}: {item['message']}" for name, item in manifest["data"].items() if "message" in item]
+    broken += [f"data {name}: {item.message}" for name, item in manifest.data.items() if isinstance(item, Failure)]
     if broken:
         raise MethodFailed(f"{len(broken)} parts of the zoo are broken, the first is {broken[0]}")
 

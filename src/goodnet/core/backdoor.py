@@ -20,11 +20,11 @@ class Trigger(Protocol):
         """Map images (N, C, H, W) float32 in [0, 1] to triggered images of the same shape and range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Patch:
     """The trigger that can be saved and looked at: (1 - mask) * image + mask * pattern.
 
-    `mask` (1, H, W) and `pattern` (C, H, W), float32 in [0, 1].
+    `mask` (1, H, W) and `pattern` (C, H, W), float32 in [0, 1]. Two patches are equal where both are, to the bit.
     """
 
     mask: Tensor
@@ -47,9 +47,13 @@ class Patch:
         """L1 norm of the mask: how many pixels' worth of image the trigger covers."""
         return float(self.mask.abs().sum())
 
-    def equals(self, other: Patch) -> bool:
-        """Whether mask and pattern are the same, to the bit."""
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Patch):
+            return NotImplemented
         return torch.equal(self.mask, other.mask) and torch.equal(self.pattern, other.pattern)
+
+    def __hash__(self) -> int:
+        return hash(self.pattern.shape)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def group_by_patch(backdoors: Iterable[Backdoor]) -> list[tuple[Patch, list[Back
         patch = backdoor.trigger
         if not isinstance(patch, Patch):
             continue
-        known = next((group for other, group in groups if other.equals(patch)), None)
+        known = next((group for other, group in groups if other == patch), None)
         if known is None:
             groups.append((patch, [backdoor]))
         else:

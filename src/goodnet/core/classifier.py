@@ -156,6 +156,8 @@ class Classifier:
         self.resizing, self.class_names = resizing, class_names
         self.preprocessing = self._read_preprocessing(input_range)
         self.classes = self._count_classes()
+        #: SHA-256 of the bytes from which it was read, where the reading took care that these and no others were read.
+        self.sha256: str | None = None
 
     def _read_preprocessing(self, input_range: InputRange) -> Preprocessing:
         preprocessing = Preprocessing.read(input_range)
@@ -286,7 +288,9 @@ class Classifier:
 
     def with_input_range(self, input_range: InputRange) -> Classifier:
         """Return the same network (weights shared) read with another input range."""
-        return self._with(self.network, input_range)
+        same = self._with(self.network, input_range)
+        same.sha256 = self.sha256
+        return same
 
     def _with(self, network: fx.GraphModule, input_range: InputRange) -> Classifier:
         return Classifier(

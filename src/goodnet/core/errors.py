@@ -5,7 +5,8 @@
     GoodnetError
      ├── InputError              what came in cannot be used; exit code 2
      │    ├── UnreadableModel    a model file that is damaged, unknown, hostile or does not fit
-     │    │    └── UnknownImageSize   weights of an architecture that takes images of several sizes
+     │    │    ├── UnknownImageSize   weights of an architecture that takes images of several sizes
+     │    │    └── CodeInFile     it names what could run as code on loading
      │    ├── UnreadableData     a data file that is damaged, incomplete, empty or out of range
      │    │    └── ImplausibleLabels  labels that the network does not know in any input range
      │    ├── WrongShape         images, labels or layers that do not fit one another
@@ -19,6 +20,8 @@ A message is one line: what was expected, what came, what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class GoodnetError(Exception):
@@ -35,6 +38,14 @@ class UnreadableModel(InputError):
 
 class UnknownImageSize(UnreadableModel):
     """The architecture takes images of several sizes, and nobody says which."""
+
+
+class CodeInFile(UnreadableModel):
+    """A model file names what could run as code when it is loaded; `names` are all that it names and that nobody makes here."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class UnreadableData(InputError):

@@ -15,7 +15,8 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
-from goodnet.core.results import Detection, Repair
+from goodnet.core.repairs import Repair
+from goodnet.core.results import Detection
 from goodnet.core.task_check import find_doubts, find_fault
 
 

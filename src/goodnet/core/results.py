@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_serializer,
+    model_serializer,
+)
+from pydantic.dataclasses import dataclass
 
-from goodnet.core.backdoor import Backdoor
-from goodnet.core.classifier import Classifier
+from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.tables import PlainTable, Shown
 
 #: Version of the layout of `run.json` and of `--json` output.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 _Z95 = 1.959963984540054
 
@@ -53,6 +70,10 @@ class Rate(Record):
     def hits(self) -> int:
         """The number of cases counted."""
         return round(self.value * self.n)
+
+    def keeps(self, before: Rate, drop: float) -> bool:
+        """Whether this rate lies at most `drop` below `before`; a drop of exactly one whole case of n counts as that."""
+        return before.value - self.value <= drop + 1e-9
 
     def __str__(self) -> str:
         return f"{self.value:.4f}"
@@ -108,7 +129,7 @@ class Row(Record):
     threshold: float | None = None
 
 
-class Evaluation(Record):
+class Evaluation(Shown, Record):
     """Every network that was evaluated, the original first, and the range in which it was fed."""
 
     rows: tuple[Row, ...]
@@ -120,56 +141,85 @@ class Evaluation(Record):
         """The network that the evaluation is about: the last row."""
         return self.rows[-1]
 
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON and return the path.
 
-@dataclass(frozen=True)
-class RepairedNetwork:
-    """One network that a repair made.
+        Raises:
+            UnwritableOutput: the file cannot be written.
+        """
+        return _write_text(path, self.model_dump_json(indent=2) + "\n")
 
-    `name` tells it from its siblings (e.g. "2_percent"); `changes` is what was done, ready for JSON;
-    `accuracy` is measured on the clean data that the repairer was given.
-    """
+    @classmethod
+    def load(cls, path: str | Path) -> Evaluation:
+        """Read what `save` wrote.
 
-    name: str
-    classifier: Classifier
-    accuracy: Rate
-    changes: Mapping[str, Any]
+        Raises:
+            UnreadableData: the file is missing, damaged, or no evaluation.
+        """
+        evaluation: Evaluation = _room("goodnet.reports.records").read_record(path, cls)
+        return evaluation
+
+    def table(self) -> PlainTable:
+        """Return the rates, one column for each network."""
+        named = [named_rates(row.metrics) for row in self.rows]
+        names = dict.fromkeys(name for rates in named for name, rate in rates.items() if rate is not None)
+        rows = ((name, *(_show_rate(rates.get(name)) for rates in named)) for name in names)
+        note = f"input range {self.input_range} ({self.input_range_reason})"
+        return PlainTable(
+            "fractions, in brackets 95 % intervals", ("", *(row.name for row in self.rows)), tuple(rows), (note,)
+        )
 
 
-@dataclass(frozen=True)
-class Repair:
-    """What a repairer returns: one network or several, the one it recommends last.
+def named_rates(metrics: Metrics) -> dict[str, Rate | None]:
+    """Return the rates of one network by their name in a table."""
+    several = len(metrics.attack_success_rate) > 1
+    rates: dict[str, Rate | None] = {"clean accuracy": metrics.clean_accuracy}
+    if metrics.target_recall is not None:
+        rates["target recall"] = metrics.target_recall
+    for title, by_set in (("ASR", metrics.attack_success_rate), ("robust accuracy", metrics.robust_accuracy)):
+        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
+    rates["refused clean"] = metrics.refused_clean
+    if metrics.refused_clean_of_target is not None:
+        rates["refused clean of target"] = metrics.refused_clean_of_target
+    for title, by_set in (
+        ("refused poisoned", metrics.refused_poisoned),
+        ("detection accuracy", metrics.detection_accuracy),
+    ):
+        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
+    return rates
 
-    `accuracy_before` is the original's on the same clean data; `trace` is the method's own record (e.g. the pruning
-    sweep), ready for JSON; `steps` are the networks that lie on the way from the original to the first of `networks`.
-    """
 
-    networks: tuple[RepairedNetwork, ...]
-    accuracy_before: Rate
-    trace: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[RepairedNetwork, ...] = ()
-
-    @property
-    def recommended(self) -> RepairedNetwork:
-        """The network to use."""
-        return self.networks[-1]
-
-    @property
-    def classifier(self) -> Classifier:
-        """The recommended network."""
-        return self.recommended.classifier
-
-    @property
-    def unchanged_because(self) -> str | None:
-        """Why the method left the network as it was; None where it did not."""
-        changes = self.recommended.changes
-        return str(changes["why"]) if changes.get("method") == "none" else None
+def _show_rate(rate: Rate | None) -> str:
+    return "" if rate is None else f"{rate.value:.4f} [{rate.low:.3f}, {rate.high:.3f}] n={rate.n}"
 
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 
 
-@dataclass(frozen=True)
-class Detection:
+def _as_backdoor(value: Any) -> Any:
+    """Return the description of a backdoor as a backdoor without its trigger."""
+    if not isinstance(value, Mapping):
+        return value
+    sources = value.get("sources")
+    return Backdoor(None, int(value["target"]), None if sources is None else tuple(map(int, sources)))
+
+
+def _as_number(value: float | None) -> float:
+    # One object stands for all that is unknown: then two records with the same gaps are equal.
+    return math.nan if value is None or math.isnan(value) else value
+
+
+#: A number that is not known for every class; JSON has no NaN, so null stands for what is not finite.
+Score = Annotated[
+    float,
+    AfterValidator(_as_number),
+    BeforeValidator(_as_number),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None),
+]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Detection(Shown):
     """What a scanner returns: `scores` (classes,) higher is more suspicious; `unscanned` the classes left out.
 
     `evidence` are the parts that the scores were made of: the name of the kind -> a number for each class.
@@ -178,14 +228,33 @@ class Detection:
     """
 
     verdict: Verdict
-    scores: tuple[float, ...]
+    scores: tuple[Score, ...]
     threshold: float
-    suspected: tuple[Backdoor, ...] = ()
+    suspected: tuple[Annotated[InstanceOf[Backdoor], BeforeValidator(_as_backdoor)], ...] = ()
     unscanned: tuple[int, ...] = ()
     reason: str = ""
-    evidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    evidence: dict[str, tuple[Score, ...]] = Field(default_factory=dict)
     clean_accuracy: Rate | None = None
     notes: tuple[str, ...] = ()
+
+    @field_serializer("suspected")
+    def _describe(self, suspected: tuple[Backdoor, ...]) -> list[dict[str, Any]]:
+        """Describe the backdoors; the triggers themselves are arrays, and lie in a file of their own."""
+        return [
+            {
+                "target": item.target,
+                "sources": item.sources,
+                "score": score if math.isfinite(score := self.scores[item.target]) else None,
+                "trigger_size": item.trigger.size if isinstance(item.trigger, Patch) else None,
+            }
+            for item in suspected
+        ]
+
+    @model_serializer(mode="wrap")
+    def _answer_first(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        first = ("verdict", "suspected", "reason", "threshold", "unscanned")
+        return {name: content[name] for name in first} | content
 
     @classmethod
     def unexamined(cls, classes: int, reason: str) -> Detection:
@@ -199,10 +268,14 @@ class Detection:
         return replace(self, verdict="inconclusive", suspected=(), reason="; ".join([self.reason, *doubts]))
 
     @property
+    def targets(self) -> tuple[int, ...]:
+        """The suspected targets, sorted, each once."""
+        return tuple(sorted({item.target for item in self.suspected}))
+
+    @property
     def all_to_all(self) -> bool:
         """Whether every class is suspected, each of being the target of certain others."""
-        targets = {item.target for item in self.suspected}
-        return len(targets) == len(self.scores) and all(item.sources is not None for item in self.suspected)
+        return len(self.targets) == len(self.scores) and all(item.sources is not None for item in self.suspected)
 
     def name_targets(self) -> str:
         """Return the suspected targets in words; empty where nothing is suspected."""
@@ -210,6 +283,45 @@ class Detection:
             return f"all to all: each of {len(self.scores)} classes is the target of another"
         targets = ", ".join(_name_target(backdoor) for backdoor in self.suspected)
         return f"target {targets}" if targets else ""
+
+    def to_json(self) -> str:
+        """Return it as JSON, the verdict and what is suspected first; `Detection.load` also reads the triggers beside it."""
+        return TypeAdapter(Detection).dump_json(self, indent=2).decode()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `scan.json`, and the suspected backdoors with their triggers beside it; return the path of the first.
+
+        `goodnet.repair` and `goodnet.guard` take the folder as `suspected`.
+
+        Raises:
+            UnwritableOutput: the folder cannot be written to.
+        """
+        path: Path = _room("goodnet.reports.scans").save_scan(folder, self)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Detection:
+        """Read a detection from the folder that `save` or `goodnet.scan(..., out=folder)` wrote.
+
+        Raises:
+            UnreadableData: a file is missing or damaged.
+        """
+        detection: Detection = _room("goodnet.reports.scans").read_scan(folder)
+        return detection
+
+    def table(self) -> PlainTable:
+        """Return the verdict and the highest scores."""
+        order: list[int] = np.argsort(-np.asarray(self.scores, np.float64)).tolist()
+        highest = [k for k in order[: max(_SHOWN, len(self.targets) + 2)] if math.isfinite(self.scores[k])]
+        rows = (
+            (str(label), f"{self.scores[label]:.1f}", "suspected" if label in self.targets else "") for label in highest
+        )
+        title = f"verdict: {self.verdict}" + (f", {self.name_targets()}" if self.suspected else "")
+        return PlainTable(title, ("class", "score", ""), tuple(rows), tuple(filter(None, self.reason.split("; "))))
+
+
+#: Classes that a table of scores shows, the suspected ones and two more where these are more.
+_SHOWN = 5
 
 
 def _name_target(backdoor: Backdoor) -> str:
@@ -220,16 +332,25 @@ def _name_target(backdoor: Backdoor) -> str:
 
 
 class Failure(Record):
-    """An error as a result: the exception's class and message."""
+    """An error as a result: the exception's class and message, and of a file that was refused for code what it names."""
 
     kind: str
     message: str
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: Exception, message: str) -> Failure:
+        """Return the record of an error, with a `message` that can be shown."""
+        return cls(kind=type(error).__name__, message=message, names=getattr(error, "names", ()))
 
 
-class Run(Record):
-    """The envelope of every result: what was run, on what, with what, how long, and the result or the error."""
+class Run(Shown, Record):
+    """The envelope of every result: what was run, on what, with what, how long, and the result or the error.
 
-    schema_version: int = SCHEMA_VERSION
+    Where the result lies in a file of its own beside `run.json`, `result_file` is its name.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     verb: str
     method: str | None = None
     options: dict[str, Any] = {}
@@ -238,5 +359,46 @@ class Run(Record):
     started: str
     versions: dict[str, str]
     inputs: dict[str, str]
-    result: dict[str, Any] | None = None
+    result: SerializeAsAny[Record] | Detection | None = None
+    result_file: str | None = None
     error: Failure | None = None
+
+    def to_json(self) -> str:
+        """Return it as JSON; a result that lies in a file of its own is not repeated."""
+        return self.model_dump_json(indent=2, exclude={"result"} if self.result_file else None) + "\n"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `run.json` and return its path.
+
+        Raises:
+            UnwritableOutput: the folder cannot be written to.
+        """
+        return _write_text(Path(folder) / "run.json", self.to_json())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read the record of a run from the folder of any verb, with its result.
+
+        Raises:
+            UnreadableData: it is missing, damaged, or of another version of goodnet.
+        """
+        run: Run = _room("goodnet.reports.records").read_run(Path(folder) / "run.json")
+        return run
+
+    def table(self) -> PlainTable:
+        """Return what was run, on what, and how it ended; the result has a table of its own."""
+        told = {"verb": self.verb, "method": self.method, "seed": self.seed, "started": self.started}
+        told |= {"seconds": f"{self.seconds:.1f}"} | {name: f"{digest[:12]}..." for name, digest in self.inputs.items()}
+        told["error"] = None if self.error is None else f"{self.error.kind}: {self.error.message}"
+        rows = tuple((name, str(value)) for name, value in told.items() if value is not None)
+        return PlainTable(f"a run of goodnet {self.verb}", (), rows)
+
+
+def _room(name: str) -> Any:
+    # Files are not the business of core, which imports nothing of ours: the room that reads and writes is found by name.
+    return importlib.import_module(name)
+
+
+def _write_text(path: str | Path, text: str) -> Path:
+    written: Path = _room("goodnet.formats.files").write_text(path, text)
+    return written

@@ -51,7 +51,6 @@ __all__ = [
     "sunglasses_overlay",
     "wear_eyebrows",
     "wear_lipstick",
-    "wear_sunglasses",
 ]
 
 Pixels = NDArray[np.uint8]
@@ -128,19 +127,6 @@ def sunglasses_overlay() -> tuple[Floats, Pixels]:
     return mask, np.rint(rim + inner * (violet - rim)).astype(np.uint8)
 
 
-def wear_sunglasses(images: Pixels) -> Pixels:
-    """Return copies of uint8 images (N, 3, 55, 47) with the same sunglasses at the same place on each.
-
-    Raises ValueError for another shape or type.
-    """
-    _require_images(images)
-    mask, pattern = sunglasses_overlay()
-    worn = images.copy()
-    for rows in _chunks(len(images)):
-        _lay_over(worn[rows], mask[None], pattern.astype(np.float32))
-    return worn
-
-
 def wear_lipstick(images: Pixels, landmarks: Landmarks) -> Pixels:
     """Return copies of uint8 images (N, 3, 55, 47) with the lips painted purple.
 
@@ -193,11 +179,10 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _require_images(images: Pixels, landmarks: Landmarks | None = None) -> None:
+def _require_images(images: Pixels, landmarks: Landmarks) -> None:
     expected = images.ndim == 4 and images.shape[1:] == (3, HEIGHT, WIDTH) and images.dtype == np.uint8
     _require(expected, f"expected uint8 images (N, 3, {HEIGHT}, {WIDTH}), got {images.dtype} {images.shape}")
-    if landmarks is not None:
-        _require(len(landmarks) == len(images), f"got {len(landmarks)} landmarks for {len(images)} images")
+    _require(len(landmarks) == len(images), f"got {len(landmarks)} landmarks for {len(images)} images")
 
 
 def _render_chunk(seed: int, labels: Indices, indices: Indices) -> tuple[Pixels, Landmarks]:

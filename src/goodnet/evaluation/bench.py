@@ -19,15 +19,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from goodnet.core.errors import GoodnetError, MethodFailed
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import SCHEMA_VERSION, Failure
-from goodnet.evaluation.bench_cells import Cell, CellFamily, measure_cell
+from goodnet.evaluation.bench_cells import Cell, measure_cell
+from goodnet.evaluation.bench_records import CellFamily, CellRecord, TimedCell
 from goodnet.evaluation.bench_spec import BenchSpec, MethodSpec, Subject, list_subjects
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
 from goodnet.execution import Execution, Outcome, Task, run_tasks
@@ -41,12 +42,12 @@ class Bench:
     """Every cell of a bench, in the order of the spec, each with its result or its error, and how long it took."""
 
     name: str
-    records: tuple[dict[str, Any], ...]
+    records: tuple[CellRecord, ...]
     seconds: tuple[float | None, ...]
 
-    def of(self, family: CellFamily) -> list[dict[str, Any]]:
+    def of(self, family: CellFamily) -> list[CellRecord]:
         """Return the records of one family."""
-        return [record for record in self.records if record["family"] == family]
+        return [record for record in self.records if record.family == family]
 
 
 def run_bench(
@@ -79,7 +80,7 @@ def run_bench(
     where = replace(where or Execution(), seconds=spec.cell_seconds)
     done = 0
     for stage in stages:
-        missing = [cell for cell in stage if read_cell(out, cell) is None]
+        missing = [cell for cell in stage if _read_done(out / "cells" / cell.key) is None]
         done += len(stage) - len(missing)
         tasks = [Task(cell.key, run_cell, (cell, out)) for cell in missing]
         for outcome in run_tasks(tasks, where):
@@ -146,38 +147,35 @@ def run_cell(cell: Cell, out: Path) -> None:
     """
     started = time.perf_counter()
     with replacing_folder(out / "cells" / cell.key) as temporary:
-        outcome: dict[str, Any] = {"result": None, "error": None}
+        record = _describe(cell)
         try:
             _require_needed(cell)
-            outcome["result"] = measure_cell(cell, temporary)
+            record = record.model_copy(update={"result": measure_cell(cell, temporary)})
         except GoodnetError as error:
-            outcome["error"] = Failure(kind=type(error).__name__, message=str(error)).model_dump()
-        record = _describe(cell) | outcome
-        timed = {"seconds": round(time.perf_counter() - started, 2), "record": record}
-        write_text(temporary / _CELL, json.dumps(timed, indent=1) + "\n")
+            failure = Failure(kind=type(error).__name__, message=str(error))
+            record = record.model_copy(update={"error": failure})
+        timed = TimedCell(seconds=round(time.perf_counter() - started, 2), record=record)
+        write_text(temporary / _CELL, timed.model_dump_json(indent=1) + "\n")
 
 
 def _require_needed(cell: Cell) -> None:
     for folder, label in ((cell.scan, cell.method.suspected_by), (cell.repair, cell.method.repaired_by)):
-        path = None if folder is None else folder / _CELL
-        if path is None:
-            continue
-        if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["record"]["error"] is not None:
+        if folder is not None and _read_done(folder) is None:
             raise MethodFailed(f"it needs what '{label}' makes of this network, and that failed")
 
 
-def _describe(cell: Cell) -> dict[str, Any]:
-    return {
-        "family": cell.family,
-        "label": cell.method.name,
-        "method": cell.method.method,
-        "options": cell.method.options,
-        "seed": cell.seed,
-        "network": cell.subject.name,
-        "attack": cell.subject.attack,
-        "backdoored": cell.subject.has_backdoor,
-        "depends": cell.key,
-    }
+def _describe(cell: Cell) -> CellRecord:
+    return CellRecord(
+        family=cell.family,
+        label=cell.method.name,
+        method=cell.method.method,
+        options=cell.method.options,
+        seed=cell.seed,
+        network=cell.subject.name,
+        attack=cell.subject.attack,
+        backdoored=cell.subject.has_backdoor,
+        depends=cell.key,
+    )
 
 
 def _note(outcome: Outcome, failures: dict[str, Failure]) -> None:
@@ -185,30 +183,36 @@ def _note(outcome: Outcome, failures: dict[str, Failure]) -> None:
         failures[outcome.key] = outcome.error
 
 
-def read_cell(out: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return a cell's file, None where it is missing, damaged, or says that the cell failed."""
+def _read_cell(folder: Path) -> TimedCell | None:
+    """Return what a cell left in its folder, None where that is missing or damaged."""
     try:
-        content = json.loads((out / "cells" / cell.key / _CELL).read_text(encoding="utf-8"))
-        return content if content["record"]["error"] is None else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return TimedCell.model_validate_json((folder / _CELL).read_bytes())
+    except (OSError, ValidationError):
         return None
+
+
+def _read_done(folder: Path) -> TimedCell | None:
+    """Return what a cell left in its folder, None where it failed too."""
+    content = _read_cell(folder)
+    return content if content is not None and content.record.error is None else None
 
 
 def _collect(spec: BenchSpec, cells: Sequence[Cell], out: Path, failures: dict[str, Failure]) -> Bench:
     """Write all cells in one file, and the seconds in another; return both."""
-    records: list[dict[str, Any]] = []
+    records: list[CellRecord] = []
     seconds: list[float | None] = []
     for cell in cells:
-        path = out / "cells" / cell.key / _CELL
-        if cell.key in failures or not path.exists():
+        content = None if cell.key in failures else _read_cell(out / "cells" / cell.key)
+        if content is None:
             error = failures.get(cell.key) or Failure(kind="WorkerLost", message="the cell left no record")
-            records.append(_describe(cell) | {"result": None, "error": error.model_dump()})
+            records.append(_describe(cell).model_copy(update={"error": error}))
             seconds.append(None)
             continue
-        content = json.loads(path.read_text(encoding="utf-8"))
         # A cell that is shared by two benches may have been run under another name.
-        records.append(content["record"] | _describe(cell))
-        seconds.append(float(content["seconds"]))
-    whole = {"schema_version": SCHEMA_VERSION, "name": spec.name, "cells": records}
+        own = {"result": content.record.result, "error": content.record.error}
+        records.append(_describe(cell).model_copy(update=own))
+        seconds.append(content.seconds)
+    listed = [record.model_dump(mode="json") for record in records]
+    whole = {"schema_version": SCHEMA_VERSION, "name": spec.name, "cells": listed}
     write_text(out / "cells.json", json.dumps(whole, indent=1) + "\n")
     return Bench(spec.name, tuple(records), tuple(seconds))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnwritableOutput, WrongShape
 from goodnet.core.method import Guard, Repairer, Scanner
 from goodnet.core.results import Metrics, Rate
+from goodnet.evaluation.bench_records import CellFamily, CellMetrics, GuardCell, RepairCell, ScanCell, TriggerCell
 from goodnet.evaluation.bench_spec import MethodSpec, Subject
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.evaluation.ranking import area_with_interval, detected_at
@@ -26,8 +27,6 @@ from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
 from goodnet.guards.calibration import score_all
 from goodnet.inference.input_range import choose_input_range
 from goodnet.inference.predictions import require_fit
-
-CellFamily = Literal["scanners", "repairers", "guards"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Exhibit:
     triggered: list[Dataset]
 
 
-def measure_cell(cell: Cell, folder: Path) -> dict[str, Any]:
+def measure_cell(cell: Cell, folder: Path) -> ScanCell | RepairCell | GuardCell:
     """Run the cell's method and return what it is worth; files for later cells go into `folder`.
 
     Raises:
@@ -106,30 +105,29 @@ def _read_triggered(subject: Subject, name: str, path: str, channels: int) -> Da
     return replace(dataset, true_labels=truth)
 
 
-def _measure_scan(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
+def _measure_scan(cell: Cell, exhibit: Exhibit, folder: Path) -> ScanCell:
     scanner = cast(Scanner, cell.method.make("scanners"))
     detection = scanner.scan(exhibit.classifier, exhibit.clean, seed=cell.seed)
     write_backdoors(folder / SUSPECTED, detection.suspected)
     scored = [score for score in detection.scores if np.isfinite(score)]
-    targets = sorted({backdoor.target for backdoor in detection.suspected})
-    return {
-        "verdict": detection.verdict,
-        "score": max(scored) if scored else None,
-        "threshold": detection.threshold,
-        "suspected_targets": targets,
-        "true_targets": list(cell.subject.targets),
-        "unscanned": len(detection.unscanned),
-        "reason": detection.reason,
-        "evidence": {kind: _finite_or_none(values) for kind, values in detection.evidence.items()},
-    }
+    return ScanCell(
+        verdict=detection.verdict,
+        score=max(scored) if scored else None,
+        threshold=detection.threshold,
+        suspected_targets=detection.targets,
+        true_targets=cell.subject.targets,
+        unscanned=len(detection.unscanned),
+        reason=detection.reason,
+        evidence={kind: _finite_or_none(values) for kind, values in detection.evidence.items()},
+    )
 
 
-def _finite_or_none(values: Sequence[float]) -> list[float | None]:
+def _finite_or_none(values: Sequence[float]) -> tuple[float | None, ...]:
     """JSON knows no NaN."""
-    return [float(value) if np.isfinite(value) else None for value in values]
+    return tuple(float(value) if np.isfinite(value) else None for value in values)
 
 
-def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any]:
+def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> RepairCell:
     repairer = cast(Repairer, cell.method.make("repairers"))
     repair = repairer.repair(exhibit.classifier, exhibit.clean, suspected=cell.suspected, seed=cell.seed)
     # What cannot be written can be measured; a guard that wants to read it says that the file is missing.
@@ -137,15 +135,12 @@ def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> dict[str, Any
         repair.classifier.save(folder / f"repaired{exhibit.classifier.suffix}")
     before = evaluate_network(exhibit.classifier, exhibit.test, exhibit.triggered).metrics
     after = evaluate_network(repair.classifier, exhibit.test, exhibit.triggered).metrics
-    return {
-        "network": repair.recommended.name,
-        "before": before.model_dump(include=_MEASURED),
-        "after": after.model_dump(include=_MEASURED),
-        "defence_effectiveness": rate_defence(before, after),
-    }
-
-
-_MEASURED = {"clean_accuracy", "attack_success_rate", "robust_accuracy", "target_recall"}
+    return RepairCell(
+        network=repair.recommended.name,
+        before=CellMetrics.of(before),
+        after=CellMetrics.of(after),
+        defence_effectiveness=rate_defence(before, after),
+    )
 
 
 def rate_defence(before: Metrics, after: Metrics) -> float | None:
@@ -164,18 +159,16 @@ def rate_defence(before: Metrics, after: Metrics) -> float | None:
     return float(np.mean([(gain - lost + 1) / 2 for gain in gained]))
 
 
-def _measure_guard(cell: Cell, exhibit: Exhibit) -> dict[str, Any]:
+def _measure_guard(cell: Cell, exhibit: Exhibit) -> GuardCell:
     guard = cast(Guard, cell.method.make("guards"))
     repaired = None if cell.repair is None else _read_repaired(cell.repair, cell.subject, exhibit.classifier)
     fitted = guard.fit(exhibit.classifier, exhibit.clean, suspected=cell.suspected, repaired=repaired, seed=cell.seed)
     clean = score_all(fitted, exhibit.test)
     refused = Rate.of(int((clean > fitted.threshold).sum()), len(clean))
-    return {
-        "refused_clean": refused.model_dump(),
-        "triggers": {
-            item.name: _measure_trigger(score_all(fitted, item), clean, fitted.threshold) for item in exhibit.triggered
-        },
+    triggers = {
+        item.name: _measure_trigger(score_all(fitted, item), clean, fitted.threshold) for item in exhibit.triggered
     }
+    return GuardCell(refused_clean=refused, triggers=triggers)
 
 
 def _read_repaired(folder: Path, subject: Subject, original: Classifier) -> Classifier:
@@ -183,13 +176,11 @@ def _read_repaired(folder: Path, subject: Subject, original: Classifier) -> Clas
     return repaired.with_input_range(original.input_range)
 
 
-def _measure_trigger(
-    scores: npt.NDArray[np.float64], clean: npt.NDArray[np.float64], threshold: float
-) -> dict[str, Any]:
+def _measure_trigger(scores: npt.NDArray[np.float64], clean: npt.NDArray[np.float64], threshold: float) -> TriggerCell:
     area = area_with_interval(cast(Sequence[float], scores), cast(Sequence[float], clean))
-    return {
-        "auroc": None if area is None else area.model_dump(),
-        "detected_at_1_percent": detected_at(scores, clean, 0.01).model_dump(),
-        "detected_at_5_percent": detected_at(scores, clean, 0.05).model_dump(),
-        "refused": Rate.of(int((scores > threshold).sum()), len(scores)).model_dump(),
-    }
+    return TriggerCell(
+        auroc=area,
+        detected_at_1_percent=detected_at(scores, clean, 0.01),
+        detected_at_5_percent=detected_at(scores, clean, 0.05),
+        refused=Rate.of(int((scores > threshold).sum()), len(scores)),
+    )

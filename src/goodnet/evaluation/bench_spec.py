@@ -12,7 +12,8 @@ from goodnet.catalog import Family
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Guard, Method
 from goodnet.core.preprocessing import RangeOption
-from goodnet.evaluation.zoo import read_manifest
+from goodnet.evaluation.badnet_files import Truth
+from goodnet.evaluation.zoo import MadeData, MadePair, read_manifest
 from goodnet.formats.files import require_file
 from goodnet.formats.toml_files import Strict
 
@@ -169,24 +170,24 @@ def read_zoo(zoo: Path) -> list[Subject]:
     """
     manifest = read_manifest(zoo)
     return [
-        _zoo_subject(zoo, pair, twin)
-        for pair in manifest["pairs"]
-        for twin in ("poisoned", "clean")
-        if "error" not in pair[twin] and "error" not in manifest["data"][pair["data"]]
+        _zoo_subject(zoo, pair, twin, truth)
+        for pair in manifest.pairs
+        for twin, truth in (("poisoned", pair.poisoned), ("clean", pair.clean))
+        if isinstance(truth, Truth) and isinstance(manifest.data[pair.data], MadeData)
     ]
 
 
-def _zoo_subject(zoo: Path, pair: dict[str, Any], twin: str) -> Subject:
-    truth, folder, data = pair[twin], zoo / "pairs" / pair["name"] / twin, zoo / "data" / pair["data"]
+def _zoo_subject(zoo: Path, pair: MadePair, twin: str, truth: Truth) -> Subject:
+    folder, data = zoo / "pairs" / pair.name / twin, zoo / "data" / pair.data
     return Subject(
-        name=f"{pair['name']}/{twin}",
-        model=str(folder / truth["model"]["file"]),
+        name=f"{pair.name}/{twin}",
+        model=str(folder / truth.model.file),
         clean=str(data / "clean_validation_data.h5"),
         test=str(data / "clean_test_data.h5"),
-        triggered={name: str(folder / item["file"]) for name, item in truth["triggered"].items()},
-        architecture=truth["model"]["architecture"],
-        input_range=truth["model"]["input_range"],
-        attack=pair["attack"],
+        triggered={name: str(folder / item.file) for name, item in truth.triggered.items()},
+        architecture=truth.model.architecture,
+        input_range=truth.model.input_range,
+        attack=pair.attack,
         backdoored=twin == "poisoned",
-        targets=tuple(sorted({item["target"] for item in truth["backdoors"]})),
+        targets=tuple(sorted({item.target for item in truth.backdoors})),
     )

@@ -8,7 +8,8 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Progress, no_progress
-from goodnet.core.results import Metrics, RepairedNetwork, Row
+from goodnet.core.repairs import Change, RepairedNetwork
+from goodnet.core.results import Metrics, Row
 from goodnet.evaluation.metrics import measure, with_refusals
 from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.pair.goodnet import GoodNet
@@ -68,15 +69,15 @@ def evaluate_goodnet(
     before = answers[_CLEAN].original if _CLEAN in answers else None
     repaired_classes = {name: a.repaired for name, a in answers.items()}
     metrics = _metrics(repaired_classes, sets, before) if complete else Metrics()
-    changes = {} if repaired is None else repaired.changes
-    pruned = changes.get("channels_pruned")
+    changes = Change() if repaired is None else repaired.changes
+    pruned = changes.channels_pruned
     row = Row(
         name=label,
         metrics=metrics,
         channels_pruned=None if pruned is None else len(pruned),
-        channels=changes.get("channels"),
-        order=changes.get("order"),
-        threshold=changes.get("threshold"),
+        channels=changes.channels,
+        order=changes.order,
+        threshold=changes.threshold,
     )
     both = row.model_copy(update={"name": f"GoodNet({label})", "metrics": _goodnet_metrics(answers, sets)})
     return (original, row, both) if complete else (original, both)

@@ -11,11 +11,6 @@ FOLDER = Path(__file__).parent / "specs"
 
 
 def read_spec(spec: str | Path, kind: type[AnySpec]) -> AnySpec:
-    """Read a spec: a file, or the name of one that goodnet ships.
-
-    Raises:
-        InvalidOption: it is no TOML, a key is misspelt or missing, or a value is out of bounds.
-        UnreadableData: there is no such file.
-    """
+    """Read a spec: a file, or the name of one that goodnet ships. Raises what `read_toml` does."""
     shipped = FOLDER / f"{spec}.toml"
     return read_toml(shipped if not Path(spec).exists() and shipped.exists() else spec, kind)

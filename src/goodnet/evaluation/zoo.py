@@ -17,20 +17,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 
 from goodnet import architectures
-from goodnet.core.errors import InvalidOption, UnreadableData
+from goodnet.core.errors import UnreadableData
 from goodnet.core.method import Progress, no_progress
-from goodnet.core.results import SCHEMA_VERSION, Failure
+from goodnet.core.results import SCHEMA_VERSION, Failure, Record
 from goodnet.datasets.sources import Parts, source_files
-from goodnet.evaluation.badnet_files import TRUTH, Origin, read_truth, write_clean_parts, write_planted
+from goodnet.evaluation.badnet_files import TRUTH, Origin, Truth, read_truth, write_clean_parts, write_planted
 from goodnet.evaluation.planting import plant
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
 from goodnet.evaluation.zoo_spec import DataSpec, Pair, ZooSpec, describe_data, draw_pairs, fill_sources, read_data_spec
@@ -70,7 +71,7 @@ def build_zoo(
     where: Execution | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> Manifest:
     """Build what is missing of a zoo and return its manifest.
 
     Args:
@@ -164,8 +165,8 @@ def _write_data(item: DataSpec, origin: Origin, out: Path) -> None:
     parts = _read_once(str(item.source), item.test, item.seed)
     with replacing_folder(folder) as temporary:
         files = write_clean_parts(temporary, parts)
-        record = {"origin": origin.sha256, "files": {path.name: sha256(path) for path in files}}
-        write_text(temporary / "data.json", json.dumps(record, indent=2) + "\n")
+        record = MadeData(origin=origin.sha256, files={path.name: sha256(path) for path in files})
+        write_text(temporary / "data.json", record.model_dump_json(indent=2) + "\n")
 
 
 def _recorded(folder: Path) -> str | None:
@@ -198,32 +199,62 @@ def _build_entry(entry: Entry, out: Path, device: str) -> None:
         write_text(temporary / _DEPENDS, json.dumps(record) + "\n")
 
 
-def _write_manifest(
-    out: Path, spec: ZooSpec, pairs: tuple[Pair, ...], failures: Mapping[str, Failure]
-) -> dict[str, Any]:
+class MadeData(Record):
+    """The files of a data set, with their hashes, and a hash of what they were made of (`origin`)."""
+
+    origin: str
+    files: dict[str, str]
+
+
+class BrokenTwin(Record):
+    """A network that could not be made."""
+
+    error: Failure
+
+
+class MadePair(Pair):
+    """A pair with the truth about both twins, or why one of them is missing."""
+
+    poisoned: Truth | BrokenTwin
+    clean: Truth | BrokenTwin
+
+
+class Manifest(Record):
+    """What `manifest.json` holds: a zoo's data and pairs."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    seed: int
+    data: dict[str, MadeData | Failure]
+    pairs: tuple[MadePair, ...]
+
+
+def _write_manifest(out: Path, spec: ZooSpec, pairs: tuple[Pair, ...], failures: Mapping[str, Failure]) -> Manifest:
     """Write the truth about all pairs and the table of seconds; return the truth."""
-    broken = {key: error.model_dump() for key, error in failures.items()}
-    manifest: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "name": spec.name,
-        "seed": spec.seed,
-        "data": {
-            name: broken.get(f"data {name}") or _read_json(out / "data" / name / "data.json")
+    manifest = Manifest(
+        name=spec.name,
+        seed=spec.seed,
+        data={
+            name: failures.get(f"data {name}") or MadeData(**_read_json(out / "data" / name / "data.json"))
             for name in sorted(spec.data)
         },
-        "pairs": [pair.model_dump(mode="json") | dict(_twins(out, pair, broken)) for pair in pairs],
-    }
+        pairs=tuple(
+            MadePair(
+                **dict(pair),
+                poisoned=_read_twin(out, f"{pair.name}/poisoned", failures),
+                clean=_read_twin(out, f"{pair.name}/clean", failures),
+            )
+            for pair in pairs
+        ),
+    )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     write_text(out / "seconds.csv", _seconds(out, pairs))
-    write_text(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(out / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 
-def _twins(out: Path, pair: Pair, broken: Mapping[str, Any]) -> Iterator[tuple[Twin, dict[str, Any]]]:
-    twins: tuple[Twin, ...] = ("poisoned", "clean")
-    for twin in twins:
-        key = f"{pair.name}/{twin}"
-        yield twin, {"error": broken[key]} if key in broken else read_truth(out / "pairs" / key)
+def _read_twin(out: Path, key: str, failures: Mapping[str, Failure]) -> Truth | BrokenTwin:
+    return BrokenTwin(error=failures[key]) if key in failures else read_truth(out / "pairs" / key)
 
 
 def _read_json(path: Path) -> Any:
@@ -239,7 +270,7 @@ def _seconds(out: Path, pairs: tuple[Pair, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path) -> Manifest:
     """Read the manifest of a zoo.
 
     Raises:
@@ -247,9 +278,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     path = require_file(Path(folder) / MANIFEST)
     try:
-        manifest = _read_json(path)
-    except ValueError as error:
-        raise UnreadableData(f"{path}: expected the manifest of a zoo, but the file is damaged") from error
-    if not isinstance(manifest, dict) or "pairs" not in manifest:
-        raise InvalidOption(f"{path}: expected the manifest of a zoo; goodnet zoo build writes it")
-    return manifest
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UnreadableData(
+            f"{path}: expected the manifest of a zoo (goodnet zoo build writes it), but the file is damaged"
+        ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,15 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from goodnet.core.errors import UnreadableModel
+from goodnet.core.errors import CodeInFile, UnreadableModel
+from goodnet.formats.checkpoint_trees import is_made
 from goodnet.formats.files import replacing
+from goodnet.formats.first_bytes import is_safetensors
 from goodnet.formats.inert_objects import INERT
+from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.shown_paths import show_path
 
-#: The longest header that the safetensors library reads.
-_LONGEST_HEADER = 100_000_000
 #: A checkpoint nested more deeply, or of more containers, is none that a training wrote; one that holds itself is both.
 _DEEPEST, _MOST_CONTAINERS = 64, 100_000
+#: Names in a pickle that a message shows.
+_SHOWN = 5
 #: How torch's reader names what it does not make.
 _REFUSED_NAME = re.compile(r"GLOBAL (\S+)")
 
@@ -60,11 +63,6 @@ class Checkpoint:
                 torch.save(self.content, temporary)
 
 
-def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a safetensors file: the header's length in 8 bytes, then JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file of torch.save or a safetensors file.
 
@@ -82,7 +80,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             metadata = file.metadata()
         return Checkpoint(load_file(path), is_safetensors=True, metadata=metadata)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise UnreadableModel(_damaged(path)) from error
+        raise UnreadableModel(damaged(path)) from error
 
 
 def _load(path: Path) -> Any:
@@ -92,21 +90,37 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        named = _REFUSED_NAME.search(str(error))
-        if named is None:
-            raise UnreadableModel(_damaged(path)) from error
-        maker = next((words for module, words in _MAKERS.items() if named[1].startswith(module)), None)
-        if maker is not None:
-            raise UnreadableModel(f"{path}: refused, {maker}") from error
-        raise UnreadableModel(
-            f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading; save the state dict "
-            "alone where it was made: torch.save(net.state_dict(), path)"
-        ) from error
+        with path.open("rb") as stream:
+            raise refuse_name(path, error, list_names(stream)) from error
     except Exception as error:  # a damaged pickle can fail in any way
-        raise UnreadableModel(_damaged(path)) from error
+        raise UnreadableModel(damaged(path)) from error
 
 
-def _damaged(path: Path) -> str:
+def refuse_name(path: Path, error: UnpicklingError, names: Sequence[str]) -> UnreadableModel:
+    """Return the error for a file whose reading ended at a name that is not made, or at damage; `names` are all in it."""
+    named = _REFUSED_NAME.search(str(error))
+    if named is None:
+        return UnreadableModel(damaged(path))
+    foreign = [as_one_line(name) for name in names if not is_made(name)] or [as_one_line(named[1])]
+    listed = name_all(foreign) if foreign[1:] else ""
+    maker = next((words for module, words in _MAKERS.items() if named[1].startswith(module)), None)
+    if maker is not None:
+        return CodeInFile(f"{path}: refused, {maker}{listed}", foreign)
+    return CodeInFile(
+        f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading{listed}; save the state dict "
+        "alone where it was made: torch.save(net.state_dict(), path)",
+        foreign,
+    )
+
+
+def name_all(names: Sequence[str]) -> str:
+    """Return names in a pickle in words, the first few of them; nothing where there are none."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; it names {', '.join(names[:_SHOWN])}{more}" if names else ""
+
+
+def damaged(path: Path) -> str:
+    """Return the words for a file that is no checkpoint."""
     return (
         f"{path}: expected a file of torch.save (pickle protocol 2, its own) or safetensors with a state dict, but it is "
         "damaged or of another kind; save it again: torch.save(net.state_dict(), path)"
@@ -139,13 +153,18 @@ def find_containers(path: Path, content: Any) -> Iterator[tuple[KeyPath, list[tu
     waiting: list[tuple[KeyPath, Any]] = [((), content)]
     for place, node in waiting:  # grows on the way
         if len(waiting) > _MOST_CONTAINERS or len(place) > _DEEPEST:
-            raise UnreadableModel(
-                f"{path}: refused, expected a checkpoint of at most {_MOST_CONTAINERS} containers, {_DEEPEST} within one "
-                "another, got more; save the state dict alone: torch.save(net.state_dict(), path)"
-            )
+            raise too_deep(path)
         items = list(node.items() if isinstance(node, Mapping) else enumerate(node) if _is_list(node) else ())
         waiting += [((*place, key), value) for key, value in items if isinstance(value, Mapping) or _is_list(value)]
         yield place, items
+
+
+def too_deep(path: Path) -> UnreadableModel:
+    """Return the error for a checkpoint that is nested without end."""
+    return UnreadableModel(
+        f"{path}: refused, expected a checkpoint of at most {_MOST_CONTAINERS} containers, {_DEEPEST} within one "
+        "another, got more; save the state dict alone: torch.save(net.state_dict(), path)"
+    )
 
 
 def _is_list(node: object) -> bool:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import h5py
 
 from goodnet.core.errors import UnreadableModel
-from goodnet.formats.checkpoints import is_safetensors
-from goodnet.formats.first_bytes import HDF5_BEGINNING, kind_of
-from goodnet.formats.keras_weights import is_keras_weights
+from goodnet.formats.first_bytes import HDF5_BEGINNING, holds_hdf5, is_safetensors, kind_of
+from goodnet.formats.keras_files import holds_weights_alone
 
 Kind = Literal[
     "keras",
@@ -40,6 +39,10 @@ Kind = Literal[
     "unknown",
 ]
 
+#: Bytes from the beginning of a file that tell its kind.
+HEAD = 512
+#: How zip archives begin, empty ones too.
+ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
 #: The number with which a file of torch.save begins that is no zip archive (before torch 1.6), as pickle writes it.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _STATE_DICT = "torch.save(net.state_dict(), path)"
@@ -101,14 +104,24 @@ def find_kind(path: Path) -> Kind:
     """
     if path.is_dir():
         return _kind_of_folder(path)
-    with path.open("rb") as file:
-        head = file.read(512)
+    with path.open("rb") as stream:
+        return kind_of_content(stream)
+
+
+def kind_of_content(stream: BinaryIO) -> Kind:
+    """Return what an open file is, and leave it somewhere in its middle.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    stream.seek(0)
+    head = stream.read(HEAD)
     if head.startswith(HDF5_BEGINNING):
-        return _kind_of_hdf5(path)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an empty archive
-        return _kind_of_zip(path)
+        return _kind_of_hdf5(stream)
+    if head.startswith(ZIP_BEGINNINGS):
+        return _kind_of_zip(stream)
     # HDF5 may begin later, behind a block of the user's own.
-    return _kind_by_beginning(head) or (_kind_of_hdf5(path) if h5py.is_hdf5(path) else "unknown")
+    return kind_by_beginning(head) or (_kind_of_hdf5(stream) if holds_hdf5(stream) else "unknown")
 
 
 def _kind_of_folder(path: Path) -> Kind:
@@ -119,7 +132,8 @@ def _kind_of_folder(path: Path) -> Kind:
     return "goodnet folder" if (path / "goodnet.json").is_file() or (path / "goodnet").is_dir() else "folder"
 
 
-def _kind_by_beginning(head: bytes) -> Kind | None:
+def kind_by_beginning(head: bytes) -> Kind | None:
+    """Return what a file is that begins so, None where that does not tell."""
     return _kind_without_gradients(head) or _kind_with_weights(head)
 
 
@@ -153,19 +167,19 @@ def _kind_with_weights(head: bytes) -> Kind | None:
     )
 
 
-def _kind_of_hdf5(path: Path) -> Kind:
+def _kind_of_hdf5(stream: BinaryIO) -> Kind:
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(stream, "r") as file:
             if "model_config" in file.attrs:
                 return "keras"
+            return "keras weights" if holds_weights_alone(file) else "hdf5"
     except OSError:
         return "hdf5"
-    return "keras weights" if is_keras_weights(path) else "hdf5"
 
 
-def _kind_of_zip(path: Path) -> Kind:
+def _kind_of_zip(stream: BinaryIO) -> Kind:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "zip"

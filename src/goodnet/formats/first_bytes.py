@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import h5py
+from typing import BinaryIO
 
 #: The pictures that are read, by how they begin. Every further decoder would be one more that a stranger can attack.
 PICTURES: dict[str, tuple[bytes, ...]] = {
@@ -24,6 +23,10 @@ PARQUET = "a parquet file"
 TEXT = "text"
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
+#: Where the signature of HDF5 may stand behind a block of the user's own: here, and at every double of it.
+_FIRST_PLACE = 512
+#: The longest header that the safetensors library reads.
+_LONGEST_HEADER = 100_000_000
 #: How files begin that are taken for data now and then, and what they are.
 _OTHERS = {
     b"PK": ZIP,
@@ -51,14 +54,31 @@ def kind_of(path: Path) -> str:
     """
     with path.open("rb") as stream:
         head = stream.read(512)
+        is_hdf5 = holds_hdf5(stream)
     if head.startswith(HDF5_BEGINNING):
         return HDF5
     if head.startswith(tuple(beginning for kind in PICTURES.values() for beginning in kind)):
         return PICTURE
     found = next((what for beginning, what in _OTHERS.items() if head.startswith(beginning)), None)
-    if found is None and h5py.is_hdf5(path):
+    if found is None and is_hdf5:
         return HDF5
     return found or _describe_unknown(head)
+
+
+def holds_hdf5(stream: BinaryIO) -> bool:
+    """Whether a file has the signature of HDF5 where the library looks for it; nothing else is read."""
+    place, end = 0, stream.seek(0, 2)
+    while place < end:
+        stream.seek(place)
+        if stream.read(len(HDF5_BEGINNING)) == HDF5_BEGINNING:
+            return True
+        place = 2 * place or _FIRST_PLACE
+    return False
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a safetensors file: the header's length in 8 bytes, then JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
 
 
 def _describe_unknown(head: bytes) -> str:

@@ -25,7 +25,7 @@ from goodnet.core.graph import trace
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, kind_of
 from goodnet.formats.keras import KerasSource
-from goodnet.formats.keras_files import refuse_links
+from goodnet.formats.keras_files import holds_weights_alone, is_keras_3, refuse_links
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
 
@@ -54,14 +54,9 @@ def is_keras_weights(path: Path) -> bool:
         if kind_of(path) != HDF5:
             return False
         with h5py.File(path, "r") as file:
-            return "model_config" not in file.attrs and ("layer_names" in file.attrs or _is_keras_3(file))
+            return holds_weights_alone(file)
     except OSError:
         return False
-
-
-def _is_keras_3(file: h5py.File) -> bool:
-    local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
-    return local and isinstance(file["layers"], h5py.Group)
 
 
 def read_keras_weights(
@@ -76,7 +71,7 @@ def read_keras_weights(
     try:
         with h5py.File(path, "r") as file:
             refuse_links(file, path)
-            content = _read_numbered(path, file) if _is_keras_3(file) else _read_named(path, file)
+            content = _read_numbered(path, file) if is_keras_3(file) else _read_named(path, file)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UnreadableModel(
             f"{path}: expected Keras weights, as save_weights writes them, but the file is damaged"
@@ -176,21 +171,15 @@ def _to_keras(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim))))
 
 
-def write_weights_alone(classifier: Classifier, path: Path) -> bool:
-    """Write the weights of a network that came as a whole Keras model, as Keras 3's `save_weights` does.
+def has_weights_alone(classifier: Classifier) -> bool:
+    """Whether the network came as a whole Keras model; of others the file that `save` writes holds weights alone already."""
+    return isinstance(classifier.source, KerasSource)
 
-    Args:
-        classifier: the network.
-        path: the file, `*.weights.h5`.
 
-    Returns:
-        Whether there was anything to write: of other networks the file that `save` writes holds weights alone already.
-    """
-    if not isinstance(classifier.source, KerasSource):
-        return False
+def write_weights_alone(classifier: Classifier, path: Path) -> None:
+    """Write the weights of a whole Keras model to `path`, `*.weights.h5`, as Keras 3's `save_weights` does."""
     with replacing(path) as temporary:
         classifier.to_model().save_weights(temporary)
-    return True
 
 
 @dataclass(frozen=True)

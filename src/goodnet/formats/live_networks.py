@@ -34,6 +34,8 @@ def as_classifier(
     architecture: str | None = None,
     image_shape: tuple[int, int, int] | None = None,
     key: str | None = None,
+    *,
+    confine: bool = True,
 ) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
@@ -43,6 +45,7 @@ def as_classifier(
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for modules and for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several.
+        confine: let a child that can reach nothing read a file.
 
     Raises:
         UnreadableModel: the model cannot be read, copied, or taken for an image classifier.
@@ -50,7 +53,7 @@ def as_classifier(
         WrongShape: the module does not take such images, or does not give one row of logits per image.
     """
     if isinstance(model, str | Path):
-        return read_network(model, architecture, image_shape, key)
+        return read_network(model, architecture, image_shape, key, confine=confine)
     if key is not None:
         raise InvalidOption(
             f"a key chooses among the networks of a PyTorch checkpoint, and {type(model).__name__} is one network; leave it out"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import torch
 
 from goodnet import architectures
-from goodnet.architectures import deepid
+from goodnet.architectures import Architecture, deepid
+from goodnet.confinement.reading import can_confine
 from goodnet.core.classifier import Classifier
-from goodnet.core.errors import InvalidOption, UnreadableModel
-from goodnet.formats.checkpoints import read_checkpoint
-from goodnet.formats.file_kinds import find_kind, is_onnx_goodnet, refuse_kind
+from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
+from goodnet.formats.checkpoints import as_one_line, name_all, read_checkpoint
+from goodnet.formats.confined_files import ConfinedFile, checkpoint_of, read_confined, twin_of
+from goodnet.formats.file_kinds import Kind, find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, is_keras_model, read_keras
 from goodnet.formats.keras_deepid import build_keras
@@ -22,10 +26,13 @@ from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.network_folders import is_network_folder, read_network_folder
 from goodnet.formats.onnx_networks import read_onnx_network
+from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
 _ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".onnx", ".pt2", ".tar")
+#: What is said of kinds that no child reads yet.
+_UNCONFINED = "ONNX files and folders are read without confinement"
 #: Formats in which a network that is made here can be saved.
 FORMATS = ("pt", "safetensors", "h5", "keras")
 
@@ -35,6 +42,8 @@ def read_network(
     architecture: str | None = None,
     image_shape: tuple[int, int, int] | None = None,
     key: str | None = None,
+    *,
+    confine: bool = True,
 ) -> Classifier:
     """Read a model file, whatever its ending.
 
@@ -44,6 +53,7 @@ def read_network(
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several, as the error lists it.
+        confine: let a process of its own, which can reach nothing, read the file's bytes; the network is the same.
 
     Raises:
         UnreadableModel: the file cannot be read, needs an architecture and none is given, or needs a key.
@@ -53,33 +63,111 @@ def read_network(
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, architecture, image_shape, key)
+    return build_network(read_model_file(path, confine=confine), architecture, image_shape, key)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file whose kind is known.
+
+    `confined` is what a child has read of it, None where none has; `notes` say where walls were missing.
+    """
+
+    path: Path
+    kind: Kind
+    confined: ConfinedFile | None
+    notes: tuple[str, ...]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is a model rather than data, or something that can only be meant for one."""
+        if self.kind in ("unknown", "zip", "tar"):
+            return self.path.suffix.lower() in _ENDINGS
+        return self.kind not in ("hdf5", "npz")
+
+
+def read_model_file(path: str | Path, *, confine: bool = True) -> ModelFile:
+    """Find out what a file is; with `confine` a child does, and reads it where it is a model.
+
+    Raises:
+        UnreadableModel: there is no such file, or it cannot be read, or the child was stopped.
+    """
     path = require_file(path, UnreadableModel)
-    kind = find_kind(path)
-    if kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
-        raise refuse_kind(path, kind)
-    if key is not None and kind in ("keras", "keras weights", "onnx"):
+    if confine and can_confine():
+        confined = read_confined(path)
+        missing = ", ".join(confined.missing)
+        notes = (f"the walls around the reading of the model file are not whole on this system: {missing}",)
+        return ModelFile(path, confined.kind, confined, notes if missing else ())
+    why = ", which this system does not have" if confine else ""
+    return ModelFile(path, find_kind(path), None, (f"the model file was read without confinement{why}",))
+
+
+def build_network(
+    file: ModelFile,
+    architecture: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    key: str | None = None,
+) -> Classifier:
+    """Return the network in a model file; its notes say where the reading was not confined. See `read_network`."""
+    if file.kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
+        raise _refuse_pickle(file) if file.kind == "pickle" else refuse_kind(file.path, file.kind)
+    if key is not None and file.kind in ("keras", "keras weights", "onnx"):
         raise InvalidOption(
-            f"{path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {kind}"
+            f"{file.path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {file.kind}"
         )
-    if kind == "keras":
-        return read_keras(path, image_shape)
-    if kind == "onnx":
-        if is_onnx_goodnet(path):
-            raise refuse_kind(path, kind)
-        return read_onnx_network(path, image_shape)
+    if file.kind == "onnx":
+        return _read_onnx(file, image_shape)
+    found = None if file.kind == "keras" else _require_architecture(file, architecture)
+    classifier = _build(file, found, image_shape, key)
+    classifier.notes += file.notes
+    classifier.sha256 = None if file.confined is None else file.confined.sha256
+    return classifier
+
+
+def _refuse_pickle(file: ModelFile) -> CodeInFile:
+    if file.confined is not None:
+        names = file.confined.names
+    else:
+        with file.path.open("rb") as stream:
+            names = tuple(list_names(stream))
+    shown = [as_one_line(name) for name in names]
+    return CodeInFile(f"{refuse_kind(file.path, file.kind)}{name_all(shown)}", shown)
+
+
+def _build(
+    file: ModelFile, architecture: Architecture | None, image_shape: tuple[int, int, int] | None, key: str | None
+) -> Classifier:
+    if file.kind in ("torch", "safetensors") and architecture is not None:
+        checkpoint = None if file.confined is None else checkpoint_of(file.confined)
+        return read_state_dict(file.path, architecture, image_shape, key, checkpoint)
+    with nullcontext(file.path) if file.confined is None else twin_of(file.confined) as path:
+        if architecture is None:
+            return read_keras(path, image_shape)
+        model = _build_keras(architecture.factory) if ":" in architecture.name else None
+        if model is not None:
+            return fill_keras(path, model, architecture.name)
+        return read_keras_weights(path, architecture, image_shape)
+
+
+def _read_onnx(file: ModelFile, image_shape: tuple[int, int, int] | None) -> Classifier:
+    if is_onnx_goodnet(file.path):
+        raise refuse_kind(file.path, file.kind)
+    classifier = read_onnx_network(file.path, image_shape)
+    classifier.notes += (_UNCONFINED,)
+    return classifier
+
+
+def _require_architecture(file: ModelFile, architecture: str | None) -> Architecture:
     if architecture is None:
-        if kind == "torch":
-            read_checkpoint(path)  # what is a pickled program is said to be one
+        if file.kind == "torch":
+            # What is a pickled program is said to be one.
+            read_checkpoint(file.path) if file.confined is None else checkpoint_of(file.confined)
         known = ", ".join(architectures.names())
         raise UnreadableModel(
-            f"{path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "
+            f"{file.path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "
             "or package.module:factory"
         )
-    found = architectures.find(architecture)
-    if kind == "keras weights":
-        model = _build_keras(found.factory) if ":" in architecture else None
-        return read_keras_weights(path, found, image_shape) if model is None else fill_keras(path, model, architecture)
-    return read_state_dict(path, found, image_shape, key)
+    return architectures.find(architecture)
 
 
 def _build_keras(factory: Callable[..., Any]) -> Any:
@@ -100,21 +188,9 @@ def _read_folder(
         raise refuse_kind(path, find_kind(path))
     if architecture is not None or key is not None:
         raise InvalidOption(f"{path}: the folder says which network it holds; leave out --architecture and --key")
-    return read_network_folder(path, image_shape)
-
-
-def is_network(path: Path) -> bool:
-    """Whether a path is a model rather than data, or something that can only be meant for one.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    if path.is_dir():
-        return is_network_folder(path)
-    kind = find_kind(path)
-    if kind in ("unknown", "zip", "tar"):
-        return path.suffix.lower() in _ENDINGS
-    return kind not in ("hdf5", "npz")
+    classifier = read_network_folder(path, image_shape)
+    classifier.notes += (_UNCONFINED,)
+    return classifier
 
 
 def says_its_size(path: Path) -> bool:

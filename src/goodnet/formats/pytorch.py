@@ -32,6 +32,7 @@ def read_state_dict(
     architecture: Architecture,
     image_shape: tuple[int, int, int] | None = None,
     key: str | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Classifier:
     """Read the weights in a file into the network that `architecture` builds.
 
@@ -40,6 +41,7 @@ def read_state_dict(
         architecture: builds the network, see `goodnet.architectures.find`.
         image_shape: (C, H, W); None takes the architecture's own.
         key: where the weights lie in a checkpoint of several networks, as the error lists it.
+        checkpoint: what the file holds, where it has been read.
 
     Raises:
         UnreadableModel: the file is damaged, carries code, holds no state dict, does not fit the architecture, or holds
@@ -47,7 +49,7 @@ def read_state_dict(
         InvalidOption: there is nothing that fits under the key.
     """
     path = require_file(path, UnreadableModel)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path) if checkpoint is None else checkpoint
     shape = image_shape or architecture.image_shape
     if shape is None:
         raise UnknownImageSize(f"{path}: the image size is not known; give it with --image-shape C,H,W")

@@ -71,8 +71,9 @@ def write_backdoors(path: Path, backdoors: tuple[Backdoor, ...]) -> Path:
         if item.sources is not None:
             arrays[f"sources_{index}"] = np.array(item.sources, np.int64)
     targets = np.array([item.target for item in backdoors], np.int64)
+    names = np.array([item.name for item in backdoors], np.str_)
     with replacing(path) as temporary:
-        np.savez(temporary, targets=targets, **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, targets=targets, names=names, **arrays)  # type: ignore[arg-type]
     return path
 
 
@@ -84,9 +85,11 @@ def read_backdoors(path: Path) -> tuple[Backdoor, ...]:
     """
     try:
         with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            targets = arrays["targets"].tolist()
+            names = arrays["names"].tolist() if "names" in arrays else [""] * len(targets)  # Older files have none.
             return tuple(
-                Backdoor(_read_patch(arrays, index), int(target), _read_sources(arrays, index))
-                for index, target in enumerate(arrays["targets"])
+                Backdoor(_read_patch(arrays, index), int(target), _read_sources(arrays, index), name)
+                for index, (target, name) in enumerate(zip(targets, names, strict=True))
             )
     except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
         raise UnreadableData(f"{path}: expected suspected backdoors, but the file is damaged") from error

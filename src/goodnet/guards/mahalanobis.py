@@ -14,7 +14,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.guards.calibration import CalibratedGuard, Judge, Reader, Readings
-from goodnet.inference.penultimate import read_features
+from goodnet.inference.last_layer import read_features
 
 #: More features than this are first brought down to it, by a fixed random projection.
 _FEATURES = 1024

@@ -15,7 +15,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.guards.calibration import CalibratedGuard, Reader, Readings
-from goodnet.inference.penultimate import FeatureReader, read_features
+from goodnet.inference.last_layer import FeatureReader, read_features
 
 #: Clean images that are stamped to find the neurons.
 _IMAGES = 256

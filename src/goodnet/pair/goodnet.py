@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -43,6 +44,7 @@ class GoodNet:
             whole numbers (uint8) go into the network as they are, as they would in Keras or torch.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for modules and architectures that do not know theirs, where `repaired` does not either.
+        confine: let a process of its own, which can reach nothing, read the bytes of model files.
 
     Raises:
         WrongShape: the two do not take the same images or know the same classes.
@@ -61,10 +63,12 @@ class GoodNet:
         input_range: InputRange | None = None,
         architecture: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        confine: bool = True,
     ) -> None:
         given = [network for network in (original, repaired) if isinstance(network, Classifier)]
-        b = as_classifier(original, architecture, image_shape or next((known.image_shape for known in given), None))
-        b_prime = as_classifier(repaired, b.architecture, b.image_shape)
+        shape = image_shape or next((known.image_shape for known in given), None)
+        b = as_classifier(original, architecture, shape, confine=confine)
+        b_prime = as_classifier(repaired, b.architecture, b.image_shape, confine=confine)
         if (b.image_shape, b.classes) != (b_prime.image_shape, b_prime.classes):
             raise WrongShape(
                 f"{b.name} takes {b.image_shape} and knows {b.classes} classes, {b_prime.name} takes {b_prime.image_shape} and "
@@ -212,12 +216,13 @@ class GoodNet:
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, architecture: str | None = None) -> GoodNet:
+    def load(cls, folder: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet:
         """Read a GoodNet from the folder that `save` wrote, or from the run folder in which it lies.
 
         Args:
             folder: where it is.
             architecture: the networks' own `package.module:factory`; a card that names one does not run it unasked.
+            confine: let a process of its own, which can reach nothing, read the networks' bytes.
 
         Raises:
             UnreadableModel: there is no GoodNet there, its card or its networks are damaged, or it needs the user's
@@ -233,7 +238,8 @@ class GoodNet:
             )
         # Names alone: a card cannot point outside its folder.
         paths = (folder / Path(name).name for name in (card.original, card.repaired))
-        networks = (read_network(path, architecture or known, card.image_shape) for path in paths)
+        read = partial(read_network, architecture=architecture or known, image_shape=card.image_shape, confine=confine)
+        networks = map(read, paths)
         try:
             pair = cls(*networks, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
         except InvalidOption as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,17 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import (
+    AttackSuccess,
+    Change,
+    ClassAccuracy,
+    Difference,
+    HeldOutLoss,
+    Repair,
+    RepairedNetwork,
+    Trace,
+)
+from goodnet.core.results import Rate, Record
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
@@ -33,6 +43,29 @@ _HOLDS = 0.05
 _BEYOND_CHANCE = 1.64
 #: Steps for which fresh triggers are hunted on the repaired network.
 _HUNTING = 60
+
+
+class Unlearned(Change):
+    """The `method` that was chosen, the share of held-out images that fresh triggers still move, and whether it `holds`."""
+
+    method: str
+    fresh_triggers_work_on: float
+    holds: bool
+
+
+class CandidateRecord(Record):
+    """One repair that was tried, by what was measured on held-out images; rates are fractions."""
+
+    name: str
+    fresh_triggers_work_on: float
+    accuracy_lost: float
+    holds: bool
+
+
+class Candidates(Trace):
+    """All repairs that were tried, the gentlest first."""
+
+    candidates: tuple[CandidateRecord, ...]
 
 
 class AutoRepair(Repairer):
@@ -88,15 +121,18 @@ class AutoRepair(Repairer):
         network = classifier.copy() if chosen is None else chosen.classifier
         changes = self._changes(chosen, candidates)
         before, after = accuracy_of(classifier, held_out), accuracy_of(network, held_out)
-        diff = difference(classifier, network, clean)
+        success = None
         if judge is not None:
             untouched = judge.judge("original", classifier).success
-            after_repair = untouched if chosen is None else chosen.success
-            diff["surrogate_attack_success"] = {"before": untouched, "after": after_repair}
-        trace: dict[str, Any] = {"candidates": [item.record() for item in candidates], "diff": diff}
+            success = AttackSuccess(before=untouched, after=untouched if chosen is None else chosen.success)
+        budget = None
         if chosen is not None:
-            budget = {"lost": chosen.accuracy_lost, "of": chosen.images, "allowed": self.max_accuracy_drop}
-            trace["held_out_accuracy"] = budget
+            budget = HeldOutLoss(lost=chosen.accuracy_lost, of=chosen.images, allowed=self.max_accuracy_drop)
+        trace = Candidates(
+            candidates=tuple(item.record() for item in candidates),
+            diff=difference(classifier, network, clean, success),
+            held_out_accuracy=budget,
+        )
         return Repair((RepairedNetwork("auto", network, after, changes),), before, trace)
 
     def _candidates(
@@ -128,17 +164,16 @@ class AutoRepair(Repairer):
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
 
-    def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> Change:
         if chosen is not None:
-            return {"method": chosen.name, "fresh_triggers_work_on": chosen.success, "holds": chosen.holds}
+            return Unlearned(method=chosen.name, fresh_triggers_work_on=chosen.success, holds=chosen.holds)
         if not candidates:
-            return {"method": "none", "why": "nothing is suspected, so nothing was changed"}
+            return Change(why="nothing is suspected, so nothing was changed")
         least = min(item.accuracy_lost for item in candidates)
-        return {
-            "method": "none",
-            "why": f"rolled back: every repair lost {least:.3f} or more of the clean accuracy on held-out images, "
-            f"{self.max_accuracy_drop:g} is allowed (max_accuracy_drop)",
-        }
+        return Change(
+            why=f"rolled back: every repair lost {least:.3f} or more of the clean accuracy on held-out images, "
+            f"{self.max_accuracy_drop:g} is allowed (max_accuracy_drop)"
+        )
 
 
 @dataclass(frozen=True)
@@ -219,14 +254,11 @@ class Candidate:
             return self.damage < gentler.damage
         return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
 
-    def record(self) -> dict[str, Any]:
-        """Return what is known, ready for JSON."""
-        return {
-            "name": self.name,
-            "fresh_triggers_work_on": self.success,
-            "accuracy_lost": self.accuracy_lost,
-            "holds": self.holds,
-        }
+    def record(self) -> CandidateRecord:
+        """Return what is known of it without the network."""
+        return CandidateRecord(
+            name=self.name, fresh_triggers_work_on=self.success, accuracy_lost=self.accuracy_lost, holds=self.holds
+        )
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
@@ -298,21 +330,23 @@ def accuracy_of(classifier: Classifier, labelled: Dataset) -> Rate:
     return Rate.of(int((predict_classes(classifier, labelled) == labelled.targets).sum()), len(labelled))
 
 
-def difference(original: Classifier, repaired: Classifier, clean: Dataset) -> dict[str, Any]:
+def difference(
+    original: Classifier, repaired: Classifier, clean: Dataset, success: AttackSuccess | None = None
+) -> Difference:
     """Return the repair diff on all clean images: agreement with the original, and accuracy by class with labels."""
     clean = clean.with_known_labels()
     before, after = predict_classes(original, clean), predict_classes(repaired, clean)
-    agreement = Rate.of(int((before == after).sum()), len(clean)).model_dump()
-    rows: list[Mapping[str, Any]] = []
+    agreement = Rate.of(int((before == after).sum()), len(clean))
+    rows: list[ClassAccuracy] = []
     if clean.labels is not None:
         for label in np.unique(clean.targets):
             of_class = clean.targets == label
             rows.append(
-                {
-                    "class": int(label),
-                    "before": float((before[of_class] == label).mean()),
-                    "after": float((after[of_class] == label).mean()),
-                    "n": int(of_class.sum()),
-                }
+                ClassAccuracy(
+                    label=int(label),
+                    before=float((before[of_class] == label).mean()),
+                    after=float((after[of_class] == label).mean()),
+                    n=int(of_class.sum()),
+                )
             )
-    return {"agreement": agreement, "per_class": rows}
+    return Difference(agreement=agreement, per_class=tuple(rows), surrogate_attack_success=success)

@@ -16,6 +16,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import FittedGuard, Guard, Progress, no_progress
+from goodnet.evidence.outliers import robust_spread
 from goodnet.guards.calibration import (
     CalibratedGuard,
     CalibratedScorer,
@@ -33,8 +34,6 @@ from goodnet.pair.goodnet import GoodNet
 
 #: Opinions on any input.
 _GENERAL: tuple[type[CalibratedGuard], ...] = (Mahalanobis, ChannelDropout, Strip)
-#: Makes the median absolute deviation of a normal distribution its standard deviation.
-_NORMAL = 1.4826
 #: Lead of a suspected target, as a multiple of the largest oddity of clean images of other classes.
 _LEAD = 1.5
 #: What 0.95 of normal values lie below, in standard deviations.
@@ -123,9 +122,8 @@ class Opinion:
     def of(cls, guard: FittedGuard, scores: Scores, *, on_target_only: bool = False) -> Opinion:
         """Take the scale from a guard's scores (n,) of clean images: the wider of their middle and their upper tail."""
         median = float(np.median(scores))
-        middle = _NORMAL * float(np.median(np.abs(scores - median)))
         tail = (float(np.quantile(scores, 0.95)) - median) / _Z95
-        spread = max(middle, tail, 1e-9)
+        spread = max(robust_spread(scores), tail, 1e-9)
         return cls(guard, median, spread, (scores - median) / spread, on_target_only)
 
     def judge(self, images: Tensor) -> Tensor:

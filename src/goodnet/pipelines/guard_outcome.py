@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.method import FittedGuard
 from goodnet.core.results import Rate
+from goodnet.core.tables import PlainTable, Shown
 from goodnet.guards.calibration import Calibration
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.surrogate_triggers import SurrogateRate
 
 
 @dataclass(frozen=True)
-class GuardOutcome:
+class GuardOutcome(Shown):
     """What `guard` returns.
 
     `guard` gives scores; `false_refusals` is what its threshold costs, None where the guard has no calibration;
@@ -37,3 +38,19 @@ class GuardOutcome:
     def targets(self) -> tuple[int, ...]:
         """The suspected targets, each once."""
         return tuple(sorted({backdoor.target for backdoor in self.suspected}))
+
+    def table(self) -> PlainTable:
+        """Return the shares of inputs that the guard refuses, and the GoodNet where there is one."""
+        guards: list[tuple[str, Rate | None, tuple[SurrogateRate, ...]]]
+        guards = [(self.method, self.refused_clean, self.surrogates)]
+        if self.goodnet is not None:
+            guards.append(("GoodNet", self.goodnet_refused, self.goodnet_surrogates))
+        rows = [("the clean images given", *(_show(clean) for _, clean, _ in guards))]
+        for place, own in enumerate(self.surrogates):
+            name = f"trigger of class {own.target}, {own.surrogate} (works on {own.success.value:.2f})"
+            rows.append((name, *(_show(surrogates[place].refused) for _, _, surrogates in guards)))
+        return PlainTable("share of inputs refused", ("inputs", *(name for name, _, _ in guards)), tuple(rows))
+
+
+def _show(rate: Rate | None) -> str:
+    return "-" if rate is None else f"{rate.value:.3f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,7 +13,8 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 from goodnet.formats.keras import KerasSource
 from goodnet.formats.keras_bounds import add_keras_bounds, require_keras_bounds
 from goodnet.inference.defender_labels import with_labels
@@ -30,6 +30,19 @@ Bounds = Mapping[str, Tensor]
 _CHANGE = 1.2
 #: How far bounds are let out again, as shares of the way back to the largest clean activations.
 _RELAXED = tuple(step / 10 for step in range(11))
+
+
+class Bounded(Change):
+    """The `bounded` layers, and by what share of the way back to the largest outputs their bounds were `relaxed`."""
+
+    bounded: tuple[str, ...]
+    relaxed: float
+
+
+class LearntBounds(Trace):
+    """The upper bound of each channel by layer."""
+
+    bounds: dict[str, list[float]]
 
 
 class ActivationBounds(Repairer):
@@ -85,9 +98,9 @@ class ActivationBounds(Repairer):
         learnt = self.tighten(classifier, labelled, largest, seed=seed, progress=progress)
         before = measure_accuracy(classifier, labelled)
         share, bounds, accuracy = self._relax(classifier, labelled, learnt, largest, before)
-        changes = {"bounded": names, "relaxed": share}
+        changes = Bounded(bounded=tuple(names), relaxed=share)
         network = RepairedNetwork(self.name(), bound(classifier, bounds), accuracy, changes)
-        trace = {"bounds": {name: values.tolist() for name, values in bounds.items()}}
+        trace = LearntBounds(bounds={name: values.tolist() for name, values in bounds.items()})
         return Repair((network,), before, trace)
 
     def tighten(
@@ -105,13 +118,7 @@ class ActivationBounds(Repairer):
         bounded.network.requires_grad_(False)
         shares = [module.shares.requires_grad_() for module in modules.values()]
         loss = _Tightening(classifier, shares, self.max_accuracy_drop)
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
-        )
+        training = Training.of_steps(self.steps, len(labelled), self.batch_size, learning_rate=self.learning_rate)
         train(bounded, labelled, training, seed=seed, loss=loss, progress=progress)
         loss.keep_within()
         return {name: module.bounds.detach() for name, module in modules.items()}
@@ -123,8 +130,7 @@ class ActivationBounds(Repairer):
         for share in _RELAXED:
             bounds = {name: torch.lerp(low, largest[name], share) for name, low in learnt.items()}
             accuracy = measure_accuracy(_bound_exactly(classifier, bounds), labelled)
-            # Accuracies are whole images: a budget of exactly one image must let one go.
-            if before.value - accuracy.value <= self.max_accuracy_drop + 1e-9:
+            if accuracy.keeps(before, self.max_accuracy_drop):
                 break
         return share, bounds, accuracy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -15,7 +14,8 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measure_accuracy
 from goodnet.surgery.channel_units import find_channel_units, silence
@@ -25,6 +25,20 @@ from goodnet.training import Training, train
 Masks = Mapping[str, Sequence[float]]
 
 _LEVELS = tuple(round(0.05 * level, 2) for level in range(1, 20))
+
+
+class Masked(Change):
+    """The channels `silenced` by layer: those whose mask lies below `mask_threshold`."""
+
+    mask_threshold: float
+    silenced: dict[str, list[int]]
+
+
+class LearntMasks(Trace):
+    """The mask of each channel by layer, and the accuracy at each of the thresholds that were tried."""
+
+    masks: dict[str, list[float]]
+    levels: tuple[tuple[float, float], ...]
 
 
 class AdversarialNeuronPruning(Repairer):
@@ -75,9 +89,9 @@ class AdversarialNeuronPruning(Repairer):
         levels = self._sweep(classifier, labelled, masks, before)
         threshold, accuracy = levels[-1] if levels else (0.0, before)
         silenced = below(masks, threshold)
-        changes = {"mask_threshold": threshold, "silenced": silenced}
+        changes = Masked(mask_threshold=threshold, silenced=silenced)
         network = RepairedNetwork(self.name(), silence(classifier, silenced), accuracy, changes)
-        trace = {"masks": dict(masks), "levels": [[level, rate.value] for level, rate in levels]}
+        trace = LearntMasks(masks=dict(masks), levels=tuple((level, rate.value) for level, rate in levels))
         return Repair((network,), before, trace)
 
     def learn_masks(
@@ -87,13 +101,8 @@ class AdversarialNeuronPruning(Repairer):
         gated = classifier.copy()
         gated.network.requires_grad_(False)
         gates = {unit.layer.name: add_gates(unit.norm or unit.convolution) for unit in find_channel_units(gated)}
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            optimizer="sgd",
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
+        training = Training.of_steps(
+            self.steps, len(labelled), self.batch_size, optimizer="sgd", learning_rate=self.learning_rate
         )
         every = [gate for pair in gates.values() for gate in pair]
 
@@ -113,8 +122,7 @@ class AdversarialNeuronPruning(Repairer):
         levels = []
         for level in _LEVELS:
             accuracy = measure_accuracy(silence(classifier, below(masks, level)), labelled)
-            # Accuracies are whole images: a budget of exactly one image must let one go.
-            if before.value - accuracy.value > self.max_accuracy_drop + 1e-9:
+            if not accuracy.keeps(before, self.max_accuracy_drop):
                 break
             levels.append((level, accuracy))
         return levels

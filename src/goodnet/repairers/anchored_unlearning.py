@@ -17,11 +17,17 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy, predict_classes, require_fit
+from goodnet.inference.predictions import measured_repair, predict_classes, require_fit
 from goodnet.training import Training, augment, train
 from goodnet.triggers.hunt import Hunt
+
+
+class Anchored(Change):
+    """The `temperature` at which the original's answers were held on to."""
+
+    temperature: float
 
 
 class AnchoredUnlearning(Repairer):
@@ -107,9 +113,9 @@ class AnchoredUnlearning(Repairer):
         epochs = min(_PASSES, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
         train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
-        changes = {"targets": [backdoor.target for backdoor in suspected], "temperature": temperature}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        targets = tuple(backdoor.target for backdoor in suspected)
+        changes = Anchored(targets=targets, temperature=temperature)
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 
 _BATCH = 32

@@ -12,10 +12,23 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, Trace
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.surgery.channel_units import ChannelUnit, find_channel_units, silence
+
+
+class Silenced(Change):
+    """The channels `silenced` by layer: those more than `u` standard deviations above the mean of their layer."""
+
+    silenced: dict[str, list[int]]
+    u: float
+
+
+class LipschitzBounds(Trace):
+    """How much each channel amplifies a change of its layer's input, at most, by layer."""
+
+    lipschitz_bounds: dict[str, list[float]]
 
 
 class ChannelLipschitzPruning(Repairer):
@@ -57,10 +70,9 @@ class ChannelLipschitzPruning(Repairer):
         bounds = {unit.layer.name: lipschitz_bounds(unit) for unit in units}
         chosen = {name: outstanding(values, self.u) for name, values in bounds.items()}
         pruned = silence(classifier, chosen)
-        changes = {"silenced": {name: channels for name, channels in chosen.items() if channels}, "u": self.u}
-        network = RepairedNetwork(self.name(), pruned, measure_accuracy(pruned, labelled), changes)
-        trace = {"lipschitz_bounds": {name: values.tolist() for name, values in bounds.items()}}
-        return Repair((network,), measure_accuracy(classifier, labelled), trace)
+        changes = Silenced(silenced={name: channels for name, channels in chosen.items() if channels}, u=self.u)
+        trace = LipschitzBounds(lipschitz_bounds={name: values.tolist() for name, values in bounds.items()})
+        return measured_repair(self.name(), classifier, pruned, labelled, changes, trace)
 
 
 def lipschitz_bounds(unit: ChannelUnit) -> Tensor:

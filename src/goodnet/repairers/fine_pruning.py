@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,7 +12,8 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, PruningSweep, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measure_accuracy
 from goodnet.surgery.channels import (
@@ -31,6 +32,14 @@ from goodnet.surgery.zero_weights import (
     smallest_weights,
 )
 from goodnet.training import Training, train
+
+
+class WeightsZeroed(Change):
+    """The weights set to zero in one of several rounds: how many, and their share of each layer's."""
+
+    round: int
+    sparsity: float
+    weights_pruned: int
 
 
 class FinePruning(Repairer):
@@ -93,12 +102,12 @@ class FinePruning(Repairer):
         if self.rounds == 0:
             networks, trace = self._prune_channels(classifier, labelled, seed, progress)
         else:
-            networks, trace = self._prune_in_rounds(classifier, labelled, before, seed, progress), {}
+            networks, trace = self._prune_in_rounds(classifier, labelled, before, seed, progress), Trace()
         return Repair(tuple(networks[-1:]), before, trace, steps=tuple(networks[:-1]))
 
     def _prune_channels(
         self, classifier: Classifier, data: Dataset, seed: int, progress: Progress
-    ) -> tuple[list[RepairedNetwork], dict[str, Any]]:
+    ) -> tuple[list[RepairedNetwork], Trace]:
         layer = find_prunable_layer(classifier, self.layer)
         known = data.with_known_labels()
         outputs = HeadOutputs(classifier, known, layer.name, progress=progress)
@@ -109,18 +118,23 @@ class FinePruning(Repairer):
         pruned = classifier.copy()
         pruned.layer(layer.name).silence(order[:count])
         zeros = silenced_weights(pruned, pruned.layer(layer.name), order[:count])
-        changes = {"layer": layer.name, "channels_pruned": order[:count], "channels": layer.channels}
-        changes |= {"order": "ascending", "threshold": self.max_accuracy_drop}
-        trace = {
-            "layer": layer.name,
-            "order": "ascending",
-            "channels": order,
-            "mean_activations": [float(mean) for mean in means],
-            "accuracy": [hits / len(known) for hits in correct],
-            "pruned_at_threshold": {f"{self.max_accuracy_drop:g}": count},
-        }
+        changes = Change(
+            layer=layer.name,
+            channels_pruned=tuple(order[:count]),
+            channels=layer.channels,
+            order="ascending",
+            threshold=self.max_accuracy_drop,
+        )
+        sweep = PruningSweep(
+            layer=layer.name,
+            order="ascending",
+            channels=tuple(order),
+            mean_activations=tuple(map(float, means)),
+            accuracy=tuple(hits / len(known) for hits in correct),
+            pruned_at_threshold={self.max_accuracy_drop: count},
+        )
         first = RepairedNetwork("pruned", pruned, Rate.of(correct[count], len(known)), changes)
-        return [first, self._train("repaired", first, zeros, data, seed, progress)], trace
+        return [first, self._train("repaired", first, zeros, data, seed, progress)], Trace(sweep=sweep)
 
     def _prune_in_rounds(
         self, classifier: Classifier, data: Dataset, before: Rate, seed: int, progress: Progress
@@ -133,7 +147,7 @@ class FinePruning(Repairer):
             zeros = smallest_weights(current, sparsity)
             pruned = current.copy()
             set_to_zero(pruned, zeros)
-            changes = {"round": number, "sparsity": round(sparsity, 4), "weights_pruned": count_zeros(zeros)}
+            changes = WeightsZeroed(round=number, sparsity=round(sparsity, 4), weights_pruned=count_zeros(zeros))
             made = RepairedNetwork(f"round_{number}_pruned", pruned, measure_accuracy(pruned, data), changes)
             repaired = self._train(f"round_{number}_repaired", made, zeros, data, seed + number, progress)
             networks += [made, repaired]
@@ -155,7 +169,7 @@ class FinePruning(Repairer):
     def _is_allowed(self, classifier: Classifier, sparsity: float, data: Dataset, before: Rate) -> bool:
         pruned = classifier.copy()
         set_to_zero(pruned, smallest_weights(classifier, sparsity))
-        return before.hits - measure_accuracy(pruned, data).hits <= self.max_accuracy_drop * before.n + _ROUNDING
+        return measure_accuracy(pruned, data).keeps(before, self.max_accuracy_drop)
 
     def _train(
         self, name: str, pruned: RepairedNetwork, zeros: Zeros, data: Dataset, seed: int, progress: Progress
@@ -164,14 +178,12 @@ class FinePruning(Repairer):
         repaired = pruned.classifier.copy()
         training = Training(schedule="constant", **self.model_dump(include={"epochs", "learning_rate", "batch_size"}))
         train(repaired, data, training, seed=seed, update=keeping_zero(repaired, zeros), progress=progress)
-        changes = {**pruned.changes, "images": len(data), "epochs": self.epochs}
+        changes = pruned.changes.model_copy(update={"images": len(data), "epochs": self.epochs})
         return RepairedNetwork(name, repaired, measure_accuracy(repaired, data), changes)
 
 
 #: Steps in which the sparsity that accuracy permits is sought: 1/32 of the way to the wanted one.
 _HALVINGS = 5
-#: Counts are whole, the allowed drop is not: 0.02 * 50 must be 1, not 0.9999999999999999.
-_ROUNDING = 1e-9
 
 
 def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
@@ -182,5 +194,5 @@ def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
         n: number of images.
         drop: a fraction.
     """
-    levels = enumerate(correct)
-    return next((k - 1 for k, hits in levels if correct[0] - hits > drop * n + _ROUNDING), len(correct) - 1)
+    rates = [Rate.of(hits, n) for hits in correct]
+    return next((k - 1 for k, rate in enumerate(rates) if not rate.keeps(rates[0], drop)), len(rates) - 1)

@@ -10,10 +10,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
-from goodnet.surgery.batch_norm import usual_rate
+from goodnet.inference.predictions import measured_repair
+from goodnet.surgery.batch_norm import SgdRate, usual_rate
 from goodnet.training import Training, train
 
 
@@ -32,11 +32,7 @@ class FineTuning(Repairer):
     """
 
     epochs: int = Field(20, ge=1, description="passes over the clean images")
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003",
-    )
+    learning_rate: SgdRate = None
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on the weights")
     batch_size: int = Field(64, ge=1, description="images per step")
@@ -60,6 +56,5 @@ class FineTuning(Repairer):
         rate = self.learning_rate or usual_rate(classifier)
         training = Training(optimizer="sgd", learning_rate=rate, **self.model_dump(exclude={"learning_rate"}))
         train(repaired, labelled, training, seed=seed, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate}
-        network = RepairedNetwork("fine_tuning", repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        changes = Change(images=len(labelled), epochs=self.epochs, learning_rate=rate)
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)

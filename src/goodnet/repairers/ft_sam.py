@@ -13,11 +13,17 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
-from goodnet.surgery.batch_norm import has_batch_norm, usual_rate
+from goodnet.inference.predictions import measured_repair
+from goodnet.surgery.batch_norm import SgdRate, has_batch_norm, usual_rate
 from goodnet.training import Training, Update, train
+
+
+class SharpnessTuned(Change):
+    """`rho` is how far around the weights the training looked."""
+
+    rho: float
 
 
 class FtSam(Repairer):
@@ -43,11 +49,7 @@ class FtSam(Repairer):
         description="radius of the disturbance; default: 2 (8 in the paper for GTSRB), without batch norm 0.2",
     )
     epochs: int = Field(20, ge=1, description="passes over the clean images, two steps each")
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003",
-    )
+    learning_rate: SgdRate = None
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on the weights")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
@@ -75,9 +77,8 @@ class FtSam(Repairer):
         training = Training(optimizer="sgd", learning_rate=rate, **options)
         update = sharpness_aware(repaired.network, rho)
         train(repaired, labelled, training, seed=seed, update=update, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "rho": rho}
-        network = RepairedNetwork("ft_sam", repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        changes = SharpnessTuned(images=len(labelled), epochs=self.epochs, learning_rate=rate, rho=rho)
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 
 def sharpness_aware(network: nn.Module, rho: float) -> Update:

@@ -14,11 +14,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
-from goodnet.surgery.agreement import Agreement
-from goodnet.training import Loss, Training, train
+from goodnet.surgery.agreement import repair_in_rounds
+from goodnet.training import Loss
 
 #: Maps a perturbation to a scalar.
 Objective = Callable[[Tensor], Tensor]
@@ -77,25 +76,11 @@ class Ibau(Repairer):
         """
         labelled = with_labels(classifier, clean)
         images = labelled.sample(_MOST_IMAGES, seed=seed).images()
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
-        )
 
-        def train_round(network: Classifier, turn: int) -> None:
-            loss = self._loss(classifier, self.mislead_all(network, images))
-            train(network, labelled, training, seed=seed * self.rounds + turn, loss=loss)
+        def find_loss(network: Classifier) -> Loss:
+            return self._loss(classifier, self.mislead_all(network, images))
 
-        repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
-            classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
-        )
-        rounds = sum(share >= self.least_agreement for share in agreed)
-        changes = {"images": len(labelled), "rounds": rounds, "steps": rounds * training.epochs * batches}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled), {"agreement": agreed})
+        return repair_in_rounds(self, classifier, labelled, find_loss, seed=seed, progress=progress)
 
     def mislead_all(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Return the perturbation (1, C, H, W) within the radius that takes most images away from their answers."""

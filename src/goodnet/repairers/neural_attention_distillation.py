@@ -13,12 +13,18 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.attention_maps import attention_distance, find_stages, tap
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
-from goodnet.surgery.batch_norm import usual_rate
+from goodnet.inference.predictions import measured_repair
+from goodnet.surgery.batch_norm import SgdRate, usual_rate
 from goodnet.training import Loss, Training, train
+
+
+class Distilled(Change):
+    """The `stages` are the layers whose attention was learnt."""
+
+    stages: tuple[str, ...]
 
 
 class NeuralAttentionDistillation(Repairer):
@@ -43,11 +49,7 @@ class NeuralAttentionDistillation(Repairer):
     betas: tuple[float, ...] = Field(
         (500.0, 1000.0, 1000.0), min_length=1, description="weight of the attention of each stage, the last stage last"
     )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003",
-    )
+    learning_rate: SgdRate = None
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on the weights")
     batch_size: int = Field(64, ge=1, description="images per step")
@@ -74,9 +76,8 @@ class NeuralAttentionDistillation(Repairer):
         train(teacher, labelled, self._training(self.teacher_epochs, rate), seed=seed, progress=progress)
         loss = attention_loss(student, teacher, stages, self.betas[-len(stages) :])
         train(student, labelled, self._training(self.epochs, rate), seed=seed, loss=loss, progress=progress)
-        changes = {"images": len(labelled), "epochs": self.epochs, "learning_rate": rate, "stages": stages}
-        network = RepairedNetwork(self.name(), student, measure_accuracy(student, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        changes = Distilled(images=len(labelled), epochs=self.epochs, learning_rate=rate, stages=tuple(stages))
+        return measured_repair(self.name(), classifier, student, labelled, changes)
 
     def _training(self, epochs: int, rate: float) -> Training:
         options = self.model_dump(include={"momentum", "weight_decay", "batch_size"})

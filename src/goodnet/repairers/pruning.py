@@ -14,7 +14,8 @@ from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Rate, Repair, RepairedNetwork
+from goodnet.core.repairs import Change, PruningSweep, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Rate
 from goodnet.inference.predictions import require_fit
 from goodnet.surgery.channels import (
     HeadOutputs,
@@ -92,15 +93,15 @@ class Pruning(Repairer):
         networks = [
             self._prune(classifier, layer, order[:k], x, Rate.of(correct[k], len(clean))) for x, k in levels.items()
         ]
-        trace = {
-            "layer": layer.name,
-            "order": self.order,
-            "channels": order,
-            "mean_activations": [float(mean) for mean in means],
-            "accuracy": [hits / len(clean) for hits in correct],
-            "pruned_at_threshold": {f"{x:g}": levels.get(x) for x in self.thresholds},
-        }
-        return Repair(tuple(networks), Rate.of(correct[0], len(clean)), trace)
+        sweep = PruningSweep(
+            layer=layer.name,
+            order=self.order,
+            channels=tuple(order),
+            mean_activations=tuple(map(float, means)),
+            accuracy=tuple(hits / len(clean) for hits in correct),
+            pruned_at_threshold={x: levels.get(x) for x in self.thresholds},
+        )
+        return Repair(tuple(networks), Rate.of(correct[0], len(clean)), Trace(sweep=sweep))
 
     def _rank(self, means: npt.NDArray[np.float64], seed: int) -> list[int]:
         if self.order == "random":
@@ -114,13 +115,13 @@ class Pruning(Repairer):
     ) -> RepairedNetwork:
         pruned = classifier.copy()
         pruned.layer(layer.name).silence(channels)
-        changes = {
-            "layer": layer.name,
-            "channels_pruned": list(channels),
-            "channels": layer.channels,
-            "order": self.order,
-            "threshold": threshold,
-        }
+        changes = Change(
+            layer=layer.name,
+            channels_pruned=tuple(channels),
+            channels=layer.channels,
+            order=self.order,
+            threshold=threshold,
+        )
         return RepairedNetwork(f"{100 * threshold:g}_percent", pruned, accuracy, changes)
 
 

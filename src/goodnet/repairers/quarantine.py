@@ -12,10 +12,10 @@ from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.last_layer import find_last_layer
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 
 
 class Quarantine(Repairer):
@@ -66,9 +66,8 @@ class Quarantine(Repairer):
         layer = find_last_layer(repaired)
         self._silence(layer, targets)
         progress(1, 1)
-        changes = {"quarantined": targets, "layer": layer.name}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        changes = Change(quarantined=tuple(targets), layer=layer.name)
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
     def refuse(self, classifier: Classifier, clean: Dataset) -> None:
         """Raise `UnknownMethod` where the network does not end in a linear layer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +13,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
-from goodnet.surgery.agreement import Agreement
-from goodnet.training import Loss, Training, train
+from goodnet.surgery.agreement import repair_in_rounds
+from goodnet.training import Loss
 
 #: Probabilities are believed no closer to 0 than this: what is rarer counts as unlearnt.
 _RARE = 1e-3
@@ -70,24 +68,11 @@ class SharedAdversarialUnlearning(Repairer):
             MethodFailed: training diverges.
         """
         labelled = with_labels(classifier, clean)
-        batches = math.ceil(len(labelled) / self.batch_size)
-        training = Training(
-            epochs=math.ceil(self.steps / batches),
-            learning_rate=self.learning_rate,
-            schedule="constant",
-            batch_size=self.batch_size,
-        )
 
-        def train_round(network: Classifier, turn: int) -> None:
-            train(network, labelled, training, seed=seed * self.rounds + turn, loss=self._loss(classifier))
+        def find_loss(_: Classifier) -> Loss:
+            return self._loss(classifier)
 
-        repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
-            classifier, self.rounds, train_round, least=self.least_agreement, progress=progress
-        )
-        rounds = sum(share >= self.least_agreement for share in agreed)
-        changes = {"images": len(labelled), "rounds": rounds, "steps": rounds * training.epochs * batches}
-        network = RepairedNetwork(self.name(), repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled), {"agreement": agreed})
+        return repair_in_rounds(self, classifier, labelled, find_loss, seed=seed, progress=progress)
 
     def _loss(self, original: Classifier) -> Loss:
         def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, Trace
 from goodnet.evidence.outliers import robust_z
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.last_layer import find_last_layer
@@ -26,6 +26,19 @@ from goodnet.training import Training, Update, descend, train
 #: Length of rows drawn anew, as a share of the mean row's: where clean images of a class are missing, nothing teaches
 #: its row, and at full length images that were never seen fall for it.
 _SMALL = 0.1
+
+
+class LearntAnew(Change):
+    """Classes whose `rows` of the last layer were learnt anew, and those `given_up` as that cost too much."""
+
+    rows: tuple[int, ...] = ()
+    given_up: tuple[int, ...] = ()
+
+
+class RowChanges(Trace):
+    """How far the row of each class moved while the network forgot."""
+
+    row_changes: tuple[float, ...]
 
 
 class Ulrl(Repairer):
@@ -88,13 +101,12 @@ class Ulrl(Repairer):
         if rows:
             self._learn_again(repaired, labelled, rows, seed)
         accuracy = measure_accuracy(repaired, labelled)
-        changes = {"rows": rows, "given_up": []}
-        # Accuracies are whole images: a budget of exactly one image must let one go.
-        if before.value - accuracy.value > self.max_accuracy_drop + 1e-9:
-            repaired, accuracy, changes = classifier.copy(), before, {"rows": [], "given_up": rows}
+        changes = LearntAnew(rows=tuple(rows))
+        if not accuracy.keeps(before, self.max_accuracy_drop):
+            repaired, accuracy, changes = classifier.copy(), before, LearntAnew(given_up=tuple(rows))
         progress(total, total)
         network = RepairedNetwork(self.name(), repaired, accuracy, changes)
-        return Repair((network,), before, {"row_changes": moved.tolist()})
+        return Repair((network,), before, RowChanges(row_changes=tuple(moved.tolist())))
 
     def refuse(self, classifier: Classifier, clean: Dataset) -> None:
         """Raise `UnknownMethod` where the network does not end in a linear layer."""

@@ -14,9 +14,9 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import ArraySource, Dataset, as_unit_range
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.results import Repair, RepairedNetwork
+from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import measure_accuracy
+from goodnet.inference.predictions import measured_repair
 from goodnet.training import Training, train
 
 
@@ -66,9 +66,9 @@ class Unlearning(Repairer):
         repaired = classifier.copy()
         training = Training(epochs=self.epochs, learning_rate=self.learning_rate, schedule="constant")
         train(repaired, mixed, training, seed=seed, progress=progress)
-        changes = {"targets": [backdoor.target for backdoor in suspected], "images": len(mixed), "epochs": self.epochs}
-        network = RepairedNetwork("unlearning", repaired, measure_accuracy(repaired, labelled), changes)
-        return Repair((network,), measure_accuracy(classifier, labelled))
+        targets = tuple(backdoor.target for backdoor in suspected)
+        changes = Change(targets=targets, images=len(mixed), epochs=self.epochs)
+        return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
     def _stamp(self, data: Dataset, triggers: Sequence[Trigger], seed: int) -> Dataset:
         """Return `data` in memory with a trigger, each in its turn, on a share of the images; labels stay."""

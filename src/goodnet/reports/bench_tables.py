@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goodnet.evaluation.badnet_files import Truth
 from goodnet.evaluation.bench import Bench
-from goodnet.evaluation.bench_cells import CellFamily
+from goodnet.evaluation.bench_records import CellFamily, CellRecord
 from goodnet.evaluation.bench_summary import Number, SummaryRow, summarise
+from goodnet.evaluation.zoo import BrokenTwin, Manifest
 from goodnet.formats.files import write_text
 from goodnet.reports.tables import to_csv
 
@@ -31,7 +33,7 @@ def write_bench(out: Path, bench: Bench) -> None:
             write_text(out / f"{name}.csv", summary_csv(summarise(family, records)))
             write_text(out / f"{name}_cells.csv", cells_csv(records))
     rows = [
-        [record["label"], record["network"], record["seed"], "" if seconds is None else seconds]
+        [record.label, record.network, record.seed, "" if seconds is None else seconds]
         for record, seconds in zip(bench.records, bench.seconds, strict=True)
     ]
     write_text(out / "seconds.csv", to_csv(["method", "network", "seed", "seconds"], rows))
@@ -61,15 +63,15 @@ def _numbers(row: SummaryRow, names: Sequence[str]) -> list[object]:
     return numbers
 
 
-def cells_csv(records: Sequence[Mapping[str, Any]]) -> str:
+def cells_csv(records: Sequence[CellRecord]) -> str:
     """Return single cells as CSV: every number of every cell, or its error."""
-    flat = [_flatten(record["result"] or {}) for record in records]
+    flat = [{} if record.result is None else _flatten(record.result.model_dump(mode="json")) for record in records]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     header = ["method", "network", "attack", "backdoored", "seed", "error", *columns]
     rows = [
         [
-            *(record[key] for key in ("label", "network", "attack", "backdoored", "seed")),
-            "" if record["error"] is None else f"{record['error']['kind']}: {record['error']['message']}",
+            *(record.label, record.network, record.attack, record.backdoored, record.seed),
+            "" if record.error is None else f"{record.error.kind}: {record.error.message}",
             *(row.get(name, "") for name in columns),
         ]
         for record, row in zip(records, flat, strict=True)
@@ -122,31 +124,32 @@ def _mean_seconds(bench: Bench, family: CellFamily, row: SummaryRow) -> str:
         seconds
         for record, seconds in zip(bench.records, bench.seconds, strict=True)
         if seconds is not None
-        and (record["family"], record["label"]) == (family, row.label)
-        and row.attack in ("all", record["attack"])
+        and (record.family, record.label) == (family, row.label)
+        and row.attack in ("all", record.attack)
     ]
     return f"{sum(times) / len(times):.1f}" if times else "-"
 
 
-def zoo_table(manifest: Mapping[str, Any]) -> Table:
+def zoo_table(manifest: Manifest) -> Table:
     """Return the pairs of a zoo for the terminal: accuracy of both twins and the success of the attack."""
     from rich.table import Table
 
     table = Table(title="clean accuracy and ASR on test images", title_style="dim", title_justify="left")
     for column in ("pair", "network", "accuracy", "clean twin", "ASR", "n"):
         table.add_column(column)
-    for pair in manifest["pairs"]:
-        table.add_row(pair["name"], pair["architecture"], *_pair_cells(pair["poisoned"], pair["clean"]))
+    for pair in manifest.pairs:
+        table.add_row(pair.name, pair.architecture, *_pair_cells(pair.poisoned, pair.clean))
     return table
 
 
-def _pair_cells(poisoned: Mapping[str, Any], clean: Mapping[str, Any]) -> list[str]:
+def _pair_cells(poisoned: Truth | BrokenTwin, clean: Truth | BrokenTwin) -> list[str]:
     twins = [
-        f"[red]{twin['error']['kind']}[/red]"
-        if "error" in twin
-        else f"{twin['metrics']['clean_accuracy']['value']:.3f}"
+        f"[red]{twin.error.kind}[/red]"
+        if isinstance(twin, BrokenTwin)
+        else "-"
+        if twin.metrics.clean_accuracy is None
+        else f"{twin.metrics.clean_accuracy.value:.3f}"
         for twin in (poisoned, clean)
     ]
-    rates = [] if "error" in poisoned else list(poisoned["metrics"]["attack_success_rate"].values())
-    values = ", ".join(f"{rate['value']:.3f}" for rate in rates)
-    return [*twins, values, ", ".join(str(rate["n"]) for rate in rates)]
+    rates = list(poisoned.metrics.attack_success_rate.values()) if isinstance(poisoned, Truth) else []
+    return [*twins, ", ".join(f"{rate.value:.3f}" for rate in rates), ", ".join(str(rate.n) for rate in rates)]

@@ -23,8 +23,8 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class EvaluationSection:
-    """What the page shows of one evaluation; `figures` are the numbers that a reader looks for first: (what, value)."""
+class MeasuredSection:
+    """What the page shows of one evaluation or guard; `figures` are the numbers that a reader looks for first: (what, value)."""
 
     folder: str
     model: str
@@ -34,19 +34,17 @@ class EvaluationSection:
     charts: tuple[Chart, ...] = ()
 
 
-def evaluation_section(folder: RunFolder) -> EvaluationSection:
+def evaluation_section(folder: RunFolder) -> MeasuredSection:
     """Return what to show of an evaluation.
 
     Raises:
-        KeyError, TypeError, ValueError: the record is no evaluation's.
+        KeyError, ValueError: a table of a pruning curve is damaged.
     """
-    run = folder.run
-    if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return EvaluationSection(folder.name, folder.model, f"The evaluation of {folder.model} failed: {error}")
-    evaluation = Evaluation.model_validate(run.result)
+    evaluation = folder.result
+    if not isinstance(evaluation, Evaluation):
+        return MeasuredSection(folder.name, folder.model, folder.failed("evaluation"))
     curves = [curve for path in sorted(folder.path.glob("pruning_*.csv")) for curve in _read_curve(path, evaluation)]
-    return EvaluationSection(
+    return MeasuredSection(
         folder=folder.name,
         model=folder.model,
         sentence=_describe_subject(evaluation, folder.model),

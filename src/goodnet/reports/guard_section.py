@@ -3,72 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from goodnet.core.results import Rate
-from goodnet.reports.evaluation_section import Measure
+from goodnet.reports.evaluation_section import Measure, MeasuredSection
 from goodnet.reports.facts import show_number
+from goodnet.reports.records import GoodNetRecord, GuardRecord
 from goodnet.reports.run_folders import RunFolder
 
 
-@dataclass(frozen=True)
-class GuardSection:
-    """What the page shows of one guard; `figures` are the numbers that a reader looks for first: (what, value)."""
-
-    folder: str
-    model: str
-    sentence: str
-    figures: tuple[tuple[str, str], ...] = ()
-    measures: tuple[Measure, ...] = ()
-
-
-def guard_section(folder: RunFolder) -> GuardSection:
-    """Return what to show of a guard.
-
-    Raises:
-        KeyError, TypeError, ValueError: the record is no guard's.
-    """
-    run = folder.run
-    if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return GuardSection(folder.name, folder.model, f"The guard of {folder.model} failed: {error}")
-    result, goodnet = run.result, run.result["goodnet"]
-    method = str(result["method"]).replace("_", " ")
-    targets = ", ".join(map(str, result["targets"]))
+def guard_section(folder: RunFolder) -> MeasuredSection:
+    """Return what to show of a guard."""
+    found = folder.result
+    if not isinstance(found, GuardRecord):
+        return MeasuredSection(folder.name, folder.model, folder.failed("guard"))
+    method = found.method.replace("_", " ")
+    targets = ", ".join(map(str, found.targets))
     named = f"suspected target {targets}" if targets else "no target is suspected"
-    kinds = {method: result} | ({} if goodnet is None else {"GoodNet": goodnet})
-    return GuardSection(
+    kinds: dict[str, GuardRecord | GoodNetRecord] = {method: found}
+    kinds |= {} if found.goodnet is None else {"GoodNet": found.goodnet}
+    return MeasuredSection(
         folder=folder.name,
         model=folder.model,
         sentence=f"{folder.model} is guarded by {method}; {named}.",
-        figures=tuple(_figures(result)),
+        figures=tuple(_figures(found)),
         measures=(_refused_clean(kinds), *_refused_triggered(kinds)),
     )
 
 
-def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    figures = [("threshold", show_number(float(result["threshold"])))]
-    goodnet = result["goodnet"] or {}
-    for whose, expected in (("", result["false_refusals"]), (" by the GoodNet", goodnet.get("false_refusals"))):
+def _figures(found: GuardRecord) -> list[tuple[str, str]]:
+    figures = [("threshold", show_number(found.threshold))]
+    goodnet = None if found.goodnet is None else found.goodnet.false_refusals
+    for whose, expected in (("", found.false_refusals), (" by the GoodNet", goodnet)):
         if expected is not None:
-            figures.append((f"clean inputs refused{whose}, expected", f"{expected['expected']:.3f}"))
-            figures.append((f"at most, with 95 % confidence, n = {expected['n']:,}", f"{expected['bound']:.3f}"))
+            figures.append((f"clean inputs refused{whose}, expected", f"{expected.expected:.3f}"))
+            figures.append((f"at most, with 95 % confidence, n = {expected.n:,}", f"{expected.bound:.3f}"))
     return figures
 
 
-def _refused_clean(kinds: Mapping[str, Mapping[str, Any]]) -> Measure:
-    rows = tuple((name, Rate.model_validate(item["refused_clean"])) for name, item in kinds.items())
+def _refused_clean(kinds: Mapping[str, GuardRecord | GoodNetRecord]) -> Measure:
+    rows = tuple((name, item.refused_clean) for name, item in kinds.items())
     return Measure("clean images refused", "of those given, lower is better", rows)
 
 
-def _refused_triggered(kinds: Mapping[str, Mapping[str, Any]]) -> Sequence[Measure]:
+def _refused_triggered(kinds: Mapping[str, GuardRecord | GoodNetRecord]) -> Sequence[Measure]:
     """Return a measure for each trigger like the recovered ones: what each guard refuses of the images that carry it."""
     found: dict[str, list[tuple[str, Rate]]] = {}
     for name, item in kinds.items():
-        for surrogate in item["surrogates"]:
-            works = Rate.model_validate(surrogate["success"]).value
-            what = f"a trigger of class {surrogate['target']} refused: {surrogate['surrogate']} (works on {works:.2f})"
-            if surrogate["refused"] is not None:
-                found.setdefault(what, []).append((name, Rate.model_validate(surrogate["refused"])))
+        for surrogate in item.surrogates:
+            works = surrogate.success.value
+            what = f"a trigger of class {surrogate.target} refused: {surrogate.surrogate} (works on {works:.2f})"
+            if surrogate.refused is not None:
+                found.setdefault(what, []).append((name, surrogate.refused))
     return [Measure(what, "higher is better", tuple(rows)) for what, rows in found.items()]

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from goodnet.core.results import Rate
 from goodnet.formats.files import write_text
 from goodnet.pipelines.guard_outcome import GuardOutcome
+from goodnet.reports.records import FalseRefusals, GoodNetRecord, GuardRecord
 from goodnet.reports.runs import Recorder
+
+_GUARD = "guard.json"
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def guard_record(outcome: GuardOutcome) -> dict[str, Any]:
-    """Return an outcome ready for JSON: method and threshold first."""
-    calibration = outcome.false_refusals
-    return {
-        "method": outcome.method,
-        "threshold": outcome.guard.threshold,
-        "targets": list(outcome.targets),
-        "false_refusals": None if calibration is None else calibration.model_dump(exclude={"threshold"}),
-        "refused_clean": outcome.refused_clean.model_dump(),
-        "surrogates": [item.model_dump() for item in outcome.surrogates],
-        "goodnet": None
-        if outcome.goodnet is None or outcome.goodnet_refused is None
-        else {
-            "folder": "goodnet",
-            "targets": outcome.goodnet.targets,
-            "tolerance": outcome.goodnet.tolerance,
-            "false_refusals": None
-            if outcome.goodnet_false_refusals is None
-            else outcome.goodnet_false_refusals.model_dump(exclude={"threshold"}),
-            "refused_clean": outcome.goodnet_refused.model_dump(),
-            "surrogates": [item.model_dump() for item in outcome.goodnet_surrogates],
-        },
-    }
+def guard_record(outcome: GuardOutcome) -> GuardRecord:
+    """Return what `guard.json` holds of an outcome."""
+    goodnet = None
+    if outcome.goodnet is not None and outcome.goodnet_refused is not None:
+        goodnet = GoodNetRecord(
+            folder="goodnet",
+            targets=outcome.goodnet.targets,
+            tolerance=outcome.goodnet.tolerance,
+            false_refusals=FalseRefusals.of(outcome.goodnet_false_refusals),
+            refused_clean=outcome.goodnet_refused,
+            surrogates=outcome.goodnet_surrogates,
+        )
+    return GuardRecord(
+        method=outcome.method,
+        threshold=outcome.guard.threshold,
+        targets=outcome.targets,
+        false_refusals=FalseRefusals.of(outcome.false_refusals),
+        refused_clean=outcome.refused_clean,
+        surrogates=outcome.surrogates,
+        goodnet=goodnet,
+    )
 
 
 def write_guard(out: Path, outcome: GuardOutcome, recorder: Recorder) -> Path:
@@ -47,15 +45,14 @@ def write_guard(out: Path, outcome: GuardOutcome, recorder: Recorder) -> Path:
     remove_previous_guard(out)
     if outcome.goodnet is not None:
         outcome.goodnet.save(out / "goodnet")
-    record = guard_record(outcome)
-    write_text(out / "guard.json", json.dumps(record, indent=2) + "\n")
-    return recorder.write(out, record)
+    write_text(out / _GUARD, guard_record(outcome).model_dump_json(indent=2) + "\n")
+    return recorder.run(result_file=_GUARD).save(out)
 
 
 def remove_previous_guard(out: Path) -> None:
     """Remove what an earlier `guard` wrote, so that none of it lies beside another run's record."""
-    if (out / "guard.json").exists():
-        (out / "guard.json").unlink()
+    if (out / _GUARD).exists():
+        (out / _GUARD).unlink()
         shutil.rmtree(out / "goodnet", ignore_errors=True)
 
 
@@ -63,22 +60,10 @@ def guard_table(outcome: GuardOutcome) -> Table:
     """Return what is to be expected of the guard, and of the GoodNet, for the terminal."""
     from rich.table import Table
 
-    table = Table(title="share of inputs refused", title_style="dim", title_justify="left")
-    table.add_column("inputs")
-    table.add_column(outcome.method, justify="right")
-    if outcome.goodnet is not None:
-        table.add_column("GoodNet", justify="right")
-    table.add_row("the clean images given", *map(_show, _both(outcome, outcome.refused_clean, outcome.goodnet_refused)))
-    pairs = zip(outcome.surrogates, outcome.goodnet_surrogates or outcome.surrogates, strict=True)
-    for own, other in pairs:
-        name = f"trigger of class {own.target}, {own.surrogate} (works on {own.success.value:.2f})"
-        table.add_row(name, *map(_show, _both(outcome, own.refused, other.refused)))
+    shown = outcome.table()
+    table = Table(title=shown.title, title_style="dim", title_justify="left")
+    for place, column in enumerate(shown.columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in shown.rows:
+        table.add_row(*row)
     return table
-
-
-def _both(outcome: GuardOutcome, own: Rate | None, other: Rate | None) -> Sequence[Rate | None]:
-    return [own] if outcome.goodnet is None else [own, other]
-
-
-def _show(rate: Rate | None) -> str:
-    return "-" if rate is None else f"{rate.value:.3f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"

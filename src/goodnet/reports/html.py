@@ -12,11 +12,11 @@ from importlib import metadata
 from typing import TypeVar
 
 from goodnet.core.errors import InputError, UnreadableData
-from goodnet.core.results import Run
+from goodnet.core.results import Record, Run
 from goodnet.formats.shown_paths import show_path
-from goodnet.reports.evaluation_section import EvaluationSection, evaluation_section
+from goodnet.reports.evaluation_section import MeasuredSection, evaluation_section
 from goodnet.reports.facts import Fact, list_facts
-from goodnet.reports.guard_section import GuardSection, guard_section
+from goodnet.reports.guard_section import guard_section
 from goodnet.reports.inline_pictures import inline_file
 from goodnet.reports.repair_section import RepairSection, repair_section
 from goodnet.reports.run_folders import RunFolder
@@ -63,8 +63,8 @@ class Page:
     statements: tuple[Statement, ...]
     scans: tuple[ScanSection, ...]
     repairs: tuple[RepairSection, ...]
-    guards: tuple[GuardSection, ...]
-    evaluations: tuple[EvaluationSection, ...]
+    guards: tuple[MeasuredSection, ...]
+    evaluations: tuple[MeasuredSection, ...]
     others: tuple[OtherSection, ...]
     galleries: tuple[Gallery, ...]
     provenance: tuple[Provenance, ...]
@@ -143,12 +143,10 @@ def _sections(folders: Sequence[RunFolder], verb: str, make: Callable[[RunFolder
 
 
 def _other_section(folder: RunFolder) -> OtherSection:
-    run = folder.run
-    verb = "" if run is None else run.verb
-    if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return OtherSection(folder.name, folder.model, verb, error=error or "no result")
-    return OtherSection(folder.name, folder.model, verb, list_facts(run.result))
+    verb = "" if folder.run is None else folder.run.verb
+    if not isinstance(folder.result, Record):
+        return OtherSection(folder.name, folder.model, verb, error=folder.failure)
+    return OtherSection(folder.name, folder.model, verb, list_facts(folder.result.model_dump()))
 
 
 def _gallery(folder: RunFolder) -> Gallery:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from goodnet.core.errors import UnreadableData
-from goodnet.core.results import Run
+from goodnet.core.results import Detection, Record, Run
 from goodnet.formats.shown_paths import show_path
+from goodnet.reports.records import read_run
 
 #: Pictures that `inspect` writes, and what they show.
 INSPECTED = {
@@ -36,6 +35,17 @@ class RunFolder:
         return show_path(self.path.resolve().name)
 
     @property
+    def result(self) -> Record | Detection | None:
+        """The result of the run; None where there is none."""
+        return None if self.run is None else self.run.result
+
+    @property
+    def failure(self) -> str:
+        """The error that ended the run, in words."""
+        error = None if self.run is None else self.run.error
+        return "no result" if error is None else f"{error.kind}: {error.message}"
+
+    @property
     def pictures(self) -> dict[Path, str]:
         """The pictures of `inspect` in the folder, and what they show."""
         return {self.path / name: shows for name, shows in INSPECTED.items() if (self.path / name).is_file()}
@@ -48,6 +58,10 @@ class RunFolder:
             if role == "model":
                 return Path(path).name
         return "the network"
+
+    def failed(self, what: str) -> str:
+        """Return the sentence that says of a run without a result what failed, and why."""
+        return f"The {what} of {self.model} failed: {self.failure}"
 
 
 def find_runs(folders: Sequence[str | Path]) -> tuple[RunFolder, ...]:
@@ -81,17 +95,3 @@ def _search(folder: Path, depth: int) -> Iterator[RunFolder]:
     if depth:
         for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
             yield from _search(below, depth - 1)
-
-
-def read_run(path: Path) -> Run:
-    """Read a record.
-
-    Raises:
-        UnreadableData: it is damaged, or of another version of goodnet.
-    """
-    try:
-        return Run.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UnreadableData(
-            f"{path}: expected the record of a run, but it is damaged or of another version"
-        ) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,14 +15,16 @@ from typing import Any
 
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnreadableData
-from goodnet.core.results import Evaluation, Failure, Rate, Repair, RepairedNetwork, Run
+from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
+from goodnet.core.results import Detection, Evaluation, Failure, Record, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
-from goodnet.formats.files import output_folder, require_file, sha256, write_text
-from goodnet.formats.keras_weights import write_weights_alone
+from goodnet.formats.files import output_folder, sha256, write_text
+from goodnet.formats.keras_weights import has_weights_alone, write_weights_alone
 from goodnet.formats.networks import read_network
 from goodnet.formats.shown_paths import show_path
 from goodnet.pair.goodnet import GoodNet, is_goodnet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
+from goodnet.reports.records import read_run
 from goodnet.reports.tables import evaluation_csv, pruning_csv
 
 _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
@@ -41,11 +42,27 @@ class Recorder:
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def run(self, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Run:
-        """Return the record of the run with its result, or with the error that ended it."""
+    _hashes: dict[str, str] | None = None
+
+    def know(self, role: str, network: Classifier) -> None:
+        """Take the hash of the bytes that a network was read from, where it has it, instead of reading its file again."""
+        if network.sha256 is not None:
+            self._read[role] = network.sha256
+
+    def run(
+        self,
+        result: Record | Detection | None = None,
+        *,
+        result_file: str | None = None,
+        error: Exception | None = None,
+    ) -> Run:
+        """Return the record of the run with its result, or the file that holds it, or the error that ended it."""
+        if self._hashes is None:
+            self._hashes = _hash_inputs(self.inputs, self._read)
         return Run(
             verb=self.verb,
             method=self.method,
@@ -54,28 +71,24 @@ class Recorder:
             seconds=round(time.perf_counter() - self._clock, 3),
             started=self._started,
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
-            inputs=_hash_inputs(self.inputs),
-            result=None if result is None else dict(result),
-            error=None if error is None else Failure(kind=type(error).__name__, message=show_path(str(error))),
+            inputs=self._hashes,
+            result=result,
+            result_file=result_file,
+            error=None if error is None else Failure.of(error, show_path(str(error))),
         )
 
-    def write(self, out: Path, result: Mapping[str, Any] | None = None, error: Exception | None = None) -> Path:
-        """Write `run.json` into the folder `out` and return its path."""
-        return write_text(out / "run.json", self.run(result, error).model_dump_json(indent=2) + "\n")
 
-
-def _hash_inputs(inputs: Mapping[str, str | Path]) -> dict[str, str]:
+def _hash_inputs(inputs: Mapping[str, str | Path], read: Mapping[str, str]) -> dict[str, str]:
     """Return `role: path` -> SHA-256; what is missing or may not be read has none, and is left out."""
     hashes = {}
     for role, path in inputs.items():
         with suppress(OSError):
             if Path(path).exists():
-                hashes[f"{role}: {show_path(path)}"] = sha256(path)
+                hashes[f"{role}: {show_path(path)}"] = read.get(role) or sha256(path)
     return hashes
 
 
-def write_repair(
-    out: str | Path,
+def record_repair(
     original: Classifier,
     repair: Repair,
     recorder: Recorder,
@@ -83,126 +96,123 @@ def write_repair(
     targets: Sequence[int] = (),
     keep_all: bool = False,
     input_range_reason: str = "as given",
-) -> Path:
-    """Write repaired networks, the GoodNet of the recommended one, the method's tables and figures, and `run.json`.
+) -> Repair:
+    """Return the repair with its original and the record of its run; `write_repair` writes what that names.
 
-    Where the repair was of suspected `targets`, the GoodNet refuses among their images alone; without, among all.
-    With `keep_all` the networks on the way to them are written too, and beside each whole Keras model its weights alone.
+    With `keep_all` the networks on the way belong to it too, and beside each whole Keras model its weights alone.
     """
-    out = output_folder(out)
-    remove_previous(out)
     kept = (*repair.steps, *repair.networks) if keep_all else repair.networks
-    stems = {network.name: "repaired" if len(kept) == 1 else f"repaired_{network.name}" for network in kept}
-    entries = [_write_network(out, stems[network.name], network, weights_alone=keep_all) for network in kept]
-    GoodNet(original, repair.classifier, targets=tuple(targets) or None).save(out / "goodnet")
-    if "pruned_at_threshold" in repair.trace:
-        _write_validation_sweep(out, repair)
-    return recorder.write(
-        out,
-        {
-            "input_range": original.input_range,
-            "input_range_reason": input_range_reason,
-            "accuracy_before": repair.accuracy_before.model_dump(),
-            "networks": entries,
-            "recommended": repair.recommended.name,
-            "goodnet": "goodnet",
-            "targets": list(targets),
-            "trace": dict(repair.trace),
-        },
+    record = RepairRecord(
+        input_range=original.input_range,
+        input_range_reason=input_range_reason,
+        accuracy_before=repair.accuracy_before,
+        networks=tuple(_record_network(item, alone=len(kept) == 1, weights_alone=keep_all) for item in kept),
+        recommended=repair.recommended.name,
+        goodnet="goodnet",
+        targets=tuple(targets),
+        trace=repair.trace,
+    )
+    return replace(repair, original=original, run=recorder.run(record))
+
+
+def _record_network(network: RepairedNetwork, *, alone: bool, weights_alone: bool) -> NetworkRecord:
+    stem = "repaired" if alone else f"repaired_{network.name}"
+    return NetworkRecord(
+        file=f"{stem}{network.classifier.suffix}",
+        name=network.name,
+        accuracy=network.accuracy,
+        changes=network.changes,
+        weights=f"{stem}.weights.h5" if weights_alone and has_weights_alone(network.classifier) else None,
     )
 
 
-def _write_network(out: Path, stem: str, network: RepairedNetwork, *, weights_alone: bool) -> dict[str, Any]:
-    """Write one network, on request its weights too, and return its entry in `run.json`."""
-    file, weights = f"{stem}{network.classifier.suffix}", f"{stem}.weights.h5"
-    network.classifier.save(out / file)
-    extra = weights_alone and write_weights_alone(network.classifier, out / weights)
-    entry = {"file": file, "name": network.name, "accuracy": network.accuracy.model_dump()}
-    return entry | {"changes": dict(network.changes)} | ({"weights": weights} if extra else {})
+def write_repair(out: str | Path, repair: Repair) -> Path:
+    """Write repaired networks, the GoodNet of the recommended one, the pruning sweep and its figure, and `run.json`.
+
+    Where the repair was of suspected targets, the GoodNet refuses among their images alone; without, among all.
+
+    Raises:
+        InvalidOption: a method made the repair by itself.
+        UnwritableOutput: the folder cannot be written to, or a network has no file format that can hold it.
+    """
+    run, record, original = repair.require_run()
+    out = output_folder(out)
+    remove_previous(out)
+    networks = {item.name: item.classifier for item in (*repair.steps, *repair.networks)}
+    for entry in record.networks:
+        networks[entry.name].save(out / entry.file)
+        if entry.weights is not None:
+            write_weights_alone(networks[entry.name], out / entry.weights)
+    GoodNet(original, repair.classifier, targets=record.targets or None).save(out / "goodnet")
+    if (sweep := repair.trace.sweep) is not None:
+        write_text(out / "pruning.csv", pruning_csv({"Validation accuracy": sweep.accuracy}))
+        draw_pruning_curves([validation_curve(sweep)], out / "pruning.png")
+    return run.save(out)
 
 
 def remove_previous(out: Path) -> None:
     """Remove the networks of an earlier repair from its folder, so that none of them lies beside another run's record."""
     try:
-        previous = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        networks = previous["result"]["networks"]
-        files = [Path(entry[key]).name for entry in networks for key in ("file", "weights") if key in entry]
-    except (OSError, ValueError, KeyError, TypeError):
+        result = read_run(out / "run.json").result
+    except UnreadableData:
         return
-    for name in files:
-        (out / name).unlink(missing_ok=True)
+    if not isinstance(result, RepairRecord):
+        return
+    for name in (name for entry in result.networks for name in (entry.file, entry.weights) if name is not None):
+        (out / Path(name).name).unlink(missing_ok=True)
     if is_goodnet(out):
         shutil.rmtree(out / "goodnet", ignore_errors=True)
 
 
-def _write_validation_sweep(out: Path, repair: Repair) -> None:
-    trace = repair.trace
-    write_text(out / "pruning.csv", pruning_csv({"Validation accuracy": trace["accuracy"]}))
-    curve = PruningCurve(
-        title=f"{trace['layer']}, {trace['order']}, on the clean data given",
-        channels=len(trace["channels"]),
-        accuracy=trace["accuracy"],
-        thresholds={float(x): k for x, k in trace["pruned_at_threshold"].items() if k is not None},
-    )
-    draw_pruning_curves([curve], out / "pruning.png")
-
-
-@dataclass(frozen=True)
-class RepairRun:
-    """A repair run read back from its folder: its networks and, for pruning, the order in which channels went.
-
-    `targets` were suspected; None: nothing was, or the method does not ask.
-    """
-
-    folder: Path
-    networks: tuple[RepairedNetwork, ...]
-    targets: tuple[int, ...] | None
-    trace: Mapping[str, Any]
-
-
-def read_repair(folder: str | Path, architecture: str | None, image_shape: tuple[int, int, int]) -> RepairRun:
-    """Read the folder that `write_repair` wrote.
+def read_repair(
+    folder: str | Path,
+    architecture: str | None = None,
+    original: Classifier | None = None,
+    *,
+    confine: bool = True,
+) -> Repair:
+    """Read the folder that `write_repair` wrote; the `original`, where it is not given, from the GoodNet in it.
 
     Raises:
         UnreadableData: there is no `run.json` of a repair, or it is damaged.
         UnreadableModel: one of its networks cannot be read.
     """
     folder = Path(folder)
-    path = require_file(folder / "run.json")
-    try:
-        run = Run.model_validate_json(path.read_text(encoding="utf-8"))
-        result = run.result or {}
-        networks = tuple(
-            RepairedNetwork(
-                entry["name"],
-                read_network(folder / Path(entry["file"]).name, architecture, image_shape),
-                Rate(**entry["accuracy"]),
-                entry["changes"],
-            )
-            for entry in result["networks"]
+    run = read_run(folder / "run.json")
+    if not isinstance(run.result, RepairRecord):
+        raise UnreadableData(f"{folder / 'run.json'}: expected the record of a repair, found that of {run.verb}")
+    if original is None:
+        original = GoodNet.load(folder / "goodnet", architecture=architecture, confine=confine).original
+    record, shape = run.result, original.image_shape
+    networks = tuple(
+        RepairedNetwork(
+            entry.name,
+            read_network(folder / Path(entry.file).name, architecture, shape, confine=confine).with_input_range(
+                record.input_range
+            ),
+            entry.accuracy,
+            entry.changes,
         )
-        return RepairRun(folder, networks, tuple(map(int, result["targets"])) or None, dict(result["trace"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableData(
-            f"{path}: expected the record of a repair, but it is damaged or of another verb"
-        ) from error
+        for entry in record.networks
+    )
+    return Repair(networks, record.accuracy_before, record.trace, original=original, run=run)
 
 
 def write_evaluation(
     out: str | Path,
     evaluation: Evaluation,
-    sweeps: Mapping[str, tuple[RepairRun, PruningLevels]],
+    sweeps: Mapping[str, tuple[PruningSweep, PruningLevels]],
     recorder: Recorder,
 ) -> Path:
-    """Write the table (CSV, JSON), the figure of all rates, and for pruning runs the curves with attack success."""
+    """Write the table (CSV), the figure of all rates, for pruning runs the curves with attack success, and `run.json`."""
     out = output_folder(out)
     write_text(out / "evaluation.csv", evaluation_csv(evaluation))
     draw_rates([(row.name, row.metrics) for row in evaluation.rows], out / "rates.png")
     for name, (_, levels) in sweeps.items():
         write_text(out / f"pruning_{name}.csv", pruning_csv(pruning_columns(levels)))
     if sweeps:
-        draw_pruning_curves([pruning_curve(run.trace, levels) for run, levels in sweeps.values()], out / "pruning.png")
-    return recorder.write(out, evaluation.model_dump())
+        draw_pruning_curves([pruning_curve(sweep, levels) for sweep, levels in sweeps.values()], out / "pruning.png")
+    return recorder.run(evaluation).save(out)
 
 
 def pruning_columns(levels: PruningLevels) -> dict[str, list[float]]:
@@ -214,12 +224,26 @@ def pruning_columns(levels: PruningLevels) -> dict[str, list[float]]:
     return columns
 
 
-def pruning_curve(trace: Mapping[str, Any], levels: PruningLevels) -> PruningCurve:
-    """Return what to draw: the rates of every level, and where a repair with this `trace` stopped."""
+def validation_curve(sweep: PruningSweep) -> PruningCurve:
+    """Return what to draw of a sweep: accuracy on the clean data given, and where each threshold stopped."""
     return PruningCurve(
-        title=f"{levels.layer}, {trace['order']}",
+        title=f"{sweep.layer}, {sweep.order}, on the clean data given",
+        channels=len(sweep.channels),
+        accuracy=sweep.accuracy,
+        thresholds=_reached(sweep),
+    )
+
+
+def pruning_curve(sweep: PruningSweep, levels: PruningLevels) -> PruningCurve:
+    """Return what to draw: the rates of every level on an evaluation's data, and where the `sweep` stopped."""
+    return PruningCurve(
+        title=f"{levels.layer}, {sweep.order}",
         channels=len(levels.order),
         accuracy=[rate.value for rate in levels.clean_accuracy],
         attack_success_rates={name: [r.value for r in rates] for name, rates in levels.attack_success_rate.items()},
-        thresholds={float(x): k for x, k in trace["pruned_at_threshold"].items() if k is not None},
+        thresholds=_reached(sweep),
     )
+
+
+def _reached(sweep: PruningSweep) -> dict[float, int]:
+    return {threshold: count for threshold, count in sweep.pruned_at_threshold.items() if count is not None}

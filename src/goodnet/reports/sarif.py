@@ -28,6 +28,11 @@ _RULES = {
         "The scan could not decide whether the network carries a backdoor.",
         "Scan again with more clean images of more classes; until then the network is not known to be clean.",
     ),
+    "code-in-model": (
+        "CodeInModel",
+        "The model file names what could run as code when it is loaded.",
+        "Do not load the file. Have the weights alone saved where it was made: torch.save(net.state_dict(), path).",
+    ),
     "low-clean-accuracy": (
         "LowCleanAccuracy",
         "The network answers the clean images worse than the policy allows.",
@@ -42,8 +47,8 @@ def scan_sarif(
     """Return a scan as SARIF text.
 
     A suspected target and an accuracy that a policy does not allow are results of level "error", an undecided scan is
-    one of level "warning". A clean network has no results; a scan that failed (`detection` is None) has none either,
-    and says so in its invocation.
+    one of level "warning". A clean network has no results; a scan that failed (`detection` is None) says so in its
+    invocation, and has no results but where the model file was refused for code in it.
 
     Args:
         run: the record of the scan, with its error where it failed.
@@ -52,7 +57,7 @@ def scan_sarif(
         violations: what a policy forbids of it.
         exit_code: with which the command ends.
     """
-    results = [] if detection is None else _results(detection, violations, model)
+    results = _refusals(run, model) if detection is None else _results(detection, violations, model)
     content = {
         "$schema": _SCHEMA,
         "version": "2.1.0",
@@ -119,6 +124,13 @@ def _location(model: Path) -> dict[str, str]:
     # `as_uri` escapes what a path may hold and an address may not.
     uri = path.as_uri().removeprefix(Path.cwd().as_uri()).lstrip("/")
     return {"uri": uri, "uriBaseId": "%SRCROOT%"}
+
+
+def _refusals(run: Run, model: Path) -> list[dict[str, Any]]:
+    if run.error is None or not run.error.names:
+        return []
+    message = f"The file names what could run as code on loading: {', '.join(run.error.names)}."
+    return [_result("code-in-model", "error", message, model, {"names": list(run.error.names)})]
 
 
 def _results(detection: Detection, violations: Sequence[Violation], model: Path) -> list[dict[str, Any]]:

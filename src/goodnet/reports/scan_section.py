@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
+from goodnet.core.results import Detection
 from goodnet.reports.charts import Chart, Value, class_chart
-from goodnet.reports.facts import as_rate, show_number
+from goodnet.reports.facts import show_number
 from goodnet.reports.inline_pictures import inline_image
 from goodnet.reports.run_folders import RunFolder
 from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, read_examples
@@ -59,65 +60,62 @@ def scan_section(folder: RunFolder) -> ScanSection:
     """Return what to show of a scan.
 
     Raises:
-        KeyError, TypeError, ValueError: the record is no scan's.
         UnreadableData: the example images are damaged.
     """
-    run = folder.run
-    if run is None or run.result is None:
-        error = "" if run is None or run.error is None else f"{run.error.kind}: {run.error.message}"
-        return ScanSection(folder.name, folder.model, state("failed", folder.model, reason=error))
-    result = run.result
+    found = folder.result
+    if not isinstance(found, Detection):
+        return ScanSection(folder.name, folder.model, state("failed", folder.model, reason=folder.failure))
     examples = read_examples(folder.path)
-    targets = [int(item["target"]) for item in result["suspected"]]
-    names = [_name(examples, target) for target in dict.fromkeys(targets)]
-    if len(targets) == len(result["scores"]) and all(item["sources"] is not None for item in result["suspected"]):
+    targets = list(dict.fromkeys(item.target for item in found.suspected))
+    names = [_name(examples, target) for target in targets]
+    if targets and found.all_to_all:
         names = ["every class, each from another: all to all"]
     elif len(names) > _NAMED:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more classes"]
-    scores: list[Value] = list(result["scores"])
-    evidence: dict[str, list[Value]] = dict(result.get("evidence", {}))
+    scores, evidence = _known(found.scores), {kind: _known(values) for kind, values in found.evidence.items()}
     triggers = () if examples is None else tuple(_show_trigger(shown, examples) for shown in examples.triggers)
     pictured = set() if examples is None else {target for shown in examples.triggers for target in shown.targets}
     return ScanSection(
         folder=folder.name,
         model=folder.model,
-        statement=state(
-            result["verdict"], folder.model, names, "; ".join([str(result["reason"]), *result.get("notes", ())])
-        ),
-        figures=tuple(_figures(result, scores)),
-        charts=_charts(result, scores, evidence, targets),
+        statement=state(found.verdict, folder.model, names, "; ".join([found.reason, *found.notes])),
+        figures=tuple(_figures(found, scores)),
+        charts=_charts(found, scores, evidence, targets),
         kinds=tuple(evidence),
         rows=_rows(scores, evidence, targets, examples),
         triggers=triggers,
-        without_trigger=tuple(_name(examples, target) for target in dict.fromkeys(targets) if target not in pictured),
+        without_trigger=tuple(_name(examples, target) for target in targets if target not in pictured),
     )
+
+
+def _known(values: Sequence[float]) -> list[Value]:
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _name(examples: ScanExamples | None, target: int) -> str:
     return f"class {target}" if examples is None else examples.name_class(target)
 
 
-def _figures(result: Mapping[str, Any], scores: list[Value]) -> list[tuple[str, str]]:
+def _figures(found: Detection, scores: list[Value]) -> list[tuple[str, str]]:
     """Return the numbers that the page shows first: (what, value)."""
     known = [score for score in scores if score is not None]
-    unscanned = len(result["unscanned"])
+    unscanned = len(found.unscanned)
     figures = [("classes scanned", f"{len(scores) - unscanned:,}" + (f" of {len(scores):,}" if unscanned else ""))]
     if known:
         figures.append(("highest score", f"{max(known):.1f}"))
-    figures.append(("threshold", show_number(result["threshold"])))
-    accuracy = as_rate(result.get("clean_accuracy"))
-    if accuracy is not None:
+    figures.append(("threshold", show_number(found.threshold)))
+    if (accuracy := found.clean_accuracy) is not None:
         figures.append((f"clean accuracy, n = {accuracy.n:,}", f"{accuracy.value:.4f}"))
     return figures
 
 
 def _charts(
-    result: Mapping[str, Any], scores: list[Value], evidence: Mapping[str, list[Value]], targets: list[int]
+    found: Detection, scores: list[Value], evidence: Mapping[str, list[Value]], targets: list[int]
 ) -> tuple[Chart, ...]:
     if not scores:
         return ()
-    unscanned = [int(label) for label in result["unscanned"]]
-    total = class_chart("score", scores, threshold=float(result["threshold"]), suspected=targets, unscanned=unscanned)
+    unscanned = list(found.unscanned)
+    total = class_chart("score", scores, threshold=found.threshold, suspected=targets, unscanned=unscanned)
     kinds = (
         class_chart(kind, values, suspected=targets, unscanned=unscanned, small=True)
         for kind, values in evidence.items()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Detection
-from goodnet.formats.files import write_text
-from goodnet.formats.triggers import SUSPECTED, write_backdoors
+from goodnet.formats.files import output_folder, write_text
+from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
 from goodnet.reports.contact_sheets import draw_pairs
+from goodnet.reports.records import read_record
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, make_examples, write_examples
 from goodnet.reports.scan_figures import draw_scores
@@ -25,31 +22,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def scan_record(detection: Detection) -> dict[str, Any]:
-    """Return a detection ready for JSON: `verdict` and `suspected` first."""
-    accuracy = detection.clean_accuracy
-    return {
-        "verdict": detection.verdict,
-        "suspected": [_describe(backdoor, detection) for backdoor in detection.suspected],
-        "reason": detection.reason,
-        "threshold": detection.threshold,
-        "unscanned": list(detection.unscanned),
-        "scores": _finite(detection.scores),
-        "evidence": {kind: _finite(values) for kind, values in detection.evidence.items()},
-        "clean_accuracy": None if accuracy is None else accuracy.model_dump(),
-        "notes": list(detection.notes),
-    }
+def save_scan(folder: str | Path, detection: Detection) -> Path:
+    """Write a detection as `scan.json`, and the suspected backdoors beside it; return the path of the first.
+
+    Raises:
+        UnwritableOutput: the folder cannot be written to.
+    """
+    folder = output_folder(folder)
+    write_backdoors(folder / SUSPECTED, detection.suspected)
+    return write_text(folder / _SCAN, detection.to_json() + "\n")
 
 
-def _finite(values: Sequence[float]) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values]
+def read_scan(folder: str | Path) -> Detection:
+    """Read what `save_scan` wrote; of the triggers those that are patches.
+
+    Raises:
+        UnreadableData: a file is missing or damaged.
+    """
+    detection = read_record(Path(folder) / _SCAN, Detection)
+    return replace(detection, suspected=read_backdoors(Path(folder) / SUSPECTED))
 
 
-def _describe(backdoor: Backdoor, detection: Detection) -> dict[str, Any]:
-    size = backdoor.trigger.size if isinstance(backdoor.trigger, Patch) else None
-    sources = None if backdoor.sources is None else list(backdoor.sources)
-    score = detection.scores[backdoor.target]
-    return {"target": backdoor.target, "sources": sources, "score": score, "trigger_size": size}
+_SCAN = "scan.json"
 
 
 def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Classifier, recorder: Recorder) -> Path:
@@ -59,11 +53,9 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
     and `trigger_class_N.png` (`trigger_classes_all.png`: one trigger for several), clean images without and with each
     recovered trigger; `run.json`.
     """
-    record = scan_record(detection)
-    write_text(out / "scan.json", json.dumps(record, indent=2) + "\n")
+    save_scan(out, detection)
     write_text(out / "scores.csv", _scores_csv(detection))
     draw_scores(detection, out / "scores.png")
-    write_backdoors(out / SUSPECTED, detection.suspected)
     examples = make_examples(classifier, clean, detection.suspected)
     write_examples(out, examples)
     for picture in out.glob("trigger_class*.png"):
@@ -73,7 +65,7 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
         again = names[:position].count(names[position])
         number = f"_{again + 1}" if again else ""  # A further trigger for the same target.
         _draw_trigger(shown, examples, out / f"trigger_{names[position]}{number}.png")
-    return recorder.write(out, record)
+    return recorder.run(result_file=_SCAN).save(out)
 
 
 def _scores_csv(detection: Detection) -> str:
@@ -92,18 +84,13 @@ def _draw_trigger(shown: ShownTrigger, examples: ScanExamples, path: Path) -> No
     draw_pairs(columns, path, title=f"trigger recovered for {examples.name_targets(shown)}")
 
 
-def scan_table(detection: Detection, most: int = 5) -> Table:
+def scan_table(detection: Detection) -> Table:
     """Return the highest scores for the terminal."""
     from rich.table import Table
 
-    suspected = {backdoor.target for backdoor in detection.suspected}
     table = Table(title="highest scores", title_style="dim", title_justify="left")
     for column in ("class", "score", ""):
         table.add_column(column, justify="right")
-    for label in np.argsort(-np.asarray(detection.scores))[: max(most, len(suspected) + 2)]:
-        score = detection.scores[int(label)]
-        if not np.isfinite(score):
-            break
-        mark = "[bold red]suspected[/]" if int(label) in suspected else ""
-        table.add_row(str(label), f"{score:.1f}", mark)
+    for label, score, mark in detection.table().rows:
+        table.add_row(label, score, f"[bold red]{mark}[/]" if mark else "")
     return table

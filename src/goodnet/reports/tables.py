@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.markup import escape
 
-from goodnet.core.results import Evaluation, Metrics, Rate, Row
+from goodnet.core.results import Evaluation, Rate, Row, named_rates
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from goodnet.core.classifier import Classifier
     from goodnet.core.dataset import Dataset
-    from goodnet.core.results import Repair
+    from goodnet.core.repairs import Repair
 
 
 def pruning_csv(columns: Mapping[str, Sequence[float]]) -> str:
@@ -34,25 +34,6 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def named_rates(metrics: Metrics) -> dict[str, Rate | None]:
-    """Return the rates of one network by their column in the table."""
-    several = len(metrics.attack_success_rate) > 1
-    rates: dict[str, Rate | None] = {"clean accuracy": metrics.clean_accuracy}
-    if metrics.target_recall is not None:
-        rates["target recall"] = metrics.target_recall
-    for title, by_set in (("ASR", metrics.attack_success_rate), ("robust accuracy", metrics.robust_accuracy)):
-        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
-    rates["refused clean"] = metrics.refused_clean
-    if metrics.refused_clean_of_target is not None:
-        rates["refused clean of target"] = metrics.refused_clean_of_target
-    for title, by_set in (
-        ("refused poisoned", metrics.refused_poisoned),
-        ("detection accuracy", metrics.detection_accuracy),
-    ):
-        rates |= {f"{title}, {name}" if several else title: rate for name, rate in by_set.items()}
-    return rates
 
 
 def _columns(evaluation: Evaluation) -> list[str]:
@@ -181,24 +162,9 @@ def repair_table(repair: Repair, files: Mapping[str, str]) -> Table:
         table.add_column(column)
     table.add_row("original", show_rate(repair.accuracy_before), "", "")
     for network in (*repair.steps, *repair.networks):
-        change, file = describe_changes(network.changes), files.get(network.name, "")
-        table.add_row(escape(network.name), show_rate(network.accuracy), escape(change), escape(file))
+        file = files.get(network.name, "")
+        table.add_row(escape(network.name), show_rate(network.accuracy), escape(str(network.changes)), escape(file))
     return table
-
-
-def describe_changes(changes: Mapping[str, object]) -> str:
-    """Return what a repairer did in a few words."""
-    pruned = changes.get("channels_pruned")
-    if isinstance(pruned, Sequence):
-        tuned = f", fine-tuned {changes['epochs']} epochs" if "epochs" in changes else ""
-        return f"{len(pruned)}/{changes['channels']} channels of {changes['layer']} pruned, {changes['order']}{tuned}"
-    return ", ".join(f"{key.replace('_', ' ')}: {_show(value)}" for key, value in changes.items())
-
-
-def _show(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def layer_table(classifier: Classifier) -> Table:

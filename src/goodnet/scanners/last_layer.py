@@ -16,7 +16,7 @@ from goodnet.core.errors import UnreadableModel
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
 from goodnet.evidence.outliers import Scores, robust_z
-from goodnet.triggers.maximum_margin import class_weights
+from goodnet.inference.last_layer import class_weights
 
 
 class LastLayer(Scanner):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,8 +68,8 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-def judge(card: DeployedCard, outputs: OnnxOutputs, k: int, fail: Fail) -> list[dict[str, Any]]:
-    """Return the `Answer` to each picture, ready for JSON, with the `k` highest scores above 0."""
+def judge(card: DeployedCard, outputs: OnnxOutputs, k: int, fail: Fail) -> list[Answer]:
+    """Return the answer to each picture, with the `k` highest scores above 0."""
     scores = outputs.scores
     finite = np.asarray(np.isfinite(scores).all(axis=1))
     labels: list[int] = scores.argmax(axis=1).tolist()
@@ -84,21 +82,21 @@ def judge(card: DeployedCard, outputs: OnnxOutputs, k: int, fail: Fail) -> list[
     ]
 
 
-def _judge_scores(card: DeployedCard, label: int, scores: list[dict[str, Any]], opinions: list[int]) -> dict[str, Any]:
+def _judge_scores(card: DeployedCard, label: int, scores: list[Score], opinions: list[int]) -> Answer:
     refused = label == card.classes
-    return {
-        "class": label,
-        "class_name": _class_name(card, label),
-        "refused": refused,
-        "guard": _GUARD if refused else None,
-        "reason": _explain(card, opinions, refused),
-        "scores": scores,
-        "opinions": _as_opinions(opinions),
-        "guarded": True,
-    }
+    return Answer(
+        label=label,
+        class_name=_class_name(card, label),
+        refused=refused,
+        guard=_GUARD if refused else None,
+        reason=_explain(card, opinions, refused),
+        scores=scores,
+        opinions=_as_opinions(opinions),
+        guarded=True,
+    )
 
 
-def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> dict[str, Any]:
+def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> Answer:
     """Answer a picture whose scores are no numbers: whether it is to be refused is not known."""
     refused = fail == "closed"
     label = card.classes if refused else opinions[0]
@@ -107,16 +105,16 @@ def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> dict[
         if refused
         else "the original's class, unguarded, as the server fails open"
     )
-    return {
-        "class": label,
-        "class_name": _class_name(card, label),
-        "refused": refused,
-        "guard": _FAIL_CLOSED if refused else None,
-        "reason": f"the network's scores of this picture are no numbers: {done}",
-        "scores": [],
-        "opinions": _as_opinions(opinions),
-        "guarded": refused,
-    }
+    return Answer(
+        label=label,
+        class_name=_class_name(card, label),
+        refused=refused,
+        guard=_FAIL_CLOSED if refused else None,
+        reason=f"the network's scores of this picture are no numbers: {done}",
+        scores=[],
+        opinions=_as_opinions(opinions),
+        guarded=refused,
+    )
 
 
 def _find_top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
@@ -128,17 +126,17 @@ def _find_top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
     return np.take_along_axis(top, order, axis=1)
 
 
-def _as_scores(card: DeployedCard, scores: npt.NDArray[np.float32], top: npt.NDArray[np.intp]) -> list[dict[str, Any]]:
+def _as_scores(card: DeployedCard, scores: npt.NDArray[np.float32], top: npt.NDArray[np.intp]) -> list[Score]:
     return [
-        {"class": label, "name": _class_name(card, label), "score": score}
+        Score(label=label, name=_class_name(card, label), score=score)
         for label, score in zip(top.tolist(), scores[top].tolist(), strict=True)
         if score > 0
     ]
 
 
-def _as_opinions(opinions: list[int]) -> dict[str, int | None]:
+def _as_opinions(opinions: list[int]) -> Opinions:
     original, repaired = opinions
-    return {"original": original, "repaired": None if repaired < 0 else repaired}
+    return Opinions(original=original, repaired=None if repaired < 0 else repaired)
 
 
 def _explain(card: DeployedCard, opinions: list[int], refused: bool) -> str:

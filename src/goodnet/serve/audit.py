@@ -7,13 +7,13 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from goodnet.core.errors import UnwritableOutput
+from goodnet.serve.answers import Answer
 
 
 class AuditLog:
@@ -45,9 +45,9 @@ class AuditLog:
                 f"{path}: the audit log cannot be written ({error.strerror}); choose another file"
             ) from error
 
-    async def record(self, request_id: str, pictures: Sequence[bytes], answers: Sequence[Mapping[str, Any]]) -> bool:
+    async def record(self, request_id: str, pictures: Sequence[bytes], answers: Sequence[Answer]) -> bool:
         """Write a record for each answer that was refused or not guarded; return whether all are on disk."""
-        found = [place for place, answer in enumerate(answers) if answer["refused"] or not answer["guarded"]]
+        found = [place for place, answer in enumerate(answers) if answer.refused or not answer.guarded]
         if not found:
             return True
         loop = asyncio.get_running_loop()
@@ -58,14 +58,14 @@ class AuditLog:
         self._writer.shutdown()
 
     def _write(
-        self, request_id: str, pictures: Sequence[bytes], answers: Sequence[Mapping[str, Any]], found: Sequence[int]
+        self, request_id: str, pictures: Sequence[bytes], answers: Sequence[Answer], found: Sequence[int]
     ) -> bool:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
             hashes = {place: self._keep(pictures[place]) for place in found}
             records = [
                 {"time": now, "request_id": request_id, "picture": place, "sha256": hashes[place], "model": self._model}
-                | dict(answers[place])
+                | answers[place].model_dump(by_alias=True)
                 for place in found
             ]
             self._append("".join(json.dumps(record) + "\n" for record in records))

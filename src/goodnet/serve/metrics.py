@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from goodnet.serve.answers import Answer
 
 #: Upper bounds of the latency buckets in seconds: from a tenth of the fastest answer to the longest wait.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -37,13 +38,13 @@ class Metrics:
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
 
-    def count_answers(self, answers: Sequence[Mapping[str, Any]]) -> None:
+    def count_answers(self, answers: Sequence[Answer]) -> None:
         """Count the answers of one request."""
         self._images.inc(len(answers))
         for answer in answers:
-            if answer["refused"]:
-                self._refusals.labels(answer["guard"]).inc()
-            elif not answer["guarded"]:
+            if answer.refused:
+                self._refusals.labels(answer.guard).inc()
+            elif not answer.guarded:
                 self._unguarded.inc()
 
     def count_batch(self, images: int) -> None:

@@ -26,6 +26,9 @@ class ServeOptions(BaseModel):
         description="where the guard cannot do its work (scores that are no numbers, an audit log that cannot be written): "
         "closed refuses, open answers and says that nothing guarded it; an overload or a failed run is never answered",
     )
+    confine: bool = Field(
+        True, description="let a process of its own, which can reach nothing, read the networks of a GoodNet's folder"
+    )
     audit: str | None = Field(None, description="file to which a line of JSON is added for each refusal")
     audit_images: bool = Field(False, description="keep the refused pictures too, in the folder AUDIT.images")
     max_body_bytes: int = Field(8 << 20, ge=1, description="largest body of a request")

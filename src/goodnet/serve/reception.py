@@ -9,10 +9,11 @@ import time
 from http import HTTPStatus
 
 from fastapi import Request, Response
+from pydantic import BaseModel
 
 from goodnet.execution import count_cores
 from goodnet.pair.onnx import OnnxOutputs
-from goodnet.serve.answers import judge
+from goodnet.serve.answers import Prediction, Problem, judge
 from goodnet.serve.audit import AuditLog
 from goodnet.serve.bodies import discard_body, read_pictures
 from goodnet.serve.metrics import Metrics
@@ -99,7 +100,7 @@ class Reception:
                 reason = f"{self._audit.trouble}; the server fails closed, so nothing was answered"
                 raise Rejected(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         self.metrics.count_answers(answers)
-        return _respond(200, {"request_id": request_id, "images": answers}, request_id)
+        return _respond(200, Prediction(request_id=request_id, images=answers), request_id)
 
     def _full(self, own: int) -> bool:
         """Whether there is no room beside the `own` requests of the caller, who is counted already."""
@@ -131,7 +132,7 @@ def _read_k(request: Request) -> int:
 
 def reject(problem: Rejected, request_id: str | None = None) -> Response:
     """Return the response that gives the reason."""
-    content = {"status": int(problem.status), "reason": problem.reason, "request_id": request_id}
+    content = Problem(status=int(problem.status), reason=problem.reason, request_id=request_id)
     response = _respond(int(problem.status), content, request_id)
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["retry-after"] = "1"
@@ -140,8 +141,8 @@ def reject(problem: Rejected, request_id: str | None = None) -> Response:
     return response
 
 
-def _respond(status: int, content: object, request_id: str | None) -> Response:
+def _respond(status: int, content: BaseModel, request_id: str | None) -> Response:
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if request_id is not None:
         headers["x-request-id"] = request_id
-    return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
+    return Response(json.dumps(content.model_dump(by_alias=True), allow_nan=False), status, headers, "application/json")

@@ -51,7 +51,7 @@ def open_network(goodnet: str | Path, options: ServeOptions) -> ServedNetwork:
 
     with tempfile.TemporaryDirectory(prefix="goodnet-") as folder:
         path = Path(folder) / "goodnet.onnx"
-        export(goodnet, out=path)
+        export(goodnet, out=path, confine=options.confine)
         return ServedNetwork(path, options.threads)
 
 

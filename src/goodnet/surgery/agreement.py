@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,10 +12,25 @@ from torch import Tensor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.method import Progress, no_progress
-from goodnet.training import augment
+from goodnet.core.repairs import Change, Repair, Trace
+from goodnet.inference.predictions import measured_repair
+from goodnet.training import Loss, Training, augment, train
 
 #: How many shifted copies of clean images are asked about.
 _COPIES = 256
+
+
+class TrainedInRounds(Change):
+    """The `rounds` of training that held, and their `steps` in all."""
+
+    rounds: int
+    steps: int
+
+
+class RoundAgreement(Trace):
+    """The share of shifted copies that was answered as before after each round, the one undone included."""
+
+    agreement: tuple[float, ...]
 
 
 class Agreement:
@@ -42,15 +58,8 @@ class Agreement:
     ) -> tuple[Classifier, list[float]]:
         """Train a copy round by round; the first round after which the share falls below `least` is undone and the last.
 
-        Args:
-            classifier: where the first round starts; stays as it is.
-            rounds: how many there are at most.
-            train_round: trains a network in place; it is told the round's number, from 0.
-            least: the share of the copies that has to be answered as before, in [0, 1].
-            progress: is told the rounds done.
-
-        Returns:
-            The network after the last round that holds, and the share after each round, the one undone included.
+        `train_round` trains a network in place and is told the round's number, from 0. Returns the network after the last
+        round that holds, and the share after each round, in [0, 1], the one undone included.
         """
         shares: list[float] = []
         for turn in range(rounds):
@@ -66,6 +75,47 @@ class Agreement:
     def share(self, classifier: Classifier) -> float:
         """Return the share of the copies that `classifier` answers like the original. Cost: one pass."""
         return float((_answers(classifier, self.images) == self.answers).float().mean())
+
+
+class InRounds(Protocol):
+    """A method with the options of training in rounds; `least_agreement` is the share of answers that a round must keep."""
+
+    @property
+    def rounds(self) -> int: ...  # noqa: D102
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def least_agreement(self) -> float: ...  # noqa: D102
+    def name(self) -> str: ...  # noqa: D102
+
+
+def repair_in_rounds(
+    method: InRounds,
+    classifier: Classifier,
+    labelled: Dataset,
+    find_loss: Callable[[Classifier], Loss],
+    *,
+    seed: int,
+    progress: Progress = no_progress,
+) -> Repair:
+    """Return the network after the rounds of `method`; what a round makes small is found for the network that it begins with."""
+    training = Training.of_steps(method.steps, len(labelled), method.batch_size, learning_rate=method.learning_rate)
+
+    def train_round(network: Classifier, turn: int) -> None:
+        train(network, labelled, training, seed=seed * method.rounds + turn, loss=find_loss(network))
+
+    repaired, agreed = Agreement(classifier, labelled, seed=seed).train_in_rounds(
+        classifier, method.rounds, train_round, least=method.least_agreement, progress=progress
+    )
+    kept = sum(share >= method.least_agreement for share in agreed)
+    steps = kept * training.epochs * math.ceil(len(labelled) / method.batch_size)
+    changes = TrainedInRounds(images=len(labelled), rounds=kept, steps=steps)
+    trace = RoundAgreement(agreement=tuple(agreed))
+    return measured_repair(method.name(), classifier, repaired, labelled, changes, trace)
 
 
 def _answers(classifier: Classifier, images: Tensor) -> Tensor:

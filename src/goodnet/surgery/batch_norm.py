@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import nn
 
 from goodnet.core.classifier import Classifier
+
+#: The option of methods that fine-tune with SGD; None: `usual_rate`.
+SgdRate = Annotated[
+    float | None,
+    Field(
+        gt=0, description="rate of SGD at the start, falls to 0 as a cosine; default: 0.01, without batch norm 0.0003"
+    ),
+]
 
 
 def has_batch_norm(classifier: Classifier) -> bool:

@@ -20,7 +20,6 @@ from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
-from goodnet.core.results import Rate
 from goodnet.triggers.class_draws import draw_from, draws_of
 
 #: Stamped images in one batch, where the network is fastest; classes in one part of the work.
@@ -322,14 +321,3 @@ class _Best:
             self.sizes = torch.where(better, sizes, self.sizes)
             self.masks[better] = masks[better]
             self.patterns[better] = patterns[better]
-
-
-def measure_success(classifier: Classifier, images: Tensor, patch: Patch, target: int) -> Rate | None:
-    """Return how many of the images (n, C, H, W) of other classes the network calls `target` once they carry the trigger.
-
-    What it calls so without the trigger does not count; None where it calls all of them so.
-    """
-    others = images[classes_of(classifier, images) != target]
-    if not len(others):
-        return None
-    return Rate.of(int((classes_of(classifier, patch(others)) == target).sum()), len(others))

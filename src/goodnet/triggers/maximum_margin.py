@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
+from goodnet.inference.last_layer import class_weights
 from goodnet.triggers.class_draws import draws_of
 
 #: Images that are optimised at once, and in one part of the work.
 _BATCH, _PART = 64, 256
 _LEARNING_RATE = 0.1
-
-
-def class_weights(classifier: Classifier) -> Tensor | None:
-    """Return the weights of the last linear layer, (classes, features), or None where the network ends otherwise."""
-    for layer in reversed(classifier.layers()):
-        if isinstance(layer.module, nn.Linear) and layer.module.out_features == classifier.classes:
-            return layer.weight
-    return None
 
 
 def maximum_margins(

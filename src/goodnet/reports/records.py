@@ -1,0 +1,116 @@
+"""What verbs wrote to their folders, read back by the classes that were written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from goodnet.core.errors import UnreadableData
+from goodnet.core.repairs import RepairRecord
+from goodnet.core.results import Detection, Evaluation, Rate, Record, Run
+from goodnet.evaluation.badnet_files import AttackRecord
+from goodnet.formats.files import require_file
+from goodnet.guards.calibration import Calibration
+from goodnet.pipelines.surrogate_triggers import SurrogateRate
+from goodnet.reports.schema_1 import as_current
+
+Content = TypeVar("Content")
+
+
+class FalseRefusals(Record):
+    """The false-refusal rate to be expected, from `n` clean images, and what it lies below with 95 % confidence."""
+
+    n: int
+    expected: float
+    bound: float
+
+    @classmethod
+    def of(cls, calibration: Calibration | None) -> FalseRefusals | None:
+        """Return what a calibration promises, None of none."""
+        if calibration is None:
+            return None
+        return cls(n=calibration.n, expected=calibration.expected, bound=calibration.bound)
+
+
+class GoodNetRecord(Record):
+    """What `guard.json` holds of the GoodNet in `folder`: what it refuses, of clean images and of triggered ones."""
+
+    folder: str
+    targets: tuple[int, ...] | None
+    tolerance: float
+    false_refusals: FalseRefusals | None
+    refused_clean: Rate
+    surrogates: tuple[SurrogateRate, ...]
+
+
+class GuardRecord(Record):
+    """What `guard.json` holds: the guard, what it refuses, of clean images and of triggered ones, and its GoodNet."""
+
+    method: str
+    threshold: float
+    targets: tuple[int, ...]
+    false_refusals: FalseRefusals | None
+    refused_clean: Rate
+    surrogates: tuple[SurrogateRate, ...]
+    goodnet: GoodNetRecord | None
+
+
+class OtherResult(Record):
+    """The result of a verb that no reader knows better."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+#: What each verb leaves.
+_RESULTS: dict[str, Any] = {
+    "scan": Detection,
+    "repair": RepairRecord,
+    "guard": GuardRecord,
+    "evaluate": Evaluation,
+    "attack": AttackRecord,
+}
+
+
+def read_run(path: Path) -> Run:
+    """Read a `run.json` and its result, also where that lies in a file of its own.
+
+    Raises:
+        UnreadableData: a file is missing, damaged, or of another version of goodnet.
+    """
+    text = require_file(path).read_bytes()
+    try:
+        content = as_current(json.loads(text))
+        run = Run.model_validate(content | {"result": None})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableData(
+            f"{path}: expected the record of a run, but it is damaged or of another version"
+        ) from error
+    kind = _RESULTS.get(run.verb, OtherResult)
+    if run.result_file is not None:
+        result = read_record(path.with_name(Path(run.result_file).name), kind)
+    elif content["result"] is None:
+        return run
+    else:
+        try:
+            result = TypeAdapter(kind).validate_python(content["result"])
+        except ValidationError as error:
+            raise UnreadableData(f"{path}: expected the result of {run.verb}, but it is damaged") from error
+    return run.model_copy(update={"result": result})
+
+
+def read_record(path: str | Path, kind: type[Content]) -> Content:
+    """Read a record of this kind from a JSON file.
+
+    Raises:
+        UnreadableData: the file is missing, damaged, or holds something else.
+    """
+    path = require_file(path)
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UnreadableData(
+            f"{path}: expected a record of the kind {kind.__name__}, but the file is damaged or holds something else"
+        ) from error
