@@ -89,6 +89,10 @@ FOREIGN = {
     "formats/confined_files.py": {"ConfinedFile.record"},
     "formats/hdf5_trees.py": {"take_tree.return", "write_tree.record"},
     "formats/keras_weights.py": {"WeightsFile.attributes"},
+    "formats/onnx_lowering.py": {"Lowering.add.options"},
+    "formats/onnx_operators.py": {"find_pads.options"},
+    "formats/preprocessor_files.py": {"read_json.return", "read_timm_rules.config"},
+    "formats/transformers_networks.py": {"build_network.config"},
     "formats/plain_pickles.py": {"read_plain_pickle.return"},
 }
 

@@ -8,7 +8,6 @@ from PIL import Image
 from goodnet import api
 from goodnet.core.errors import (
     UnreadableData,
-    WrongShape,
 )
 from goodnet.formats.data import read_data
 from goodnet.pair.goodnet import GoodNet
@@ -42,12 +41,11 @@ def test_predict_with_a_goodnet_in_onnx(targets, badnet, files_of_pair, onnx_fil
         assert api.predict(OnnxGoodNet(onnx_files_of_pair[targets]), data) == expected
 
 
-def test_predict_pictures_that_do_not_fit(badnet, files_of_pair, tmp_path):
+def test_pictures_of_any_size_are_brought_to_the_networks(badnet, files_of_pair, tmp_path):
     guard = GoodNet(*files_of_pair, input_range="0..1")
-    Image.new("RGB", (13, 12)).save(tmp_path / "wide.png")
-    with pytest.raises(WrongShape, match="takes images of shape"):
-        api.predict(guard, [tmp_path / "wide.png"])
-    with pytest.raises(WrongShape, match=r"wide\.png: expected 12 x 12 pixels"):
-        api.predict(guard, [badnet.clean_picture, tmp_path / "wide.png"])
+    for name, size in (("wide.png", (13, 12)), ("right.png", (12, 12))):
+        Image.new("RGB", size, (40, 90, 200)).save(tmp_path / name)
+    both = api.predict(guard, [tmp_path / "wide.png", tmp_path / "right.png"])
+    assert both[0] == both[1]
     with pytest.raises(UnreadableData, match="at least one picture"):
         api.predict(guard, [])

@@ -13,6 +13,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData, WrongShape
 from goodnet.formats.arrays import Hdf5Source, read_arrays, to_uint8, write_hdf5
 from goodnet.formats.data import read_data
+from goodnet.formats.pixel_scales import Scale
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (6, 3, 5, 7), dtype=np.uint8)
@@ -82,7 +83,7 @@ class Spy:
 @pytest.mark.parametrize(("indices", "most"), [([10, 11, 12], 3), ([0, 999], 2), ([5, 7, 9], 12)])
 def test_only_what_is_asked_for_is_read(indices: list[int], most: int) -> None:
     spy = Spy(np.zeros((1000, 1, 2, 2), np.uint8))
-    Hdf5Source(spy, "NCHW", 255.0).read(np.array(indices))
+    Hdf5Source(spy, "NCHW", Scale()).read(np.array(indices))
     assert 0 < spy.rows <= most
 
 
@@ -177,7 +178,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "no keys": ({}, UnreadableData, "expected a key 'data', found none"),
     "empty": ({"data": PIXELS[:0], "label": LABELS[:0]}, UnreadableData, "got an empty set"),
-    "three dimensions": ({"data": PIXELS[:, 0]}, WrongShape, r"got shape \(6, 5, 7\)"),
+    "two dimensions": ({"data": PIXELS[:, 0, 0]}, WrongShape, r"got shape \(6, 7\)"),
     "five channels": ({"data": np.zeros((2, 5, 6, 7), np.uint8)}, WrongShape, r"got shape \(2, 5, 6, 7\)"),
     "strings": ({"data": np.zeros((2, 3, 4, 4), "S3")}, UnreadableData, "got .S3"),
     "complex": ({"data": np.zeros((2, 3, 4, 4), complex)}, UnreadableData, "got complex128"),
@@ -198,7 +199,11 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         UnreadableData,
         r"got shape \(6,\) of .S3",
     ),
-    "label one-hot": ({"data": PIXELS, "label": np.eye(6)}, UnreadableData, r"got shape \(6, 6\)"),
+    "label of several classes": (
+        {"data": PIXELS, "label": np.ones((6, 6))},
+        UnreadableData,
+        r"got shape \(6, 6\) of float64; give one class for each image",
+    ),
     "label scalar": ({"data": PIXELS, "label": np.int64(3)}, UnreadableData, r"got shape \(\)"),
     "true label short": (
         {"data": PIXELS, "label": LABELS, "true_label": LABELS[:2]},
@@ -220,7 +225,7 @@ def test_wrong_data_is_refused_in_one_line(case: str, suffix: str, tmp_path: Pat
 
 
 def test_a_nan_far_into_the_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("goodnet.formats.arrays._BLOCK", 3 * 5 * 7 * 4 * 2)
+    monkeypatch.setattr("goodnet.formats.pixel_scales._BLOCK", 3 * 5 * 7 * 4 * 2)
     with pytest.raises(UnreadableData, match="among images 4 to 5"):
         read_arrays(write(tmp_path / "d.h5", data=spoilt(NAN, 5)))
 
@@ -312,3 +317,15 @@ def test_a_folder_that_is_called_h5(tmp_path: Path) -> None:
         read_arrays(tmp_path / "d.h5")
     with pytest.raises(UnreadableData, match="expected class folders with pictures"):
         read_data(tmp_path / "d.h5")
+
+
+@pytest.mark.parametrize("ending", [".h5", ".npz"])
+def test_labels_that_are_one_hot(ending: str, tmp_path: Path) -> None:
+    data = read_arrays(write(tmp_path / f"d{ending}", data=PIXELS, label=np.eye(9)[LABELS]))
+    np.testing.assert_array_equal(data.targets, LABELS)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".npz"])
+def test_grey_images_without_an_axis_for_it(ending: str, tmp_path: Path) -> None:
+    data = read_arrays(write(tmp_path / f"d{ending}", data=PIXELS[:, 0], label=LABELS))
+    np.testing.assert_array_equal(data.source.read(np.array([2, 0])), PIXELS[[2, 0], :1])

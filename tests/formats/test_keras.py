@@ -193,9 +193,9 @@ def test_grey_images_without_an_axis_for_their_channel(layers: list[Any], suffix
         (
             lambda: keras.Sequential([keras.Input((None, None, 3)), kl.GlobalMaxPooling2D(), kl.Dense(2)]),
             UnreadableModel,
-            "fixed size",
+            "known size",
         ),
-        (lambda: keras.Sequential([keras.Input((12,)), kl.Dense(2)]), UnreadableModel, "fixed size"),
+        (lambda: keras.Sequential([keras.Input((12,)), kl.Dense(2)]), UnreadableModel, "known size"),
         (lambda: keras.Sequential([keras.Input(SHAPE), kl.Conv2D(3, 2)]), WrongShape, "at least 2 classes"),
     ],
 )

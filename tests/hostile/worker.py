@@ -39,9 +39,7 @@ def read(reader: str, path: Path, confine: bool) -> Any:
 
     readers: dict[str, Callable[[], Any]] = {
         "model": lambda: api.load_classifier(path, confine=confine).layers(),
-        "weights": lambda: api.load_classifier(
-            path, architecture=_TINY, image_shape=_SHAPE, confine=confine
-        ).layers(),
+        "weights": lambda: api.load_classifier(path, architecture=_TINY, image_shape=_SHAPE, confine=confine).layers(),
         "data": lambda: _all_images(api.load_dataset(path)),
         "goodnet": lambda: open_goodnet(path, confine=confine),
         "zoo spec": lambda: api.build_zoo(path, out=path.parent / "zoo", workers=1),

@@ -11,7 +11,7 @@ import numpy as np
 from goodnet.api.loading import (
     DataLike,
     Shape,
-    fit_channels,
+    fit_data,
     holds_goodnet,
     load_classifier,
     load_dataset,
@@ -161,7 +161,7 @@ def _read(
         model = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
     else:
         refuse_key(key, model)
-    fitting = [fit_channels(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
+    fitting = [fit_data(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
     network = model.original if isinstance(model, GoodNet) else model
     if isinstance(network, Classifier):
         fitting = _in_class_order(network, fitting) if given else fitting

@@ -16,6 +16,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Rate
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -32,7 +33,7 @@ from goodnet.reports.runs import Recorder, read_repair
 _MEASURED = 1000
 
 
-def guard(
+def guard(  # noqa: PLR0913
     model: ModelLike,
     clean: DataLike,
     *,
@@ -44,6 +45,8 @@ def guard(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     confine: bool = True,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -61,7 +64,7 @@ def guard(
         suspected: the folder of a scan, or backdoors; without it the network is scanned first, where the method or
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
-        architecture, image_shape, input_range: how to read the networks, see `load`.
+        architecture, image_shape, input_range, resize, strict: how to read networks and pictures, see `load`.
         key: how to read the original, see `load`.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever is drawn at random.
@@ -87,6 +90,8 @@ def guard(
         input_range=input_range,
         key=key,
         confine=confine,
+        resize=resize,
+        strict=strict,
     )
     recorder.know("model", loaded.classifier)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier, confine)

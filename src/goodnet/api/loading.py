@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from goodnet.api.fitting import TakesImages, fit_labels, fit_pictures
+from goodnet.architectures.libraries import is_library
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InputError, InvalidOption, UnknownImageSize
+from goodnet.core.errors import InputError, InvalidOption, MixedSizes, UnknownImageSize, WrongShape
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
 from goodnet.formats.data import read_data
-from goodnet.formats.file_kinds import HEAD, kind_by_beginning
+from goodnet.formats.file_kinds import HEAD, is_onnx_goodnet, kind_by_beginning
 from goodnet.formats.first_bytes import HDF5_BEGINNING
-from goodnet.formats.images import other_order
+from goodnet.formats.images import ImageFiles, other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
-from goodnet.formats.networks import ModelFile, build_network, read_model_file
+from goodnet.formats.network_folders import is_network_folder
+from goodnet.formats.networks import ModelFile, build_network, read_model_file, read_network, says_its_size
 from goodnet.formats.one_reading import ZIP_BEGINNINGS
 from goodnet.formats.shown_paths import show_path
 from goodnet.inference.class_order import choose_class_order
@@ -79,11 +82,11 @@ def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "da
     return read_data(data, channels) if isinstance(data, str | Path) else as_dataset(data, name)
 
 
-def fit_channels(network: Classifier | GoodNet | OnnxGoodNet, dataset: Dataset, data: DataLike) -> Dataset:
-    """Return `dataset`, which was read from `data`; pictures are read again where the network takes others, grey or RGB."""
-    if network.image_shape[0] == dataset.image_shape[0] or not isinstance(data, str | Path):
+def fit_data(network: TakesImages, dataset: Dataset, data: DataLike) -> Dataset:
+    """Return `dataset`, which was read from `data`, in the size and colours that the network takes, see `fit_pictures`."""
+    if network.image_shape == dataset.image_shape or not isinstance(data, str | Path):
         return dataset
-    return load_dataset(data, channels=network.image_shape[0])
+    return fit_pictures(network, dataset, Path(data), None)
 
 
 def load_both(
@@ -93,6 +96,8 @@ def load_both(
     architecture: str | None = None,
     image_shape: Shape | None = None,
     key: str | None = None,
+    resize: str | None = None,
+    strict: bool = False,
     confine: bool = True,
 ) -> tuple[Classifier, Dataset]:
     """Return network and clean data, the network in whatever input range it has; see `load`.
@@ -100,13 +105,39 @@ def load_both(
     Raises:
         InputError: one of them cannot be read.
     """
-    data = load_dataset(clean, name="clean")
-    shape = image_shape or data.image_shape
+    data = _read_first(clean, strict=strict)
+    shape = image_shape or _shape_for(model, architecture, data)
     classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
-    data = fit_channels(classifier, data, clean)
+    if isinstance(clean, str | Path):
+        data = fit_pictures(classifier, data, Path(clean), resize, strict=strict)
+    if data is None:
+        raise WrongShape("expected live images of one size, got several; scale them to what the network takes")
+    data = fit_labels(classifier, data)
     data = choose_class_order(classifier, data, other_order(data))
     tell(*classifier.notes, *data.notes)
     return classifier, data
+
+
+def _read_first(clean: DataLike, *, strict: bool) -> Dataset | None:
+    """Return the clean data as it is stored, None where its pictures are of several sizes."""
+    if not isinstance(clean, str | Path):
+        return load_dataset(clean, name="clean")
+    try:
+        return read_data(clean, strict=strict)
+    except MixedSizes:
+        return None
+
+
+def _shape_for(model: ModelLike, architecture: str | None, data: Dataset | None) -> Shape | None:
+    """Return the shape of the images that a network is to be read for, None where it says that itself.
+
+    Photographs of one size are still photographs: a network of a library is read for the size that it was published for.
+    """
+    if data is None or (isinstance(model, str | Path) and says_its_size(Path(model))):
+        return None
+    height, width = data.image_shape[1:]
+    published = architecture is not None and is_library(architecture) and isinstance(data.source, ImageFiles)
+    return None if published and height != width else data.image_shape
 
 
 def tell(*notes: str) -> None:
@@ -117,11 +148,14 @@ def tell(*notes: str) -> None:
 
 def holds_goodnet(model: object) -> bool:
     """Whether a verb was given the place of a GoodNet, a folder or an ONNX file, and not that of a network."""
-    return isinstance(model, str | Path) and (Path(model).is_dir() or _is_onnx(Path(model)))
+    if not isinstance(model, str | Path):
+        return False
+    path = Path(model)
+    return (path.is_dir() and not is_network_folder(path)) or _is_onnx(path)
 
 
 def _is_onnx(path: Path) -> bool:
-    """Whether a file is an ONNX graph; of one that is missing or of no known kind the ending says what was meant."""
+    """Whether a file is a GoodNet in ONNX; of one that is missing or of no known kind the ending says what was meant."""
     try:
         head = b""
         if path.is_file():
@@ -131,7 +165,7 @@ def _is_onnx(path: Path) -> bool:
         return False
     kind = kind_by_beginning(head)
     known = kind is not None or head.startswith((HDF5_BEGINNING, *ZIP_BEGINNINGS))
-    return kind == "onnx" or (not known and path.suffix.lower() == ".onnx")
+    return (kind == "onnx" and is_onnx_goodnet(path)) or (not known and path.suffix.lower() == ".onnx")
 
 
 def refuse_key(key: str | None, model: object) -> None:
@@ -175,6 +209,8 @@ def open_path(
     if path.is_dir() and is_goodnet(path):
         refuse_key(key, path)
         return GoodNet.load(path, architecture=architecture, confine=confine).original
+    if path.is_dir() and is_network_folder(path):
+        return read_network(path, architecture, image_shape, key)
     file = read_model_file(path, confine=confine) if path.is_file() else None
     if file is None or not file.is_network:
         return read_data(path)
@@ -229,17 +265,28 @@ def load(
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: str | None = None,
+    strict: bool = False,
     confine: bool = True,
 ) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
-    A live network that has a normalisation keeps it; see `choose_input_range` and, without labels, `choose_unlabelled_range`.
+    Pictures of another size are brought to the network's, by `resize` (a text of `Resizing.read`) or as the network says;
+    with `strict` none may be left out. A network that has a normalisation keeps it; see `choose_input_range` and, without
+    labels, `choose_unlabelled_range`.
 
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
     classifier, data = load_both(
-        model, clean, architecture=architecture, image_shape=image_shape, key=key, confine=confine
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        key=key,
+        resize=resize,
+        strict=strict,
+        confine=confine,
     )
     choice = choose_range(classifier, data, input_range)
     return Loaded(choice.classifier, data, choice.reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from goodnet.api.loading import DataLike, load_dataset, open_goodnet
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
+from goodnet.core.resizing import USUAL, Fitting, Resizing
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.images import read_pictures
 from goodnet.formats.shown_paths import show_path
@@ -28,24 +29,26 @@ def predict(
     Raises:
         UnreadableModel: there is no GoodNet in the folder or file.
         UnreadableData: a picture cannot be read.
-        WrongShape: a picture has another size than the network takes.
+        WrongShape: live images have another size than the network takes.
         InvalidOption: the GoodNet was made without the input range of its networks.
     """
     guard = open_goodnet(goodnet, confine=confine) if isinstance(goodnet, str | Path) else goodnet
-    return [int(label) for label in guard.answers(_read(images, guard.image_shape[0])).goodnet]
+    return [int(label) for label in guard.answers(_read(images, guard)).goodnet]
 
 
-def _read(images: Sequence[str | Path] | DataLike, channels: int) -> Dataset:
+def _read(images: Sequence[str | Path] | DataLike, guard: GoodNet | OnnxGoodNet) -> Dataset:
     if isinstance(images, list | tuple) and all(isinstance(item, str | Path) for item in images):
-        return _read_pictures([Path(item) for item in images], channels)
-    return load_dataset(images, channels=channels, name="images")  # type: ignore[arg-type]
+        return _read_pictures([Path(item) for item in images], guard)
+    return load_dataset(images, channels=guard.image_shape[0], name="images")  # type: ignore[arg-type]
 
 
-def _read_pictures(paths: Sequence[Path], channels: int) -> Dataset:
+def _read_pictures(paths: Sequence[Path], guard: GoodNet | OnnxGoodNet) -> Dataset:
     for path in paths:
         if path.is_dir() or (path.is_file() and kind_of(path) in (HDF5, ZIP)):
             raise UnreadableData(
                 f"{show_path(path)}: expected pictures, one path for each, got a data set; to measure a whole set: "
                 f"goodnet evaluate GOODNET --clean {show_path(path)}"
             )
-    return read_pictures(paths, channels)
+    said = guard.original.resizing if isinstance(guard, GoodNet) else None
+    fitting = Fitting(guard.image_shape[1:], Resizing.read(said or USUAL))
+    return read_pictures(paths, guard.image_shape[0], fitting=fitting)

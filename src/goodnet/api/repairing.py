@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Shape, fit_channels, load, load_dataset, named_paths
+from goodnet.api.loading import DataLike, Shape, fit_data, load, load_dataset, named_paths
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -17,6 +17,7 @@ from goodnet.core.errors import MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.preprocessing import RangeOption
 from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -39,6 +40,8 @@ def repair(  # noqa: PLR0913
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     confine: bool = True,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -58,8 +61,8 @@ def repair(  # noqa: PLR0913
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
-        architecture, image_shape, input_range, key: how to read the network, see `load`. Of a checkpoint of several networks
-            the one under `key` is repaired, and the others are in none of the files that are written.
+        architecture, image_shape, input_range, key, resize, strict: how to read both, see `load`. Of a checkpoint of
+            several networks the one under `key` is repaired, and the others are in none of the files that are written.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
@@ -89,6 +92,8 @@ def repair(  # noqa: PLR0913
         input_range=input_range,
         key=key,
         confine=confine,
+        resize=resize,
+        strict=strict,
     )
     recorder.know("model", loaded.classifier)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
@@ -127,7 +132,7 @@ def load_unlabelled(classifier: Classifier, unlabelled: DataLike) -> Dataset:
         InputError: they cannot be read or do not fit the network.
     """
     data = load_dataset(unlabelled, name="unlabelled")
-    return without_labels(classifier, fit_channels(classifier, data, unlabelled))
+    return without_labels(classifier, fit_data(classifier, data, unlabelled))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection, Rate
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
@@ -43,6 +44,8 @@ def scan(  # noqa: PLR0913
     image_shape: Shape | None = None,
     input_range: RangeOption = "auto",
     key: str | None = None,
+    resize: ResizeOption | None = None,
+    strict: bool = False,
     confine: bool = True,
     seed: int = 0,
     budget: float | None = None,
@@ -60,7 +63,7 @@ def scan(  # noqa: PLR0913
         clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
         method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
-        architecture, image_shape, input_range, key: how to read the network, see `load`.
+        architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever the method draws at random.
         budget: seconds after which no further work is begun; what was not finished is said.
@@ -77,11 +80,12 @@ def scan(  # noqa: PLR0913
     scanner = cast(Scanner, catalog.make("scanners", method, options))
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
-    loaded = _load(model, clean, architecture, image_shape, input_range, key, confine)
+    loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict, confine)
     recorder.options = scanner.model_dump(mode="json") | {
         "key": key,
         "confine": confine,
         "input_range": loaded.classifier.input_range,
+        "resize": resize or loaded.classifier.resizing,
     }
     recorder.know("model", loaded.classifier)
     folder = None if out is None else output_folder(out)
@@ -125,6 +129,8 @@ def _load(
     image_shape: Shape | None,
     input_range: RangeOption,
     key: str | None,
+    resize: str | None,
+    strict: bool,
     confine: bool,
 ) -> Loaded:
     """Return network and images, in an order that hangs on the images alone.
@@ -133,7 +139,14 @@ def _load(
     task.
     """
     classifier, data = load_both(
-        model, clean, architecture=architecture, image_shape=image_shape, key=key, confine=confine
+        model,
+        clean,
+        architecture=architecture,
+        image_shape=image_shape,
+        key=key,
+        resize=resize,
+        strict=strict,
+        confine=confine,
     )
     data = data.in_canonical_order()
     try:

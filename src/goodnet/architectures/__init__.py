@@ -9,9 +9,11 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from goodnet.architectures.libraries import LIBRARIES, find_in_library, is_library
 from goodnet.core.errors import InvalidOption, UnknownMethod
 from goodnet.core.one_line import describe_error
 
@@ -35,8 +37,7 @@ class Architecture:
         """
         offered = {"classes": classes, "num_classes": classes, "image_shape": image_shape}
         try:
-            accepted = inspect.signature(self.factory).parameters
-            module = self.factory(**{key: value for key, value in offered.items() if key in accepted})
+            module = self.factory(**_accepted(self.factory, offered))
         except Exception as error:
             raise InvalidOption(
                 f"architecture '{self.name}' failed for {classes} classes and images {image_shape}: {describe_error(error)}"
@@ -48,23 +49,36 @@ class Architecture:
         return module
 
 
+def _accepted(factory: Callable[..., nn.Module], offered: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a factory names; one that hands all on (`**kwargs`) gets torchvision's name too."""
+    parameters = inspect.signature(factory).parameters.values()
+    names = {item.name for item in parameters}
+    if any(item.kind is item.VAR_KEYWORD for item in parameters) and not names & offered.keys():
+        names.add("num_classes")
+    return {key: value for key, value in offered.items() if key in names}
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the architectures that goodnet knows."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "libraries"))
 
 
 def find(name: str) -> Architecture:
-    """Return the architecture `name`, one of ours or the user's `package.module:factory`.
+    """Return the architecture `name`: one of ours, a library's (`timm:resnet18`) or the user's `package.module:factory`.
 
     Raises:
         UnknownMethod: there is no such architecture, module or factory.
+        InvalidOption: the library is not installed.
     """
+    if is_library(name):
+        return Architecture(name, *find_in_library(name))
     if ":" in name:
         return Architecture(name, _user_factory(name))
     word = name.replace("-", "_").lower()
     if word not in names():
         raise UnknownMethod(
-            f"unknown architecture '{name}'; known: {', '.join(names())}, or your own package.module:factory"
+            f"unknown architecture '{name}'; known: {', '.join(names())}, "
+            f"{', '.join(f'{item}:NAME' for item in LIBRARIES)}, or your own package.module:factory"
         )
     module = importlib.import_module(f"{__name__}.{word}")
     return Architecture(word, module.build, module.IMAGE_SHAPE)

@@ -15,6 +15,7 @@ from goodnet.cli.options import (
     json_option,
     model_options,
     out_option,
+    picture_options,
     seed_option,
     suspects_options,
     take_given,
@@ -44,6 +45,7 @@ from goodnet.reports.guards import guard_record, guard_table
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
 @model_options
+@picture_options
 @json_option
 @click.pass_context
 def command(

@@ -17,6 +17,8 @@ from goodnet.catalog import Family
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption
 from goodnet.core.preprocessing import FORMS, Preprocessing
+from goodnet.core.resizing import FORMS as RESIZE_FORMS
+from goodnet.core.resizing import Resizing
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -53,6 +55,20 @@ class InputRangeType(click.ParamType[str]):
         return str(value)
 
 
+class ResizeType(click.ParamType[str]):
+    """How pictures are brought to a network's size: a text of `Resizing.read`."""
+
+    name = "WAY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        try:
+            Resizing.read(value)
+        except InvalidOption as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 confine_option = click.option(
     "--confine/--no-confine",
     default=True,
@@ -85,6 +101,20 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help=f"Pixels that the network was trained on: {FORMS}. auto tries the usual ones on the clean labels.",
     )
     return file_options(input_range(function))
+
+
+def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how pictures are read."""
+    for option in (
+        click.option(
+            "--strict", is_flag=True, help="Refuse data of which a picture cannot be read, instead of leaving it out."
+        ),
+        click.option(
+            "--resize", type=ResizeType(), help=f"How pictures become as large as the network's: {RESIZE_FORMS}."
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def out_option(text: str, *, required: bool = False) -> Decorator:

@@ -17,6 +17,7 @@ from goodnet.cli.options import (
     json_option,
     model_options,
     out_option,
+    picture_options,
     seed_option,
     suspects_options,
     take_given,
@@ -50,6 +51,7 @@ from goodnet.reports.tables import repair_table
 )
 @seed_option
 @model_options
+@picture_options
 @json_option
 @click.pass_context
 def command(

@@ -14,7 +14,14 @@ import click
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.last_resort import exit_code, say
-from goodnet.cli.options import MethodCommand, execution_options, json_option, model_options, out_option
+from goodnet.cli.options import (
+    MethodCommand,
+    execution_options,
+    json_option,
+    model_options,
+    out_option,
+    picture_options,
+)
 from goodnet.core.errors import CodeInFile, GoodnetError
 from goodnet.core.results import Detection, Failure
 from goodnet.execution import Execution, count_cores
@@ -60,6 +67,7 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @execution_options
 @model_options
+@picture_options
 @json_option
 @click.pass_context
 def command(

@@ -122,6 +122,8 @@ class Classifier:
         name: for messages, usually the file name.
         architecture: the architecture's name, which a weights-only file needs to be opened again.
         notes: what was done to the network so that logits come out, in words; None finds out.
+        resizing: how pictures of other sizes are brought to the network's, a text of `Resizing.read`; None: nobody says.
+        class_names: the name of each class, where the network has them.
 
     Raises:
         WrongShape: the network does not give one row of at least two logits per image.
@@ -139,6 +141,8 @@ class Classifier:
         name: str = "network",
         architecture: str | None = None,
         notes: tuple[str, ...] | None = None,
+        resizing: str | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         known = as_logits(network, image_shape) if notes is None else Logits(network, notes)
         self.notes = known.notes
@@ -149,6 +153,7 @@ class Classifier:
         self.source = source
         self.name = name
         self.architecture = architecture
+        self.resizing, self.class_names = resizing, class_names
         self.preprocessing = self._read_preprocessing(input_range)
         self.classes = self._count_classes()
         #: SHA-256 of the bytes from which it was read, where the reading took care that these and no others were read.
@@ -297,6 +302,8 @@ class Classifier:
             name=self.name,
             architecture=self.architecture,
             notes=self.notes,
+            resizing=self.resizing,
+            class_names=self.class_names,
         )
 
     @property

@@ -10,6 +10,7 @@
      │    ├── UnreadableData     a data file that is damaged, incomplete, empty or out of range
      │    │    └── ImplausibleLabels  labels that the network does not know in any input range
      │    ├── WrongShape         images, labels or layers that do not fit one another
+     │    │    └── MixedSizes    pictures of several sizes, of which nobody says what the network takes
      │    ├── UnknownMethod      no such method, layer, architecture
      │    ├── InvalidOption      an option outside its bounds
      │    └── UnwritableOutput   an output path that cannot be written
@@ -57,6 +58,10 @@ class ImplausibleLabels(UnreadableData):
 
 class WrongShape(InputError):
     """Images, labels, classes or layers do not fit one another."""
+
+
+class MixedSizes(WrongShape):
+    """Pictures are of several sizes, and nobody says which one the network takes."""
 
 
 class UnknownMethod(InputError):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from goodnet.core.graph import kind_of
+from goodnet.core.heads import take_logits
 
 #: What maps logits to probabilities, or to their logarithm: by the name of a module, a function or a method.
 _ENDINGS = {
@@ -63,15 +64,18 @@ class Logits:
 def as_logits(network: fx.GraphModule, image_shape: tuple[int, int, int]) -> Logits:
     """Return `network` with logits as its outputs, at least two; its weights are shared.
 
-    A softmax, log-softmax or sigmoid at the end is left out. Where none is found and yet all outputs are
-    probabilities, their logarithm is taken. One output becomes two classes: class 1 is what it speaks for.
+    Of a tuple, a dictionary or an object the logits are taken. A softmax, log-softmax or sigmoid at the end is left out.
+    Where none is found and yet all outputs are probabilities, their logarithm is taken. One output becomes two classes:
+    class 1 is what it speaks for.
 
     Args:
         network: the graph of a classifier.
         image_shape: (C, H, W) of its images.
     """
+    network, taken = take_logits(network, image_shape)
     network, endings = _without_endings(network)
-    notes = [f"the {ending} at the end is left out: scores need logits" for ending in endings]
+    notes = [] if taken is None else [taken]
+    notes += [f"the {ending} at the end is left out: scores need logits" for ending in endings]
     outputs = _probe(network, image_shape)
     if outputs is None:
         return Logits(network, tuple(notes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -104,6 +105,29 @@ def _read_numbers(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
             f"expected as many means as standard deviations, all of them numbers, the latter above 0, got '{text[:60]}'"
         )
     return mean, std
+
+
+def name_range(mean: Sequence[float], std: Sequence[float], *, bgr: bool = False) -> str:
+    """Return the text that `Preprocessing.read` reads as these means and deviations: a name where there is one.
+
+    Raises:
+        InvalidOption: they are no normalisation.
+    """
+    one_for_all = len(set(mean)) == 1 and len(set(std)) == 1
+    values = (tuple(mean[:1]), tuple(std[:1])) if one_for_all else (tuple(mean), tuple(std))
+    for name, (known_mean, known_std) in _NAMED.items():
+        known = (*known_mean, *known_std)
+        alike = len(known) == len(values[0]) + len(values[1]) and name not in _ALWAYS_BGR
+        if alike and all(
+            math.isclose(a, b, abs_tol=1e-6) for a, b in zip(known, (*values[0], *values[1]), strict=True)
+        ):
+            text = name
+            break
+    else:
+        text = "/".join(",".join(f"{value:.9g}" for value in part) for part in values)
+    text = f"{text}{_BGR}" if bgr else text
+    Preprocessing.read(text)
+    return text
 
 
 def usual_preprocessings(channels: int) -> list[str]:

@@ -1,7 +1,8 @@
 """HDF5 and `.npz` data sets, and arrays in memory -> `Dataset`.
 
-The contest's layout: `data` (N, C, H, W) or (N, H, W, C), `label` (N,). uint8 is 0..255; floats are taken as
-[0, 1] or 0..255, whichever holds all of them. HDF5 is read a batch at a time.
+The contest's layout: `data` (N, C, H, W) or (N, H, W, C), `label` (N,); other keys are found by shape. uint8 is 0..255;
+floats are taken as [0, 1] or 0..255, whichever holds all of them, or as normalised in a usual way. HDF5 is read a batch at
+a time.
 """
 
 from __future__ import annotations
@@ -18,16 +19,13 @@ import numpy.typing as npt
 from goodnet.core.dataset import ArraySource, Dataset, ImageSource, Labels, Pixels
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
 from goodnet.core.one_line import describe_error
+from goodnet.formats.array_keys import Keys, find_keys
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.npy_members import read_npz
+from goodnet.formats.pixel_scales import Scale, find_scale
 from goodnet.formats.shown_paths import show_path
-
-#: Keys of images, labels and true labels (of poisoned data); of several the first is taken, and said in the notes.
-_IMAGES = ("data", "images", "x")
-_LABELS = ("label", "labels", "y")
-_TRUE_LABELS = ("true_label", "true_labels")
 
 _CHANNELS = (1, 3, 4)
 #: Larger labels are no classes: what is counted for each class would take memory without end.
@@ -65,10 +63,11 @@ def _read_hdf5(path: Path) -> Dataset:
     try:
         require_own_content(file, shown, path.stat().st_size, UnreadableData)
         arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        keys = _find_keys(shown, list(arrays))
+        keys = find_keys(shown, {key: array.shape or () for key, array in arrays.items()})
         images = arrays[keys.images]
-        layout, scale = _layout(shown, images.shape or ()), _scale(shown, images)
-        return _label(path, Hdf5Source(images, layout, scale), keys, arrays)
+        layout = _layout(shown, images.shape or ())
+        scale = find_scale(shown, images, layout)
+        return _label(path, Hdf5Source(images, layout, scale), keys, arrays, scale.note)
     except InputError:
         file.close()
         raise
@@ -78,59 +77,47 @@ def _read_hdf5(path: Path) -> Dataset:
 
 
 def _read_npz(path: Path) -> Dataset:
+    return label_arrays(path, read_npz(path))
+
+
+def label_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Dataset:
+    """Return arrays in memory, by key, as images with the labels that lie beside them.
+
+    Raises:
+        UnreadableData: none can be images, or the numbers are no pixels or no labels.
+        WrongShape: images and labels are not equally many.
+    """
     shown = show_path(path)
-    arrays = read_npz(path)
-    keys = _find_keys(shown, list(arrays))
-    return _label(path, ArraySource(check_pixels(shown, arrays[keys.images])), keys, arrays)
+    keys = find_keys(shown, {key: array.shape for key, array in arrays.items()})
+    pixels, notes = check_pixels(shown, arrays[keys.images])
+    return _label(path, ArraySource(pixels), keys, arrays, notes)
 
 
-@dataclass(frozen=True)
-class _Keys:
-    """Under which keys a file has its images, labels and true labels, and what is to be said of the choice."""
-
-    images: str
-    labels: str | None
-    true_labels: str | None
-    notes: tuple[str, ...]
-
-
-def _find_keys(shown: str, keys: Sequence[str]) -> _Keys:
-    images, labels, truth = ([key for key in kind if key in keys] for kind in (_IMAGES, _LABELS, _TRUE_LABELS))
-    if not images:
-        found = _quote(keys) or "none"
-        raise UnreadableData(
-            f"{shown}: expected a key '{_IMAGES[0]}', found {found}; rename it or write the file again"
-        )
-    several = [kind for kind in (images, labels, truth) if len(kind) > 1]
-    notes = tuple(f"of the keys {_quote(kind)} the first is read" for kind in several)
-    return _Keys(images[0], next(iter(labels), None), next(iter(truth), None), notes)
-
-
-def _quote(names: Sequence[str]) -> str:
-    return ", ".join(f"'{show_path(name)}'" for name in names)
-
-
-def _label(path: Path, source: ImageSource, keys: _Keys, arrays: Mapping[str, Any]) -> Dataset:
+def _label(
+    path: Path, source: ImageSource, keys: Keys, arrays: Mapping[str, Any], notes: tuple[str, ...] = ()
+) -> Dataset:
     """Return images with the labels that lie beside them."""
     labels, truth = (
         None if key is None else check_labels(show_path(path), np.asarray(arrays[key][()]))
         for key in (keys.labels, keys.true_labels)
     )
-    return Dataset(source, labels, show_path(path.name), true_labels=truth, notes=keys.notes)
+    return Dataset(source, labels, show_path(path.name), true_labels=truth, notes=(*keys.notes, *notes))
 
 
 def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
-    """Return labels (N,) or (N, 1), of any number type, as int64.
+    """Return labels (N,) or (N, 1), of any number type, or one-hot (N, classes), as int64.
 
     Raises:
         UnreadableData: they are not whole numbers from 0 on.
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if _is_one_hot(labels):
+        labels = labels.argmax(axis=1)
     if labels.ndim != 1 or labels.dtype.kind not in "iuf":
         raise UnreadableData(
-            f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}; of one-hot "
-            "labels take the argmax"
+            f"{name}: expected labels (N,) of whole numbers, got shape {labels.shape} of {labels.dtype}; "
+            "give one class for each image"
         )
     if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))):
         raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity")
@@ -141,59 +128,41 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
     return labels.astype(np.int64)
 
 
-def check_pixels(name: str, images: npt.NDArray[Any]) -> Pixels:
-    """Return images (N, C, H, W) or (N, H, W, C), of any number type, as NCHW: uint8, or float32 in [0, 1].
+def _is_one_hot(labels: npt.NDArray[Any]) -> bool:
+    """Whether each row has one 1 and is 0 else."""
+    return (
+        labels.ndim == 2
+        and labels.dtype.kind in "iufb"
+        and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+    )
+
+
+def check_pixels(name: str, images: npt.NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
+    """Return images (N, C, H, W), (N, H, W, C) or (N, H, W), of any number type, as NCHW, and notes on how they were read.
+
+    Pixels come out as uint8, or float32 in [0, 1].
 
     Raises:
-        UnreadableData: there is none, or pixels are NaN, neither in 0..1 nor in 0..255, or not numbers.
+        UnreadableData: there is none, or pixels are NaN, neither in 0..1 nor in 0..255 nor normalised, or not numbers.
         WrongShape: the array has another number of axes, or neither layout's number of channels.
     """
-    return _to_pixels(images, _layout(name, images.shape), _scale(name, images))
+    layout = _layout(name, images.shape)
+    scale = find_scale(name, images, layout)
+    return scale.to_pixels(images, layout), scale.note
 
 
 def _layout(name: str, shape: Sequence[int]) -> str:
-    if len(shape) != 4:
+    if len(shape) not in (3, 4):
         raise WrongShape(f"{name}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}")
     if shape[0] == 0:
         raise UnreadableData(f"{name}: expected at least one image, got an empty set")
+    if len(shape) == 3:
+        return "NHW"
     if shape[1] in _CHANNELS:
         return "NCHW"
     if shape[3] in _CHANNELS:
         return "NHWC"
     raise WrongShape(f"{name}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}")
-
-
-def _scale(name: str, images: Any) -> float:
-    """Return what pixels are divided by to be in [0, 1]; floats are looked through, a block at a time."""
-    if images.dtype == np.uint8:
-        return 255.0
-    if images.dtype.kind not in "fiu":
-        raise UnreadableData(f"{name}: expected images of uint8 or float, got {images.dtype}")
-    rows = max(1, _BLOCK // max(1, int(np.prod(images.shape[1:])) * images.dtype.itemsize))
-    low, high = np.inf, -np.inf
-    for start in range(0, images.shape[0], rows):
-        block = images[start : start + rows]
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if not np.isfinite([low, high]).all() or np.isnan(block).any():
-            raise UnreadableData(
-                f"{name}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}"
-            )
-    if low < 0 or high > 255:
-        raise UnreadableData(
-            f"{name}: expected pixels in 0..1 or 0..255, got {low:g} to {high:g}; if they are normalised, give the images "
-            "as they were before and make the normalisation the network's first layer"
-        )
-    return 1.0 if high <= 1.0 and images.dtype.kind == "f" else 255.0
-
-
-def _to_pixels(block: npt.NDArray[Any], layout: str, scale: float) -> Pixels:
-    """Return a block of stored images as uint8 or float32 in [0, 1], NCHW."""
-    if layout == "NHWC":
-        block = block.transpose(0, 3, 1, 2)
-    if block.dtype == np.uint8:
-        return block
-    # In float16 the division would cost digits.
-    return (block.astype(np.promote_types(block.dtype, np.float32)) / scale).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -202,11 +171,14 @@ class Hdf5Source:
 
     images: Any
     layout: str
-    scale: float
+    scale: Scale
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)."""
+        if self.layout == "NHW":
+            n, height, width = self.images.shape
+            return n, 1, height, width
         n, a, b, c = self.images.shape
         return (n, a, b, c) if self.layout == "NCHW" else (n, c, a, b)
 
@@ -221,7 +193,7 @@ class Hdf5Source:
             block = self._read_rows(indices)
         except OSError as error:
             raise UnreadableData(f"{show_path(path)}: the file is damaged, images cannot be read ({error})") from error
-        return _to_pixels(block, self.layout, self.scale)
+        return self.scale.to_pixels(block, self.layout)
 
     def _read_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         first, last = int(indices.min()), int(indices.max())

@@ -36,6 +36,14 @@ _SHOWN = 5
 #: How torch's reader names what it does not make.
 _REFUSED_NAME = re.compile(r"GLOBAL (\S+)")
 
+#: Libraries that pickle whole programs: what their files are, and the way out.
+_MAKERS = {
+    "ultralytics.": "a checkpoint of Ultralytics, which is a pickled program; export it where it is installed: yolo export "
+    "model=FILE format=onnx, and give the ONNX file",
+    "fastai.": "an export of fastai, which is a pickled program; load it where fastai is installed and save the weights: "
+    "torch.save(learn.model.state_dict(), path)",
+}
+
 #: The way to a container inside a checkpoint: keys of mappings, numbers in lists.
 KeyPath = tuple[Any, ...]
 
@@ -111,6 +119,9 @@ def refuse_name(path: Path, error: UnpicklingError, names: Sequence[str]) -> Unr
         return UnreadableModel(damaged(path))
     foreign = [as_one_line(name) for name in names if not is_made(name)] or [as_one_line(named[1])]
     listed = name_all(foreign) if foreign[1:] else ""
+    maker = next((words for module, words in _MAKERS.items() if named[1].startswith(module)), None)
+    if maker is not None:
+        return CodeInFile(f"{path}: refused, {maker}{listed}", foreign)
     return CodeInFile(
         f"{path}: refused, it holds a '{as_one_line(named[1])}', which could run code on loading{listed}; save the state dict "
         "alone where it was made: torch.save(net.state_dict(), path)",

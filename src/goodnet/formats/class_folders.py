@@ -50,6 +50,27 @@ class ClassFolders:
         return tuple(names.get(number, "") for number in range(max(names, default=-1) + 1))
 
 
+#: What folders of splits are called, those first that no network is trained on.
+_SPLITS = ("val", "valid", "validation", "test", "testing", "eval", "train", "training")
+
+
+def choose_split(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the split that is read of a folder of splits, with a note; a folder of anything else as it is.
+
+    Raises:
+        UnreadableData: a folder cannot be listed.
+    """
+    splits = {item.name.lower(): item for item in find_folders(folder)}
+    names = [name for name in _SPLITS if name in splits]
+    if len(splits) < 2 or len(names) < len(splits) or not find_folders(splits[names[0]]):
+        return folder, ()
+    chosen = splits[names[0]]
+    others = ", ".join(show_path(splits[name].name) for name in names[1:])
+    return chosen, (
+        f"the folder has splits: {show_path(chosen.name)} is read, {others} not; give the one that is meant",
+    )
+
+
 def list_class_folders(folder: Path) -> ClassFolders:
     """Return the class folders in `folder` with their pictures; no file is opened, no link followed out of the folder.
 

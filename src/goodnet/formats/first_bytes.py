@@ -18,6 +18,9 @@ PICTURES: dict[str, tuple[bytes, ...]] = {
 HDF5 = "an HDF5 file"
 ZIP = "a zip archive"
 PICTURE = "a picture"
+NUMPY = "a single numpy array (.npy)"
+PARQUET = "a parquet file"
+TEXT = "text"
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
 #: Where the signature of HDF5 may stand behind a block of the user's own: here, and at every double of it.
@@ -28,7 +31,8 @@ _LONGEST_HEADER = 100_000_000
 _OTHERS = {
     b"PK": ZIP,
     b"version https://git-lfs": "a pointer of Git LFS without the data (git lfs pull fetches them)",
-    b"\x93NUMPY": "a single numpy array (.npy)",
+    b"\x93NUMPY": NUMPY,
+    b"PAR1": PARQUET,
     b"\x80": "a pickle",
     b"\x1f\x8b": "a gzip archive",
     b"8BPS": "a Photoshop picture",
@@ -80,4 +84,4 @@ def is_safetensors(head: bytes) -> bool:
 def _describe_unknown(head: bytes) -> str:
     if not head:
         return "an empty file"
-    return "something else" if head.translate(None, _PRINTABLE) else "text"
+    return "something else" if head.translate(None, _PRINTABLE) else TEXT

@@ -12,15 +12,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from goodnet.core.dataset import Dataset, Pixels
-from goodnet.core.errors import InputError, UnreadableData, WrongShape
-from goodnet.formats.class_folders import SUFFIXES, list_class_folders, note_paths
+from goodnet.core.dataset import ArraySource, Dataset, Pixels
+from goodnet.core.errors import InputError, MixedSizes, UnreadableData, WrongShape
+from goodnet.core.resizing import Fitting
+from goodnet.formats.class_folders import SUFFIXES, choose_split, list_class_folders, note_paths
 from goodnet.formats.declared_sizes import require_held
 from goodnet.formats.files import require_file
 from goodnet.formats.first_bytes import PICTURES
@@ -32,35 +34,41 @@ _MOST_PIXELS = 64_000_000
 GREY = ("1", "L", "LA", "La")
 
 
-def read_image(path: str | Path, channels: int = 3) -> npt.NDArray[np.uint8]:
+#: A picture: a file, or the bytes of one that lay in another.
+Stored = Path | bytes
+
+
+def read_image(path: str | Stored, channels: int = 3, fitting: Fitting | None = None) -> npt.NDArray[np.uint8]:
     """Read one picture as (C, H, W) uint8, grey for one channel, else RGB (transparency is dropped).
 
-    It is read as it is stored: an EXIF orientation is not followed, but a TIFF's own is.
+    It is read as it is stored: an EXIF orientation is not followed, but a TIFF's own is. `fitting` is the size that it is
+    brought to, None leaves it.
 
     Raises:
         UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
     """
-    with open_picture(Path(path)) as picture:
-        return picture_pixels(picture, channels)
+    with open_picture(path if isinstance(path, bytes) else Path(path)) as picture:
+        return picture_pixels(picture, channels, fitting=fitting)
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Stored) -> Iterator[Image.Image]:
     """Open a picture of one of the kinds that are read; whatever goes wrong with it while it is open is one error.
 
     Raises:
         UnreadableData: there is no such file, or it is not a picture, or it is damaged or absurdly large.
     """
-    shown = show_path(require_file(path))
+    shown = "a picture in the table" if isinstance(path, bytes) else show_path(require_file(path))
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes, which are judged here, and of what does not touch the pixels.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=tuple(PICTURES)) as picture:
+            with Image.open(BytesIO(path) if isinstance(path, bytes) else path, formats=tuple(PICTURES)) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise UnreadableData(f"{shown}: a picture of {picture.width} x {picture.height} pixels is refused")
                 unpacked = picture.width * picture.height * len(picture.getbands())
-                require_held(shown, unpacked, path.stat().st_size, UnreadableData)
+                held = len(path) if isinstance(path, bytes) else path.stat().st_size
+                require_held(shown, unpacked, held, UnreadableData)
                 yield picture
     except WrongDepth as error:
         raise UnreadableData(f"{shown}: {error}") from error
@@ -78,7 +86,9 @@ class WrongDepth(UnreadableData):
     """A picture has another number of bits per channel than 8, and they cannot be turned into 8 without loss."""
 
 
-def picture_pixels(picture: Image.Image, channels: int, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+def picture_pixels(
+    picture: Image.Image, channels: int, size: tuple[int, int] | None = None, fitting: Fitting | None = None
+) -> npt.NDArray[np.uint8]:
     """Return a picture as (C, H, W) uint8, grey for one channel, else RGB (transparency is dropped).
 
     Grey of 16 bits is taken where all values are multiples of 257, as they are where 8 bits were stored in 16. Of
@@ -88,6 +98,7 @@ def picture_pixels(picture: Image.Image, channels: int, size: tuple[int, int] | 
         picture: an open picture; its pixels are unpacked here.
         channels: 1 or 3.
         size: (width, height) to scale it to.
+        fitting: or the size that it is brought to, and how.
 
     Raises:
         WrongDepth: it does not have 8 bits per channel.
@@ -98,8 +109,21 @@ def picture_pixels(picture: Image.Image, channels: int, size: tuple[int, int] | 
     opaque = opaque.convert("L" if channels == 1 else "RGB")
     if size is not None and opaque.size != size:
         opaque = opaque.resize(size, Image.Resampling.BILINEAR)
+    if fitting is not None:
+        opaque = _fit(opaque, fitting)
     pixels = np.asarray(opaque, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _fit(picture: Image.Image, fitting: Fitting) -> Image.Image:
+    """Bring a picture to the size that a network takes."""
+    height, width = fitting.size
+    scaled = fitting.resizing.scaled_size(picture.size, (width, height))
+    if scaled != picture.size:
+        picture = picture.resize(scaled, Image.Resampling[fitting.resizing.interpolation.upper()])
+    # As torchvision rounds where the border is odd.
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _with_eight_bits(picture: Image.Image) -> Image.Image:
@@ -117,10 +141,11 @@ def _with_eight_bits(picture: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Pictures of one size, each read when asked for."""
+    """Pictures of one size, each read when asked for, and brought to that size by `fitting`."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Stored]
     shape: tuple[int, int, int, int]
+    fitting: Fitting | None = None
 
     def read(self, indices: npt.NDArray[np.int64]) -> Pixels:
         """Return the pictures at `indices`, (len(indices), C, H, W) uint8.
@@ -129,11 +154,11 @@ class ImageFiles:
             UnreadableData: a picture is no longer what it was when the set was opened.
             WrongShape: it has another size by now.
         """
-        pictures = [read_image(self.paths[int(index)], self.shape[1]) for index in indices]
+        pictures = [read_image(self.paths[int(index)], self.shape[1], self.fitting) for index in indices]
         for index, picture in zip(indices, pictures, strict=True):
             if picture.shape != self.shape[1:]:
                 raise WrongShape(
-                    f"{show_path(self.paths[int(index)])}: the picture was replaced by one of another size while it was in "
+                    f"{_show(self.paths[int(index)])}: the picture was replaced by one of another size while it was in "
                     "use; run this again"
                 )
         return np.stack(pictures)
@@ -150,7 +175,11 @@ class _Seen:
     deep: bool
 
 
-def _look_at(path: Path) -> _Seen:
+def _show(path: Stored) -> str:
+    return "a picture in the table" if isinstance(path, bytes) else show_path(path)
+
+
+def look_at(path: Stored) -> _Seen:
     """Unpack and convert a picture once, so that a damaged one is found before hours of work hang on it.
 
     Raises:
@@ -177,37 +206,54 @@ def _has_frames(picture: Image.Image) -> bool:
     return True
 
 
-def read_pictures(paths: Sequence[str | Path], channels: int | None = None, *, name: str = "images") -> Dataset:
+def read_pictures(
+    paths: Sequence[str | Path], channels: int | None = None, *, name: str = "images", fitting: Fitting | None = None
+) -> Dataset:
     """Return pictures as unlabelled data, all of them with so many channels, 1 or 3; None: RGB if one of them is.
 
     Each is unpacked once to see that it can be; they are read again when asked for.
 
     Raises:
         UnreadableData: no paths, or a file that is not a picture.
-        WrongShape: the pictures are not of one size.
+        MixedSizes: the pictures are not of one size, and no `fitting` brings them to one.
     """
     if not paths:
         raise UnreadableData("expected at least one picture")
     files = [Path(path) for path in paths]
-    seen = [_look_at(path) for path in files]
-    return Dataset(_gather(files, seen, channels), None, name, notes=tuple(_remarks(files, seen)))
+    seen = [look_at(path) for path in files]
+    return Dataset(gather(files, seen, channels, fitting), None, name, notes=tuple(_remarks(files, seen)))
 
 
-def _gather(paths: Sequence[Path], seen: Sequence[_Seen], channels: int | None) -> ImageFiles:
+def gather(
+    paths: Sequence[Stored], seen: Sequence[_Seen], channels: int | None, fitting: Fitting | None = None
+) -> ImageFiles:
     """Return pictures that were looked at as one source.
 
     Raises:
-        WrongShape: they are not of one size.
+        MixedSizes: they are not of one size, and no `fitting` brings them to one.
     """
+    channels = channels or (1 if all(item.grey for item in seen) else 3)
+    if fitting is not None:
+        return ImageFiles(paths, (len(paths), channels, *fitting.size), fitting)
     (width, height), count = Counter(item.size for item in seen).most_common(1)[0]
     for path, item in zip(paths, seen, strict=True):
         if item.size != (width, height):
-            raise WrongShape(
-                f"{show_path(path)}: expected {width} x {height} pixels (width x height) like {count:,} of the {len(paths):,} "
-                f"pictures, got {item.size[0]} x {item.size[1]}; scale them to one size"
+            raise MixedSizes(
+                f"{_show(path)}: expected {width} x {height} pixels (width x height) like {count:,} of the {len(paths):,} "
+                f"pictures, got {item.size[0]} x {item.size[1]}; say what the network takes: --image-shape C,H,W"
             )
-    channels = channels or (1 if all(item.grey for item in seen) else 3)
     return ImageFiles(paths, (len(paths), channels, height, width))
+
+
+def fit_arrays(dataset: Dataset, fitting: Fitting) -> Dataset:
+    """Return images that came as arrays in another size, by way of pictures of 8 bits."""
+    channels, fitted = dataset.image_shape[0], []
+    for batch in dataset.batches():
+        pixels = (batch.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        pictures = (Image.fromarray(item[..., 0] if channels == 1 else item) for item in pixels)
+        fitted += [picture_pixels(picture, channels, fitting=fitting) for picture in pictures]
+    whole = dataset.in_memory()
+    return replace(whole, source=ArraySource(np.stack(fitted)))
 
 
 def _remarks(paths: Sequence[Path], seen: Sequence[_Seen]) -> Iterator[str]:
@@ -218,30 +264,41 @@ def _remarks(paths: Sequence[Path], seen: Sequence[_Seen]) -> Iterator[str]:
     yield from note_paths("16 bits per channel, the upper 8 are read", [path for path, item in both if item.deep])
 
 
-def read_class_folders(folder: str | Path, channels: int | None = None) -> Dataset:
+def read_class_folders(
+    folder: str | Path, channels: int | None = None, fitting: Fitting | None = None, *, strict: bool = False
+) -> Dataset:
     """Read a folder of class folders: the classes are the folders in order of name (of number, where all are numbers).
 
     Folders called 0, 1, 2, ... (also 00012) are the class of that number, whichever are missing; `other_order` gives
     the other reading. Hidden files, those of systems, files of other kinds and pictures that cannot be read are left out
-    and named in the notes. Cost: each picture is unpacked once.
+    and named in the notes. Cost: each picture is unpacked once. Of a folder of splits (train, val, test) one is read, what a
+    network was not trained on first, and that is said.
+
+    Args:
+        folder: where the class folders are.
+        channels: 1 reads grey, 3 RGB, None grey if all pictures are.
+        fitting: brings pictures to one size.
+        strict: refuses instead of leaving pictures out.
 
     Raises:
-        UnreadableData: no class folders, no pictures in them, or more than half of the pictures cannot be read.
-        WrongShape: the pictures are not of one size.
+        UnreadableData: no class folders, no pictures in them, or more than half of the pictures cannot be read; with
+            `strict`, one.
+        MixedSizes: the pictures are not of one size, and no `fitting` brings them to one.
     """
-    folder = Path(folder)
+    folder, said = choose_split(Path(folder))
     found = list_class_folders(folder)
     if not found.pictures:
         seen_instead = f"; {'; '.join(found.notes)}" if found.notes else ""
         raise UnreadableData(
             f"{show_path(folder)}: expected class folders with pictures ({', '.join(SUFFIXES)}), found none{seen_instead}"
         )
-    readable, left_out = _leave_out_unreadable(folder, found.pictures)
+    readable, left_out = leave_out_unreadable(folder, found.pictures, strict=strict)
     paths, seen = list(readable), list(readable.values())
     labels = [found.numbers[path.parent.name] for path in paths]
     taken = set(labels)
     empty = [Path(name) for name, number in found.numbers.items() if number not in taken]
     notes = (
+        *said,
         *found.notes,
         *left_out,
         *note_paths("class folders without a picture", empty),
@@ -249,25 +306,32 @@ def read_class_folders(folder: str | Path, channels: int | None = None) -> Datas
     )
     name = show_path(folder.absolute().name)
     return Dataset(
-        _gather(paths, seen, channels), np.array(labels, np.int64), name, class_names=found.class_names, notes=notes
+        gather(paths, seen, channels, fitting),
+        np.array(labels, np.int64),
+        name,
+        class_names=found.class_names,
+        notes=notes,
     )
 
 
-def _leave_out_unreadable(folder: Path, paths: Sequence[Path]) -> tuple[dict[Path, _Seen], list[str]]:
+def leave_out_unreadable(
+    folder: Path, paths: Sequence[Path], *, strict: bool = False
+) -> tuple[dict[Path, _Seen], list[str]]:
     """Return the pictures that can be read, and a note that names the others, if any.
 
     Raises:
-        UnreadableData: more than half of them cannot be read.
+        UnreadableData: more than half of them cannot be read; with `strict`, one.
     """
+    # Alike for whoever names the same picture twice.
     readable: dict[Path, _Seen] = {}
     failures: dict[Path, InputError] = {}
     for path in paths:
         try:
-            readable[path] = _look_at(path)
+            readable[path] = look_at(path)
         except InputError as error:
             failures[path] = error
     reason = f"; of the first: {next(iter(failures.values()), '')}"
-    if 2 * len(failures) > len(paths):
+    if 2 * len(failures) > len(paths) or (strict and failures):
         raise UnreadableData(
             f"{show_path(folder)}: {len(failures):,} of {len(paths):,} pictures cannot be read{reason}"
         )

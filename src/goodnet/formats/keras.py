@@ -26,10 +26,11 @@ import torch
 from torch import fx, nn
 
 from goodnet.core.classifier import Classifier, Layout
-from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOutput
 from goodnet.core.one_line import one_line
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
+from goodnet.formats.keras_further_modules import WithNumbers
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
 from goodnet.formats.keras_sizes import require_fitting_weights
@@ -52,8 +53,18 @@ def import_keras() -> ModuleType:
     return keras  # type: ignore[no-any-return]
 
 
-def read_keras(path: str | Path) -> Classifier:
+def is_keras_model(model: object) -> bool:
+    """Whether an object is a `keras.Model`; Keras is not imported to find out."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(model, keras.Model)
+
+
+def read_keras(path: str | Path, image_shape: tuple[int, int, int] | None = None) -> Classifier:
     """Read a whole Keras model of Keras 2 or 3, under any name.
+
+    Args:
+        path: the file.
+        image_shape: (C, H, W), for models of images of any size, or of images that were flattened before.
 
     Raises:
         UnreadableModel: the file is damaged, holds weights alone, carries code, or has a layer without a counterpart.
@@ -70,7 +81,7 @@ def read_keras(path: str | Path) -> Classifier:
             raise UnreadableModel(
                 f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"
             ) from error
-    return from_keras(model, ending_to_write(path), name=show_path(path.name))
+    return from_keras(model, ending_to_write(path), name=show_path(path.name), image_shape=image_shape)
 
 
 def _reason(error: Exception) -> str:
@@ -78,8 +89,12 @@ def _reason(error: Exception) -> str:
     return one_line(_QUOTED.sub("", str(error)) or type(error).__name__)
 
 
-def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> Classifier:
+def from_keras(
+    model: Any, suffix: str = ".keras", name: str | None = None, image_shape: tuple[int, int, int] | None = None
+) -> Classifier:
     """Return a live Keras model, of any backend, as a `Classifier` with weights of its own.
+
+    `image_shape` (C, H, W) is for models of images of any size, or of images that were flattened before.
 
     Raises:
         UnreadableModel: the model is subclassed, has no input yet, or several inputs or outputs, or has a layer
@@ -97,11 +112,13 @@ def from_keras(model: Any, suffix: str = ".keras", name: str | None = None) -> C
         raise UnreadableModel(
             f"{name}: expected one input and one output, got {len(functional.inputs)} and {len(functional.outputs)}"
         )
-    layout, image_shape = _image_shape(name, functional.inputs[0].shape, _first_data_format(model))
+    layout, image_shape = _image_shape(name, functional.inputs[0].shape, _first_data_format(model), image_shape)
     lowering = _Lowering(model, name, layout)
     images = lowering.graph.placeholder("images")
     if len(functional.inputs[0].shape) == 3:
         images = lowering.graph.call_method("squeeze", (images, 1))
+    if len(functional.inputs[0].shape) == 2:
+        images = lowering.graph.call_method("flatten", (lowering.graph.call_method("permute", (images, 0, 2, 3, 1)), 1))
     output = lowering.add_model(model, images)
     lowering.graph.output(lowering.without_softmax(output))
     network = fx.GraphModule(lowering.modules, lowering.graph)
@@ -216,7 +233,9 @@ class _Lowering:
                 "damaged or its training failed"
             )
         try:
-            module, slots = lower(type(layer).__name__, self._in_torch_axes(layer), arrays)
+            given = _given_numbers(layer)
+            config = self._in_torch_axes(layer) if given is None else {}
+            module, slots = lower(type(layer).__name__, config, arrays) if given is None else (given, [])
         except (UnsupportedLayer, KeyError) as error:
             raise self._untranslatable(layer, str(error)) from error
         self.modules.add_module(name, module)
@@ -272,7 +291,9 @@ class _Lowering:
         layer = call.operation
         if graph_of(layer) is not None:
             return self.add_model(layer, inputs[0])
-        if not hasattr(layer, "weights") and (type(layer).__name__ not in _OPERATIONS or len(inputs) != 2):
+        numbers = isinstance(self.modules.get_submodule(self.names[id(layer)]), WithNumbers)
+        fits = numbers or (type(layer).__name__ in _OPERATIONS and len(inputs) == 2)
+        if not hasattr(layer, "weights") and not fits:
             raise self._untranslatable(layer, f"keras.ops '{type(layer).__name__}' with these arguments")
         if len({len(x.shape) for x in call.input_tensors}) > 1:
             raise self._untranslatable(layer, "merging tensors of different rank")
@@ -290,22 +311,46 @@ class _Lowering:
         return output
 
 
+def _given_numbers(layer: Any) -> WithNumbers | None:
+    """Return the counterpart of an operation of `keras.ops` on one tensor and numbers, None for anything else."""
+    if hasattr(layer, "weights"):
+        return None
+    call = layer._inbound_nodes[0]
+    given = [*call.arguments.args, *call.arguments.kwargs.values()]
+    if len(call.input_tensors) != 1 or len(given) != 2:
+        return None
+    first = given[0] is not call.input_tensors[0]
+    numbers = np.asarray(_numpy(given[0] if first else given[1]), dtype=np.float32)
+    return WithNumbers(type(layer).__name__, numbers, first=first, rank=len(call.input_tensors[0].shape))
+
+
 def _numpy(variable: Any) -> Any:
     """Return a Keras variable's value, whatever the backend."""
     value = variable.value if hasattr(variable, "value") else variable
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def _image_shape(name: str, shape: Any, data_format: str | None) -> tuple[Layout, tuple[int, int, int]]:
-    """Return layout and (C, H, W) of a Keras input shape (None, ...); (None, H, W) is a grey image without an axis for it."""
+def _image_shape(
+    name: str, shape: Any, data_format: str | None, given: tuple[int, int, int] | None
+) -> tuple[Layout, tuple[int, int, int]]:
+    """Return layout and (C, H, W) of a Keras input shape (None, ...); (None, H, W) is a grey image without an axis for it.
+
+    What the shape leaves open is as `given` says; flat images (None, C * H * W) are images of the shape given.
+    """
+    layout: Layout = "NCHW" if data_format == "channels_first" and len(shape) == 4 else "NHWC"
+    if len(shape) == 2 and given is not None and shape[1] == int(np.prod(given)):
+        return layout, given
     sizes = (*shape[1:], 1) if len(shape) == 3 else tuple(shape[1:])
+    if len(sizes) == 3 and layout == "NHWC":
+        sizes = (sizes[2], sizes[0], sizes[1])
+    if len(sizes) == 3 and given is not None:
+        sizes = tuple(theirs if own is None else own for own, theirs in zip(sizes, given, strict=True))
     if len(sizes) != 3 or any(size is None for size in sizes):
-        raise UnreadableModel(
-            f"{name}: expected images of a fixed size, (None, height, width, channels), got {tuple(shape)}"
+        raise UnknownImageSize(
+            f"{name}: expected images of a known size, (None, height, width, channels), got {tuple(shape)}; give it with "
+            "--image-shape C,H,W"
         )
-    if data_format == "channels_first" and len(shape) == 4:
-        return "NCHW", (sizes[0], sizes[1], sizes[2])
-    return "NHWC", (sizes[2], sizes[0], sizes[1])
+    return layout, (sizes[0], sizes[1], sizes[2])
 
 
 def _first_data_format(model: Any) -> str | None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from goodnet.formats.keras_further_modules import Attention, ChannelScale, Permute, Resize, UnitNorm
 from goodnet.formats.keras_modules import (
     AvgPool2d,
     BatchNorm,
@@ -177,6 +178,30 @@ def _softmax(config: Config, _: list[Array]) -> Lowered:
     return ChannelSoftmax(), []
 
 
+def _group_norm(config: Config, weights: list[Array]) -> Lowered:
+    if len(weights) != 2 or not config["on_channels"]:
+        raise UnsupportedLayer("GroupNormalization without scale or center, or along another axis than the channels")
+    channels, groups = len(weights[0]), config["groups"]
+    if groups in (-1, channels):
+        raise UnsupportedLayer("GroupNormalization of each channel alone")
+    module = nn.GroupNorm(groups, channels, eps=config["epsilon"])
+    return module, [Slot("weight"), Slot("bias")]
+
+
+def _layer_scale(_: Config, weights: list[Array]) -> Lowered:
+    return ChannelScale(len(weights[0])), [Slot("weight")]
+
+
+def _unit_norm(config: Config, _: list[Array]) -> Lowered:
+    if not config["on_channels"]:
+        raise UnsupportedLayer("UnitNormalization along another axis than the channels")
+    return UnitNorm(1 if config["rank"] == 4 else -1), []
+
+
+def _attention(config: Config, weights: list[Array]) -> Lowered:
+    return Attention(weights, config), [Slot(f"part_{number}") for number in range(len(weights))]
+
+
 def _plain(make: Callable[[Config], nn.Module]) -> Callable[[Config, list[Array]], Lowered]:
     return lambda config, _: (make(config), [])
 
@@ -218,6 +243,7 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "PReLU": _prelu,
     "Softmax": _softmax,
     "Dropout": _plain(lambda c: nn.Dropout(c["rate"])),
+    "AlphaDropout": _plain(lambda _: nn.Identity()),
     "SpatialDropout2D": _plain(lambda c: nn.Dropout2d(c["rate"])),
     "GaussianDropout": _plain(lambda _: nn.Identity()),
     "GaussianNoise": _plain(lambda _: nn.Identity()),
@@ -232,6 +258,14 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "ZeroPadding2D": _zero_padding,
     "Cropping2D": _cropping,
     "UpSampling2D": _upsampling,
+    "Resizing": _plain(lambda c: Resize(c, crop=False)),
+    "CenterCrop": _plain(lambda c: Resize(c, crop=True)),
+    "RandomCrop": _plain(lambda _: nn.Identity()),
+    "Permute": _plain(lambda c: Permute(c["dims"], c["rank"])),
+    "GroupNormalization": _group_norm,
+    "UnitNormalization": _unit_norm,
+    "LayerScale": _layer_scale,
+    "MultiHeadAttention": _attention,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "Concatenate": _concatenate,

@@ -246,8 +246,19 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+#: Layers that stand as the activation of another layer.
+_ACTIVATION_LAYERS: dict[str, Callable[[Config], nn.Module]] = {
+    "ReLU": lambda c: ClippedReLU(c.get("max_value"), c.get("negative_slope") or 0.0, c.get("threshold") or 0.0),
+    "LeakyReLU": lambda c: nn.LeakyReLU(float(c["negative_slope"] if "negative_slope" in c else c.get("alpha", 0.3))),
+    "ELU": lambda c: nn.ELU(float(c.get("alpha", 1.0))),
+    "Softmax": lambda _: ChannelSoftmax(),
+}
+
+
 def activation(config: Any) -> nn.Module | None:
     """Return the torch module of a Keras activation (name or config), None for the identity."""
+    if isinstance(config, dict) and config.get("class_name") in _ACTIVATION_LAYERS:
+        return _ACTIVATION_LAYERS[config["class_name"]](config["config"])
     if isinstance(config, dict) and config.get("class_name") != "function":
         raise UnsupportedLayer(f"a layer '{config.get('class_name')}' as the activation of another layer")
     name = config["config"] if isinstance(config, dict) else config

@@ -34,11 +34,11 @@ def as_dataset(data: LiveData, name: str = "data") -> Dataset:
     Args:
         data: images alone or `(images, labels)`, numpy arrays or torch tensors, NHWC or NCHW; a PyTorch `Dataset` of
             images or (image, label); a `DataLoader` of batches of the same. Pixels are uint8, or floats that all
-            lie in 0..1 or in 0..255.
+            lie in 0..1 or in 0..255, or show by their bounds how they were normalised.
         name: what messages and tables call it.
 
     Raises:
-        UnreadableData: pixels are normalised, NaN or no numbers, labels are no classes, or there are no images.
+        UnreadableData: pixels are normalised in no usual way, NaN or no numbers, labels are no classes, or there are no images.
         WrongShape: images are not four-dimensional or not of one size, or there is not one label per image.
     """
     images, labels = _read(data, name)
@@ -47,9 +47,8 @@ def as_dataset(data: LiveData, name: str = "data") -> Dataset:
             f"{name}: expected images (N, C, H, W) or (N, H, W, C), got shape {images.shape}; give grey images an axis for "
             "their channel, images[:, None], and a single image one for the batch, image[None]"
         )
-    return Dataset(
-        ArraySource(check_pixels(name, images)), None if labels is None else check_labels(name, labels), name
-    )
+    pixels, notes = check_pixels(name, images)
+    return Dataset(ArraySource(pixels), None if labels is None else check_labels(name, labels), name, notes=notes)
 
 
 def _read(data: LiveData, name: str) -> tuple[Array, Array | None]:

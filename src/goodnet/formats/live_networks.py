@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnreadableModel
-from goodnet.formats.keras import from_keras
+from goodnet.formats.keras import from_keras, is_keras_model
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
 
@@ -62,19 +61,14 @@ def as_classifier(
     if isinstance(model, Classifier):
         return model
     # On its torch backend a Keras model is an nn.Module too; translated, its layers can be told apart.
-    if _is_keras(model):
-        return from_keras(model)
+    if is_keras_model(model):
+        return from_keras(model, image_shape=image_shape)
     if isinstance(model, nn.Module):
         return _copy_module(_unwrap(model), image_shape)
     raise UnreadableModel(
         f"expected a model file, a keras.Model, a torch.nn.Module or a goodnet.Classifier, got {type(model).__module__}."
         f"{type(model).__qualname__}; save the model and give its file"
     )
-
-
-def _is_keras(model: object) -> bool:
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(model, keras.Model)
 
 
 def _unwrap(module: nn.Module) -> nn.Module:

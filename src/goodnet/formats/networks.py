@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,19 +16,24 @@ from goodnet.architectures import Architecture, deepid
 from goodnet.confinement.reading import can_confine
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
-from goodnet.formats.checkpoints import as_one_line, name_all
+from goodnet.formats.checkpoints import as_one_line, name_all, read_checkpoint
 from goodnet.formats.confined_files import ConfinedFile, checkpoint_of, read_confined, twin_of
-from goodnet.formats.file_kinds import Kind, find_kind, refuse_kind
+from goodnet.formats.file_kinds import Kind, find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
-from goodnet.formats.keras import from_keras, read_keras
+from goodnet.formats.keras import from_keras, is_keras_model, read_keras
 from goodnet.formats.keras_deepid import build_keras
+from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_weights import read_keras_weights
+from goodnet.formats.network_folders import is_network_folder, read_network_folder
 from goodnet.formats.one_reading import require_one_reading
+from goodnet.formats.onnx_networks import read_onnx_network
 from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
 _ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".onnx", ".pt2", ".tar")
+#: What is said of kinds that no child reads yet.
+_UNCONFINED = "ONNX files and folders are read without confinement"
 #: Formats in which a network that is made here can be saved.
 FORMATS = ("pt", "safetensors", "h5", "keras")
 
@@ -41,7 +49,8 @@ def read_network(
     """Read a model file, whatever its ending.
 
     Args:
-        path: a whole Keras model (HDF5, `.keras`), Keras weights (HDF5), a file of torch.save, safetensors.
+        path: a whole Keras model (HDF5, `.keras`), Keras weights (HDF5), a file of torch.save, safetensors; a folder of
+            Hugging Face or timm.
         architecture: for files that hold weights alone, a name or `package.module:factory`.
         image_shape: (C, H, W), for architectures that do not know theirs.
         key: which network of a PyTorch checkpoint that holds several, as the error lists it.
@@ -52,6 +61,9 @@ def read_network(
         InvalidOption: there is no network under the key, or the file is no checkpoint.
         UnknownMethod: there is no such architecture.
     """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, architecture, image_shape, key)
     return build_network(read_model_file(path, confine=confine), architecture, image_shape, key)
 
 
@@ -99,13 +111,15 @@ def build_network(
     key: str | None = None,
 ) -> Classifier:
     """Return the network in a model file; its notes say where the reading was not confined. See `read_network`."""
-    if file.kind not in ("keras", "keras weights", "torch", "safetensors"):
+    if file.kind not in ("keras", "keras weights", "torch", "safetensors", "onnx"):
         raise _refuse_pickle(file) if file.kind == "pickle" else refuse_kind(file.path, file.kind)
-    if key is not None and file.kind in ("keras", "keras weights"):
+    if key is not None and file.kind in ("keras", "keras weights", "onnx"):
         raise InvalidOption(
             f"{file.path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {file.kind}"
         )
-    found = None if file.kind == "keras" else _require_architecture(file.path, architecture)
+    if file.kind == "onnx":
+        return _read_onnx(file, image_shape)
+    found = None if file.kind == "keras" else _require_architecture(file, architecture)
     classifier = _build(file, found, image_shape, key)
     classifier.notes += file.notes
     classifier.sha256 = None if file.confined is None else file.confined.sha256
@@ -129,17 +143,61 @@ def _build(
         checkpoint = None if file.confined is None else checkpoint_of(file.confined)
         return read_state_dict(file.path, architecture, image_shape, key, checkpoint)
     with nullcontext(file.path) if file.confined is None else twin_of(file.confined) as path:
-        return read_keras(path) if architecture is None else read_keras_weights(path, architecture, image_shape)
+        if architecture is None:
+            return read_keras(path, image_shape)
+        model = _build_keras(architecture.factory) if ":" in architecture.name else None
+        if model is not None:
+            return fill_keras(path, model, architecture.name)
+        return read_keras_weights(path, architecture, image_shape)
 
 
-def _require_architecture(path: Path, architecture: str | None) -> Architecture:
+def _read_onnx(file: ModelFile, image_shape: tuple[int, int, int] | None) -> Classifier:
+    if is_onnx_goodnet(file.path):
+        raise refuse_kind(file.path, file.kind)
+    classifier = read_onnx_network(file.path, image_shape)
+    classifier.notes += (_UNCONFINED,)
+    return classifier
+
+
+def _require_architecture(file: ModelFile, architecture: str | None) -> Architecture:
     if architecture is None:
+        if file.kind == "torch":
+            # What is a pickled program is said to be one.
+            read_checkpoint(file.path) if file.confined is None else checkpoint_of(file.confined)
         known = ", ".join(architectures.names())
         raise UnreadableModel(
-            f"{path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "
+            f"{file.path}: the file holds weights alone; say which network they belong to: --architecture NAME ({known}) "
             "or package.module:factory"
         )
     return architectures.find(architecture)
+
+
+def _build_keras(factory: Callable[..., Any]) -> Any:
+    """Return the model of a user's factory of Keras models that needs no arguments, None for any other factory."""
+    if any(
+        item.default is item.empty and item.kind is not item.VAR_KEYWORD
+        for item in signature(factory).parameters.values()
+    ):
+        return None
+    model = factory()
+    return model if is_keras_model(model) else None
+
+
+def _read_folder(
+    path: Path, architecture: str | None, image_shape: tuple[int, int, int] | None, key: str | None
+) -> Classifier:
+    if not is_network_folder(path):
+        raise refuse_kind(path, find_kind(path))
+    if architecture is not None or key is not None:
+        raise InvalidOption(f"{path}: the folder says which network it holds; leave out --architecture and --key")
+    classifier = read_network_folder(path, image_shape)
+    classifier.notes += (_UNCONFINED,)
+    return classifier
+
+
+def says_its_size(path: Path) -> bool:
+    """Whether a network says itself how large its images are: a folder of Hugging Face or timm does."""
+    return path.is_dir() and is_network_folder(path)
 
 
 def make_network(

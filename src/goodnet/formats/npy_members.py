@@ -59,6 +59,21 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
+def read_npy(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a .npy file.
+
+    Raises:
+        UnreadableData: the file is damaged, or the array holds objects or is not as large as its header says.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _read_array(stream, path.stat().st_size)
+    except Exception as error:  # numpy fails in many ways on hostile bytes
+        raise UnreadableData(
+            f"{show_path(path)}: expected an array of numbers (.npy), but it is damaged or holds objects"
+        ) from error
+
+
 def _list_arrays(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
     if archive.namelist() and not members:
@@ -72,11 +87,16 @@ def _list_arrays(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with archive.open(member) as stream:
-        shape, _, kind = read_npy_header(stream)
-        held = member.file_size - stream.tell()
-    if kind.hasobject or min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != held:
-        raise ValueError("an array holds objects or is not as large as its header says")
-    with archive.open(member) as stream:
-        values: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+        values = _read_array(stream, member.file_size)
         stream.read(1)  # at the end the checksum is compared
+    return values
+
+
+def _read_array(stream: IO[bytes], held: int) -> npt.NDArray[Any]:
+    """Return the array in a .npy stream of `held` bytes that can be wound back."""
+    shape, _, kind = read_npy_header(stream)
+    if kind.hasobject or min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != held - stream.tell():
+        raise ValueError("an array holds objects or is not as large as its header says")
+    stream.seek(0)
+    values: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
     return values

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from goodnet.architectures.libraries import is_library
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
@@ -230,7 +231,7 @@ class GoodNet:
         folder = goodnet_folder(folder)
         card = _read_card(folder / _CARD)
         known = card.architecture
-        if known is not None and ":" in known and architecture is None:
+        if known is not None and ":" in known and not is_library(known) and architecture is None:
             raise UnreadableModel(
                 f"{folder / _CARD}: refused, it names code outside goodnet as its architecture; if it is yours, say so: "
                 f"--architecture {known}"

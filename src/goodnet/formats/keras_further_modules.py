@@ -1,0 +1,133 @@
+"""More torch modules that compute what Keras layers compute: sizes and crops, norms, attention, numbers between layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goodnet.formats.keras_modules import Config, UnsupportedLayer
+
+#: `keras.ops` of a tensor and a number: what each does to both, in their order.
+_WITH_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Add": torch.add,
+    "Subtract": torch.sub,
+    "Multiply": torch.mul,
+    "Divide": torch.div,
+    "TrueDivide": torch.div,
+    "Maximum": torch.maximum,
+    "Minimum": torch.minimum,
+}
+
+
+class Resize(nn.Module):
+    """Scale images (n, C, H, W) to a size, or take their middle (`crop`)."""
+
+    def __init__(self, config: Config, *, crop: bool) -> None:
+        super().__init__()
+        self.size, self.crop = (int(config["height"]), int(config["width"])), crop
+        self.mode = str(config.get("interpolation", "bilinear"))
+        if not crop and (self.mode not in ("bilinear", "nearest") or config.get("crop_to_aspect_ratio")):
+            raise UnsupportedLayer(f"Resizing with interpolation '{self.mode}', or to an aspect ratio")
+        if config.get("pad_to_aspect_ratio") or config.get("antialias"):
+            raise UnsupportedLayer("Resizing with padding or antialias")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bring images to the size."""
+        height, width = self.size
+        if not self.crop:
+            if self.mode == "nearest":
+                return F.interpolate(images, self.size)
+            return F.interpolate(images, self.size, mode="bilinear", align_corners=False)
+        if images.shape[2] < height or images.shape[3] < width:
+            raise ValueError(
+                f"images of {tuple(images.shape[2:])} are smaller than the middle {self.size} that is cut out"
+            )
+        top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+        return images[:, :, top : top + height, left : left + width]
+
+
+class Permute(nn.Module):
+    """Order the axes of images anew, as Keras counts them (H, W, C from 1)."""
+
+    def __init__(self, dims: Sequence[int], rank: int) -> None:
+        super().__init__()
+        self.dims, self.rank = tuple(dims), rank
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images with their axes in the new order."""
+        if self.rank != 4:
+            return images.permute(0, *self.dims)
+        return images.permute(0, 2, 3, 1).permute(0, *self.dims).permute(0, 3, 1, 2)
+
+
+class UnitNorm(nn.Module):
+    """Divide by the length along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images of length 1."""
+        # Keras takes the root of at least 1e-12.
+        return images * images.square().sum(dim=self.axis, keepdim=True).clamp_min(1e-12).rsqrt()
+
+
+class ChannelScale(nn.Module):
+    """Multiply each channel by a learnt number."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scaled channels: axis 1 of feature maps, the last of others."""
+        return images * (self.weight.reshape(-1, 1, 1) if images.ndim == 4 else self.weight)
+
+
+class WithNumbers(nn.Module):
+    """An operation of Keras on a tensor and a number, or a number for each channel."""
+
+    def __init__(self, kind: str, numbers: npt.NDArray[np.float32], *, first: bool, rank: int) -> None:
+        super().__init__()
+        if kind not in _WITH_NUMBERS or (numbers.size > 1 and numbers.size != numbers.shape[-1]):
+            raise UnsupportedLayer(f"keras.ops '{kind}' with an array of shape {numbers.shape}")
+        values = torch.from_numpy(numbers.reshape(-1))
+        shaped = values if numbers.size == 1 else values.reshape(1, -1, 1, 1) if rank == 4 else values
+        self.register_buffer("numbers", shaped)
+        self.kind, self.first = kind, first
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Apply it."""
+        numbers: Tensor = self.numbers  # type: ignore[assignment]
+        both = (numbers, images) if self.first else (images, numbers)
+        return _WITH_NUMBERS[self.kind](*both)
+
+
+class Attention(nn.Module):
+    """Attention of several heads over tokens (n, tokens, features); weights as Keras shapes them."""
+
+    def __init__(self, arrays: Sequence[npt.NDArray[np.float32]], config: Config) -> None:
+        super().__init__()
+        if len(arrays) != 8 or config.get("attention_axes") not in (None, [1], (1,), 1):
+            raise UnsupportedLayer("MultiHeadAttention without biases, or along chosen axes")
+        for number, array in enumerate(arrays):
+            self.register_parameter(f"part_{number}", nn.Parameter(torch.zeros(array.shape)))
+
+    def forward(self, query: Tensor, value: Tensor, key: Tensor | None = None) -> Tensor:
+        """Return (n, tokens, features)."""
+        parts = [getattr(self, f"part_{number}") for number in range(8)]
+        project = partial(torch.einsum, "ntd,dhk->nhtk")
+        q = project(query, parts[0]) + parts[1][:, None]
+        k = project(value if key is None else key, parts[2]) + parts[3][:, None]
+        v = project(value, parts[4]) + parts[5][:, None]
+        weights = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        output: Tensor = torch.einsum("nhtk,hkd->ntd", weights @ v, parts[6]) + parts[7]
+        return output
