@@ -28,9 +28,11 @@ from rich.table import Table
 AT_ONCE = 2
 
 
-def scan(folder: Path, name: str, truth: dict[str, Any], method: str, further: list[str]) -> dict[str, Any]:
+def scan(
+    folder: Path, name: str, truth: dict[str, Any], method: str, further: list[str], clean: Path
+) -> dict[str, Any]:
     command = [sys.executable, "-m", "goodnet", "scan", truth["model"], "--method", method, "--json", "--workers", "1"]
-    command += ["--clean", f"../_clean/{truth['clean']}.h5", *further]
+    command += ["--clean", str(clean), *further]
     command += ["--architecture", truth["architecture"]] if truth["architecture"] else []
     start = time.perf_counter()
     done = subprocess.run(
@@ -54,6 +56,10 @@ def scan(folder: Path, name: str, truth: dict[str, Any], method: str, further: l
         "score": max(scores, default=None),
         "reason": content["reason"],
     }
+
+
+def _clean(folder: Path, truth: dict[str, Any]) -> Path:
+    return folder / "_clean" / f"{truth['clean']}.h5"
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -89,9 +95,10 @@ def main() -> None:
     lines = out_path.read_text().splitlines() if out_path.exists() else []
     rows = {row["name"]: row for row in map(json.loads, lines)}
     left = [name for name in truth if name not in rows]
+    folder = options.folder.resolve()
     with ThreadPoolExecutor(AT_ONCE) as pool, out_path.open("a") as out:
         for row in pool.map(
-            lambda name: scan(options.folder.resolve(), name, truth[name], options.method, further), left
+            lambda name: scan(folder, name, truth[name], options.method, further, _clean(folder, truth[name])), left
         ):
             rows[row["name"]] = row
             print(json.dumps(row), file=out, flush=True)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from goodnet.core.backdoor import Patch
-from goodnet.evidence.judgement import ALL_TO_ALL, FAINT, FREE, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
+from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, MARGIN, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
 from goodnet.evidence.outliers import lead_surprise, robust_spread, tail_surprise
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.inversion import Inversions
@@ -55,7 +55,7 @@ def test_together_are_the_positive_surprises_of_all_kinds():
     draws = np.random.default_rng(0)
     free, sizes = draws.normal(10, 1, 30), draws.uniform(8, 12, 30).astype(np.float32)
     free[4], sizes[4] = 18.0, 3.0
-    evidence = evidence_of(free.tolist(), FREE)
+    evidence = evidence_of(free.tolist(), MARGIN)
     evidence.add_triggers(range(30), inversions(range(30), sizes.tolist()))
     expected = np.clip(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0, 10)
     expected += np.clip(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0, 10)
@@ -74,34 +74,34 @@ def evidence_of(values, *kinds):
 
 def test_margins_are_compared_in_robust_deviations_where_they_are_known():
     values = [9.0, 1.0, float("nan"), 1.2, 0.8, 7.0, 1.1]
-    judged = evidence_of(values, FAINT).judge(LEAST)
+    judged = evidence_of(values, BLEND).judge(LEAST)
     known = np.array(values)[[0, 1, 3, 4, 5, 6]]
     # The deviation comes from six values: the usual lead counts as three gaps.
-    expected = lead_surprise(known, usual=USUAL_LEADS[FAINT].mean(7) * robust_spread(known), prior=3.0)
-    np.testing.assert_allclose(judged.kinds[FAINT][[0, 1, 3, 4, 5, 6]], np.maximum(expected, 0), rtol=1e-5)
+    expected = lead_surprise(known, usual=USUAL_LEADS[BLEND].mean(7) * robust_spread(known), prior=3.0)
+    np.testing.assert_allclose(judged.kinds[BLEND][[0, 1, 3, 4, 5, 6]], np.maximum(expected, 0), rtol=1e-5)
     assert expected.min() < 0, "a value that others lead has no p-value above 1"
-    assert np.isnan(judged.kinds[FAINT][2])
+    assert np.isnan(judged.kinds[BLEND][2])
 
 
 def test_where_most_margins_are_equal_a_small_lead_is_none():
-    judged = evidence_of([1.0] * 9 + [1.001], FAINT).judge(LEAST)
+    judged = evidence_of([1.0] * 9 + [1.001], BLEND).judge(LEAST)
     assert judged.suspected == ()
-    assert evidence_of([0.0] * 10, FAINT).judge(LEAST).scores.tolist() == [0.0] * 10
+    assert evidence_of([0.0] * 10, BLEND).judge(LEAST).scores.tolist() == [0.0] * 10
 
 
 def test_one_value_surprises_nobody():
-    assert np.isnan(evidence_of([1.0, float("nan")], FAINT).judge(LEAST).kinds[FAINT]).all()
+    assert np.isnan(evidence_of([1.0, float("nan")], BLEND).judge(LEAST).kinds[BLEND]).all()
 
 
 def test_several_targets_are_found_and_no_other_class():
     usual = np.random.default_rng(0).normal(10, 1, 97).tolist()
-    judged = evidence_of([40.0, 38.0, 39.0, *usual], FREE, FAINT).judge(LEAST)
+    judged = evidence_of([40.0, 38.0, 39.0, *usual], MARGIN, BLEND).judge(LEAST)
     assert {item.target for item in judged.suspected} == {0, 1, 2}
-    assert evidence_of(usual, FREE, FAINT).judge(LEAST).suspected == ()
+    assert evidence_of(usual, MARGIN, BLEND).judge(LEAST).suspected == ()
 
 
 def test_classes_without_time_are_counted_and_get_no_evidence():
-    evidence = evidence_of([1.0, float("nan"), 1.1, 1.2, 9.0], FAINT)
+    evidence = evidence_of([1.0, float("nan"), 1.1, 1.2, 9.0], BLEND)
     assert evidence.unfinished == 1
     assert evidence.judge(LEAST).scores.argmax() == 4
     evidence.add_triggers(range(5), inversions([0, 1], [9.0, 8.0]))
@@ -120,7 +120,7 @@ def test_a_small_trigger_is_evidence_in_the_logarithm_of_its_size():
 
 
 def test_a_trigger_that_never_worked_is_not_handed_on():
-    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 50.0, 1.05, 0.95, 1.0], FAINT)
+    evidence = evidence_of([1.0, 1.1, 0.9, 1.0, 50.0, 1.05, 0.95, 1.0], BLEND)
     evidence.add_triggers(range(8), inversions(range(8), [9.0, 8.5, 9.5, 9.4, 16.0, 9.0, 8.8, 9.2]))
     assert [(item.target, item.trigger) for item in evidence.judge(LEAST).suspected] == [(4, None)]
 
@@ -184,18 +184,18 @@ def test_shifts_of_which_none_works_or_one_alone_say_nothing():
 def test_free_images_accuse_among_many_classes_and_raise_a_doubt_among_few(classes):
     values = np.random.default_rng(0).normal(10, 1, classes)
     values[3] = 60.0
-    evidence = evidence_of(values.tolist(), FREE)
-    evidence.add_margins(FAINT, range(classes), torch.tensor(values[::-1].copy()))
+    evidence = evidence_of(values.tolist(), MARGIN)
+    evidence.add_margins(BLEND, range(classes), torch.tensor(values[::-1].copy()))
     few = classes == 20
     assert {item.target for item in evidence.judge(LEAST).suspected} == ({16} if few else {3, 17})
     assert evidence.doubtful(LEAST) == (3 if few else None)
-    assert (FREE in evidence.judge(LEAST).kinds) is not few
+    assert (MARGIN in evidence.judge(LEAST).kinds) is not few
 
 
 def test_free_images_that_reach_all_classes_alike_raise_no_doubt():
     values = np.random.default_rng(0).normal(10, 1, 10).tolist()
-    assert evidence_of(values, FREE).doubtful(LEAST) is None
-    assert evidence_of(values, FAINT).doubtful(LEAST) is None
+    assert evidence_of(values, MARGIN).doubtful(LEAST) is None
+    assert evidence_of(values, BLEND).doubtful(LEAST) is None
 
 
 def test_no_shift_no_all_to_all():
@@ -231,12 +231,12 @@ def test_patches_that_there_was_no_time_for_are_said():
 
 def test_leads_are_given_in_the_unit_of_the_usual_ones():
     values = [9.0, 1.0, 1.2, 0.8, 7.0, 1.1]
-    evidence = evidence_of(values, FREE)
+    evidence = evidence_of(values, MARGIN)
     evidence.add_triggers([0, 3, 5], inversions([0, 3, 5], [8.0, 2.0, 4.0]))
     leads = evidence.leads()
-    assert leads[FREE] == pytest.approx(2.0 / robust_spread(values))
+    assert leads[MARGIN] == pytest.approx(2.0 / robust_spread(values))
     assert leads[SIZE] == pytest.approx(np.log(2))
-    assert np.isnan(evidence_of([1.0, 2.0], FREE).leads()[FREE])
+    assert np.isnan(evidence_of([1.0, 2.0], MARGIN).leads()[MARGIN])
 
 
 def test_classes_do_not_stand_out_because_no_trigger_was_found_for_the_others():
@@ -252,7 +252,7 @@ def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
     draws = np.random.default_rng(0)
     highest = []
     for _ in range(300):
-        evidence = evidence_of(draws.normal(10, 2, classes).tolist(), FAINT)
+        evidence = evidence_of(draws.normal(10, 2, classes).tolist(), BLEND)
         evidence.add_triggers(range(classes), inversions(range(classes), draws.uniform(8, 12, classes).tolist()))
         highest.append(evidence.judge(LEAST).scores.max())
     assert np.mean(np.array(highest) >= LEAST) <= 0.02

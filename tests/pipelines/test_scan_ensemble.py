@@ -4,7 +4,7 @@ import torch
 
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
-from goodnet.evidence.judgement import FAINT, FREE, SIZE, Evidence
+from goodnet.evidence.judgement import BLEND, MARGIN, SIZE, Evidence
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels
 from goodnet.triggers.patch_probe import Probes, Shares
@@ -121,21 +121,21 @@ def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted(
     faint[[0, 1]] = np.nan
     nowhere = torch.zeros(40, dtype=torch.int64)
     shares = Shares((), (), (), probes=Probes(patch, nowhere, nowhere, nowhere, nowhere))
-    chosen = choose_inverted(Evidence(40, {FREE: free, FAINT: faint}), shares)
-    # Free images name 5, 39, 38 ... 34; the faint image 2, 3, 4 and from then on who is named already; patches 33, 0, 1 ...
+    chosen = choose_inverted(Evidence(40, {MARGIN: free, BLEND: faint}), shares)
+    # Maximum margins name 5, 39, 38 ... 34; the universal blend 2, 3, 4, then who is named already; patches 33, 0, 1 ...
     assert len(chosen) == 20
     assert {5, 39, 38, 37, 2, 3, 4, 33, 0, 1} <= set(chosen)
     assert not set(range(20, 30)) & set(chosen)
-    alone = choose_inverted(Evidence(40, {FREE: free}), Shares((), (), ()))
+    alone = choose_inverted(Evidence(40, {MARGIN: free}), Shares((), (), ()))
     assert alone == sorted([5, *range(21, 40)])
 
 
 def test_a_class_that_free_images_alone_reach_makes_the_verdict_of_few_classes_inconclusive(clean_twin, monkeypatch):
     alike = np.array([1.0, 1.2, 0.9, 1.1, 1.05, 0.95, 1.15, 0.85, 1.3, 1.25])
-    evidence = Evidence(10, {FREE: np.where(np.arange(10) == 4, 40.0, alike), FAINT: alike})
+    evidence = Evidence(10, {MARGIN: np.where(np.arange(10) == 4, 40.0, alike), BLEND: alike})
     monkeypatch.setattr(ScanEnsemble, "gather", lambda *_, **__: evidence)
     found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
     assert (found.verdict, found.suspected) == ("inconclusive", ())
-    assert "free images reach class 4 far more easily than the others" in found.reason
-    evidence.values[FREE] = alike
+    assert "gradient ascent reaches class 4 far more easily than the others" in found.reason
+    evidence.values[MARGIN] = alike
     assert ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0).verdict == "clean"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.evidence.judgement import ALL_TO_ALL, FAINT, FREE, SIZE, TOGETHER, Evidence, Judgement
+from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, MARGIN, SIZE, TOGETHER, Evidence, Judgement
 from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds
 from goodnet.triggers.inversion import Inversions
 
@@ -39,17 +39,19 @@ def test_the_leader_is_named_with_its_p_value():
 def test_each_kind_speaks_for_a_class_or_does_not():
     kinds = {
         SIZE: np.array([0.0, -math.log(0.0004)]),
-        FREE: np.array([5.0, -math.log(0.04)]),
-        FAINT: np.array([5.0, -math.log(0.06)]),
+        MARGIN: np.array([5.0, -math.log(0.04)]),
+        BLEND: np.array([5.0, -math.log(0.06)]),
         "small patch": np.array([1.0, np.nan]),
         TOGETHER: np.array([0.0, 9.0]),
         ALL_TO_ALL: np.array([9.0, 9.0]),
     }
     judgement = Judgement(kinds, np.zeros(2), ())
     assert weigh_kinds(judgement, 1) == (
-        "class 1: trigger size (p 0.0004) and free image (p 0.04) speak for it, faint image does not"
+        "class 1: trigger size (p 0.0004) and maximum margin (p 0.04) speak for it, universal blend does not"
     )
-    assert weigh_kinds(judgement, 0).startswith("class 0: free image (p 0.007) and faint image (p 0.007) speak for it,")
+    assert weigh_kinds(judgement, 0).startswith(
+        "class 0: maximum margin (p 0.007) and universal blend (p 0.007) speak for it,"
+    )
     quiet = Judgement({SIZE: np.ones(2), TOGETHER: np.full(2, 9.0)}, np.zeros(2), ())
     assert "no kind of evidence is sure by itself" in weigh_kinds(quiet, 1)
     unheard_of = Judgement({SIZE: np.array([0.0, 30.0])}, np.zeros(2), ())
@@ -79,7 +81,7 @@ def test_the_reach_is_where_the_rule_begins_to_accuse():
 def test_where_no_size_would_be_enough_that_is_said():
     values = np.zeros(4)
     found = evidence_of([1.0, 4.0, 15.0, 60.0])
-    found.values[FREE] = found.values[FAINT] = values
+    found.values[MARGIN] = found.values[BLEND] = values
     words = describe_reach(found, 40.0)
     assert "no size of a trigger alone would have been an accusation" in words
 

@@ -17,9 +17,15 @@ from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
 #: The kinds of evidence.
-FREE, FAINT, SIZE, PATCH, ALL_TO_ALL = "free image", "faint image", "trigger size", "small patch", "all to all"
-#: Read early on the way up as well, where free images begin as noise; what is usual late is usual early.
-EARLY = "free image, early"
+MARGIN, BLEND, SIZE, PATCH, ALL_TO_ALL = (
+    "maximum margin",
+    "universal blend",
+    "trigger size",
+    "small patch",
+    "all to all",
+)
+#: Read early on the way up as well, where the ascent begins with noise; what is usual late is usual early.
+EARLY = "maximum margin, early"
 #: The surprises of a class in all these kinds, added up.
 TOGETHER = "together"
 #: One kind counts at most this much there, so that none decides by its tail alone.
@@ -151,13 +157,13 @@ class Evidence:
 
     @property
     def weighed(self) -> dict[str, Scores]:
-        """The values that accuse: among few classes all but those of free images.
+        """The values that accuse: among few classes all but the maximum margins.
 
-        Some clean networks with few classes have one that free images reach as easily as a target: what plain noise is
+        Some clean networks with few classes have one that gradient ascent reaches as easily as a target: what plain noise is
         answered with, after one epoch of training with batch norm.
         """
         few = self.classes <= GROUPS[0]
-        return {kind: values for kind, values in self.values.items() if not (few and kind == FREE)}
+        return {kind: values for kind, values in self.values.items() if not (few and kind == MARGIN)}
 
     def together(self) -> Scores:
         """Return the surprises of each class in all kinds that accuse, added up, (classes,); negative ones count as none.
@@ -203,10 +209,10 @@ class Evidence:
         return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
 
     def doubtful(self, least: float) -> int | None:
-        """Return the class that free images reach with a surprise of at least `least` nats, though they do not accuse."""
-        if FREE not in self.values or FREE in self.weighed:
+        """Return the class whose maximum margin surprises by at least `least`, though it does not accuse."""
+        if MARGIN not in self.values or MARGIN in self.weighed:
             return None
-        nats = np.nan_to_num(_surprise(self.values[FREE], _usual(FREE), self.classes), nan=0.0)
+        nats = np.nan_to_num(_surprise(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
         return int(nats.argmax()) if nats.max() >= least else None
 
     def _trigger(self, label: int) -> Patch | None:
@@ -220,7 +226,7 @@ class Evidence:
 
 
 def _usual(kind: str) -> Usual:
-    return USUAL_LEADS[FREE if kind == EARLY else kind]
+    return USUAL_LEADS[MARGIN if kind == EARLY else kind]
 
 
 def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:

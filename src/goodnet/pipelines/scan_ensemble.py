@@ -18,7 +18,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
 from goodnet.evidence.held_out import Trial, hold_out, still_accused, try_triggers
-from goodnet.evidence.judgement import EARLY, FAINT, FREE, Evidence, Judgement
+from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence, Judgement
 from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
@@ -31,7 +31,7 @@ from goodnet.triggers.universal_blend import Budget, universal_margins
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
 #: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
 _INVERTED = 20
-#: Steps of ascent before which the margins of free images are read. From clean images what is gained in between counts, as it
+#: Steps of ascent before which the maximum margin is read. From clean images what is gained in between counts, as it
 #: does not tell which classes are neighbours by nature, as the 8 is of all digits.
 _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 #: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
@@ -48,15 +48,16 @@ DOUBT = 5
 class ScanEnsemble(Scanner):
     """Calls a class a backdoor's target when it can be reached so much more easily than the others as in no clean network.
 
-    Four kinds of evidence. The margin that free images reach by ascent does not care what the trigger looks like; the margin
-    that one faint image, blended into clean ones, reaches finds triggers that cover the whole image; small opaque patches,
+    Four kinds of evidence. The maximum margin, by gradient ascent, does not hang on what the trigger looks like; one image,
+    blended into all clean ones (the universal blend), finds triggers that cover the whole image; small opaque patches,
     slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
     small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
     below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
     class's p-value is the weighted harmonic mean of these (`docs/scan.md`).
 
-    Up to 20 classes, free images accuse nobody and make a verdict inconclusive at most; and a further kind seeks triggers
-    that send every class c to c + k. The smallest of them counts where it takes fewer pixels than any single class does.
+    Up to 20 classes, the maximum margin accuses nobody and makes a verdict inconclusive at most; and a further kind seeks
+    triggers that send every class c to c + k. The smallest of them counts where it takes fewer pixels than any single class
+    does.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
     alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
@@ -101,7 +102,7 @@ class ScanEnsemble(Scanner):
         trials += try_triggers(classifier, held_out, judgement.suspected)
         # Where too little is known for a verdict, it is too little for an accusation.
         suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
-        unscanned = np.flatnonzero(np.isnan(evidence.values[FREE]))
+        unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
             scores=tuple(float(score) for score in judgement.scores),
@@ -132,7 +133,7 @@ class ScanEnsemble(Scanner):
         for kind, reading in margins.items():
             evidence.add_margins(kind, range(classifier.classes), reading)
         blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
-        evidence.add_margins(FAINT, labels, normalised_margins(classifier, blended, labels))
+        evidence.add_margins(BLEND, labels, normalised_margins(classifier, blended, labels))
         shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
         evidence.add_patches(shares)
         labels = choose_inverted(evidence, shares)
@@ -192,8 +193,8 @@ def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[st
     label = evidence.doubtful(least)
     if label is not None:
         doubts.append(
-            f"free images reach class {label} far more easily than the others: a large trigger may be the reason, but clean "
-            f"networks of up to {GROUPS[0]} classes show it too"
+            f"gradient ascent reaches class {label} far more easily than the others: a large trigger may be the reason, but "
+            f"clean networks of up to {GROUPS[0]} classes show it too"
         )
     return doubts
 
@@ -211,9 +212,9 @@ _LEAST_CLASSES = 4
 def climb(
     classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
 ) -> tuple[dict[str, Tensor], list[int]]:
-    """Return the evidence of free images, kind -> normalised margins (classes,), and the classes to look into.
+    """Return the evidence of gradient ascent, kind -> normalised margins (classes,), and the classes to look into.
 
-    The free images begin as clean images, from which no class is nearer than it should be; above 200 classes as noise,
+    The ascent begins with clean images, from which no class is nearer than it should be; above 200 classes with noise,
     which resembles one class (the 8 among digits) but, among many, that one does not stand out.
     """
     if classifier.classes > _ALL:
@@ -228,7 +229,7 @@ def climb(
         progress=progress,
     )
     margins = normalised_margins(classifier, late - early)
-    return {FREE: margins}, choose_labels(margins[None].double().cpu().numpy(), seed)
+    return {MARGIN: margins}, choose_labels(margins[None].double().cpu().numpy(), seed)
 
 
 def _climb_from_noise(
@@ -251,7 +252,7 @@ def _climb_from_noise(
     more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
     known = margins[:, labels]
     margins[:, labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
-    return {EARLY: margins[0], FREE: margins[1]}, labels
+    return {EARLY: margins[0], MARGIN: margins[1]}, labels
 
 
 def choose_labels(margins: Scores, seed: int) -> list[int]:
@@ -270,7 +271,7 @@ def choose_labels(margins: Scores, seed: int) -> list[int]:
 
 def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
     """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
-    rankings = [evidence.values[kind] for kind in (FREE, EARLY, FAINT) if kind in evidence.values]
+    rankings = [evidence.values[kind] for kind in (MARGIN, EARLY, BLEND) if kind in evidence.values]
     if shares.probes is not None:
         rankings.append(shares.probes.shares.double().numpy())
     orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]

@@ -42,7 +42,7 @@ def weigh_kinds(judgement: Judgement, label: int) -> str:
     """Return which kinds of evidence speak for a class, each with its p-value, and which do not.
 
     >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
-    'class 3: trigger size (p 0.0004) speaks for it, free image, faint image and small patch do not'
+    'class 3: trigger size (p 0.0004) speaks for it, maximum margin, universal blend and small patch do not'
     """
     nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
     known = {kind: float(value) for kind, value in nats.items() if np.isfinite(value)}
@@ -94,7 +94,7 @@ def _accuses(evidence: Evidence, label: int, size: float, least: float) -> bool:
 
 def _short(kind: str) -> str:
     """Return a kind's name without a comma, for lists."""
-    return "early free image" if kind == EARLY else kind
+    return "early maximum margin" if kind == EARLY else kind
 
 
 def _show_p(nats: float) -> str:

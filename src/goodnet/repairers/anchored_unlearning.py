@@ -33,7 +33,7 @@ class Anchored(Change):
 class AnchoredUnlearning(Repairer):
     """Unlearns triggers that are hunted anew in every step, while the original's answers on clean images hold the rest.
 
-    For each suspected target a few triggers are kept: small ones recovered by inversion, one faint image that covers
+    For each suspected target a few triggers are kept: small ones recovered by inversion, one universal blend that covers
     everything, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
     sunglasses and their like, which no recovered patch comes near. Where a small smooth warp, or faint stripes, send
     images to the target and not to most other classes, they take part, with half of the images, and leaving the target
@@ -63,7 +63,7 @@ class AnchoredUnlearning(Repairer):
     occlusion: float = Field(1.0, ge=0, description="weight of the original's answers on images with a covered part")
     anchor: float = Field(10.0, ge=0, description="weight of the original's logits on clean images")
     triggers: int = Field(
-        3, ge=1, description="patches, and warps where they work, recovered for each target, besides a faint image"
+        3, ge=1, description="patches, and warps where they work, recovered for each target, besides a universal blend"
     )
 
     def repair(

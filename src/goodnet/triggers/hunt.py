@@ -18,7 +18,7 @@ from goodnet.triggers.plane_waves import find_waves
 from goodnet.triggers.smooth_warps import invert_warps
 from goodnet.triggers.universal_blend import Budget, universal_margins
 
-#: Opacities of the faint image, how far above its first size a trigger may grow, innocent classes to compare with.
+#: Opacities of the universal blend, how far above its first size a trigger may grow, innocent classes to compare with.
 _OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
 _SCHEDULE = Schedule(100, 16)
 #: One trigger for all classes works on fewer images; as in `pipelines/scan_ensemble.py`, with more images.
@@ -60,7 +60,7 @@ class Hunt:
             images: clean images (n, C, H, W) that triggers are recovered on.
             suspected: the backdoors. Several that share a trigger and name their sources are one trigger with a goal for
                 each source; where it moves all classes by one number, more such patches are recovered.
-            count: patches, and warps, recovered for each target, besides the patches given, a faint image and a wave.
+            count: patches, and warps, recovered for each target, besides the patches given, a universal blend and a wave.
             seed: of whatever is drawn.
         """
         by_source = [b for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
@@ -173,10 +173,10 @@ class _Search:
 
 
 def _recover(search: _Search, given: Sequence[tuple[Patch, int]]) -> list[_Start]:
-    """Return triggers that were recovered for the targets, those that came with them, and a faint image for each.
+    """Return triggers that were recovered for the targets, those that came with them, and a universal blend for each.
 
     What reaches innocent classes as well is no backdoor: triggers stay below half the size that some others need, and
-    the faint image is as faint as it must be to fail for them.
+    the universal blend is as faint as it must be to fail for them.
     """
     classifier, images, targets, seed = search.classifier, search.images, search.targets, search.seed
     found = [
