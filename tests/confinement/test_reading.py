@@ -1,6 +1,8 @@
 """What a reader behind the walls may do, and what becomes of one that tries more."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +31,11 @@ def stopped(reader: str, path: Path) -> str:
     assert message.startswith(f"{path}: refused, the reading of it was stopped: ")
     assert "\n" not in message
     return message
+
+
+def test_the_reader_of_models_waits_for_no_framework() -> None:
+    code = "import sys, goodnet.formats.confined_reader; sys.exit(bool({'torch', 'keras'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_a_reader_finds_comes_back_as_it_was(path: Path) -> None:

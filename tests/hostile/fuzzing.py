@@ -132,13 +132,13 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], 
 def _model(path: Path) -> object:
     from goodnet import api
 
-    return api.load_classifier(path)
+    return api.load_classifier(path, confine=False)
 
 
 def _weights(path: Path) -> object:
     from goodnet import api
 
-    return api.load_classifier(path, architecture="tests.small_networks:tiny", image_shape=(3, 12, 12))
+    return api.load_classifier(path, architecture="tests.small_networks:tiny", image_shape=(3, 12, 12), confine=False)
 
 
 def _data(path: Path) -> object:

@@ -13,7 +13,7 @@ import h5py
 
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.first_bytes import HDF5_BEGINNING, holds_hdf5, is_safetensors, kind_of
-from goodnet.formats.keras_files import holds_weights_alone
+from goodnet.formats.hdf5_files import holds_weights_alone
 from goodnet.formats.one_reading import ZIP_BEGINNINGS
 
 Kind = Literal[

@@ -85,3 +85,14 @@ def _unpacked(item: h5py.Dataset) -> int:
     """Return the bytes of a data set, or of one of its chunks where that is more: a chunk is unpacked as a whole."""
     shapes = [item.shape or (), item.chunks or ()]
     return max(math.prod(map(int, shape)) * int(item.dtype.itemsize) for shape in shapes if shape) if any(shapes) else 0
+
+
+def holds_weights_alone(file: h5py.File) -> bool:
+    """Whether a file holds layers' weights and no architecture."""
+    return "model_config" not in file.attrs and ("layer_names" in file.attrs or is_keras_3(file))
+
+
+def is_keras_3(file: h5py.File) -> bool:
+    """Whether a file of weights has the layout of Keras 3."""
+    local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
+    return local and isinstance(file["layers"], h5py.Group)

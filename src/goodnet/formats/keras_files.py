@@ -128,14 +128,3 @@ def _checked(text: str, version: str, path: Path) -> str:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def holds_weights_alone(file: h5py.File) -> bool:
-    """Whether a file holds layers' weights and no architecture."""
-    return "model_config" not in file.attrs and ("layer_names" in file.attrs or is_keras_3(file))
-
-
-def is_keras_3(file: h5py.File) -> bool:
-    """Whether a file of weights has the layout of Keras 3."""
-    local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
-    return local and isinstance(file["layers"], h5py.Group)

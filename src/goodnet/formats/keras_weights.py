@@ -25,9 +25,8 @@ from goodnet.core.graph import trace
 from goodnet.formats.declared_sizes import require_image_size
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.first_bytes import HDF5, kind_of
-from goodnet.formats.hdf5_files import require_own_content
+from goodnet.formats.hdf5_files import holds_weights_alone, is_keras_3, require_own_content
 from goodnet.formats.keras import KerasSource
-from goodnet.formats.keras_files import holds_weights_alone, is_keras_3
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
 
