@@ -17,8 +17,9 @@ PAST_HOLES = {"torch": "2.10.0", "keras": "3.15.0", "onnx": "1.22.0", "pillow": 
 HDF5 = (1, 14, 4)
 #: Packages whose modules have another name.
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
-#: No module imports them by name: uvicorn and torch's exporter do, and `pair/onnx.py` from a list.
-USED_OTHERWISE = {"uvloop", "httptools", "onnxscript", "onnx", "onnxruntime"}
+#: No module imports them by name: uvicorn and torch's exporter do, and `pair/onnx.py` and `architectures/libraries.py`
+#: from a list.
+USED_OTHERWISE = {"uvloop", "httptools", "onnxscript", "onnx", "onnxruntime", "timm", "torchvision"}
 
 
 @pytest.fixture(scope="module")
