@@ -89,7 +89,7 @@ def test_a_goodnet_in_onnx_is_known_by_its_content(badnet, repaired_badnet, tmp_
     renamed = onnx.rename(tmp_path / "served.model")
     row = api.evaluate(renamed, badnet.test).rows[-1]
     assert row.metrics.clean_accuracy == api.evaluate(OnnxGoodNet(renamed), badnet.test).rows[-1].metrics.clean_accuracy
-    with pytest.raises(UnreadableModel, match="found an ONNX graph"):
+    with pytest.raises(UnreadableModel, match="found a GoodNet in ONNX"):
         api.open_path(renamed)
 
 

@@ -35,12 +35,11 @@ def remove(path: Path) -> None:
 def test_a_file_that_changed_is_refused(change, tmp_path: Path) -> None:
     path = tmp_path / "net.h5"
     path.write_bytes(b"network")
+    assert list(Recorder("scan", {"model": path}).run().inputs.values()) == [hashlib.sha256(b"network").hexdigest()]
     recorder = Recorder("scan", {"model": path})
-    assert list(recorder.run({}).inputs.values()) == [hashlib.sha256(b"network").hexdigest()]
     change(path)
     with pytest.raises(UnreadableData, match="changed or replaced while it was in use"):
-        recorder.write(tmp_path / "out", {})
-    assert not (tmp_path / "out" / "run.json").exists()
+        recorder.run(result_file="scan.json", out=tmp_path / "out")
 
 
 def test_a_file_that_is_gone_has_no_hash(tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_a_file_that_is_gone_has_no_hash(tmp_path: Path) -> None:
     path.write_bytes(b"network")
     recorder = Recorder("scan", {"model": path})
     remove(path)
-    assert recorder.run({}).inputs == {}
+    assert recorder.run().inputs == {}
 
 
 def test_an_error_is_recorded_without_the_hash_of_what_changed(tmp_path: Path) -> None:
@@ -74,7 +73,7 @@ def test_what_a_run_writes_into_the_folder_that_it_read_is_no_change(tmp_path: P
     (tmp_path / "run.json").write_text("{}")
     recorder = Recorder("repair", {"suspected": tmp_path})
     (tmp_path / "new").write_text("x")
-    assert recorder.write(tmp_path, {}).exists()
+    assert recorder.run(out=tmp_path).save(tmp_path).exists()
 
 
 def test_a_served_network_has_the_hash_of_the_bytes_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
