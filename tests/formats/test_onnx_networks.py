@@ -120,7 +120,8 @@ def test_an_open_size_is_asked_for(tmp_path: Path) -> None:
     [
         ("ArgMax", "it gives class numbers"),
         ("QuantizeLinear", "quantised"),
-        ("Loop", "branches on values"),
+        ("If", "branches on values"),
+        ("Loop", "it has a loop"),
         ("Magic", "operator Magic"),
     ],
 )

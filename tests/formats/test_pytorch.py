@@ -142,7 +142,7 @@ def test_classes_are_the_rows_of_the_last_matrix() -> None:
     }
     assert class_counts(weights) == [7, 20]
     assert class_counts({"a": torch.ones(8, 3, 3, 3), "b": torch.ones(6, 8, 1, 1)}) == [6, 8]
-    assert class_counts({"d": torch.ones(7)}) == [0]
+    assert class_counts({"d": torch.ones(7)}) == [1]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
