@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from goodnet import training as module
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InputError, InvalidOption, MethodFailed, UnreadableData, WrongShape
+from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData, WrongShape
 from goodnet.formats.pytorch import from_module
 from goodnet.inference.predictions import measure_accuracy
-from goodnet.training import Training, augment, choose_device, train
+from goodnet.training import Training, augment, train
 from tests.conftest import make_quadrants
 from tests.small_networks import settle, tiny
 
@@ -358,14 +358,6 @@ def test_data_that_do_not_fit(data):
 def test_options_outside_their_bounds(options):
     with pytest.raises(ValueError):
         Training(**options)
-
-
-def test_devices():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("cuda:99", "abacus"):
-        with pytest.raises(InputError, match=f"device '{name}' is not to be had here"):
-            choose_device(name)
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("adam", 1e-3), ("sgd", 5e-2)])

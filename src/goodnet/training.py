@@ -282,19 +282,3 @@ def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer
         raise InvalidOption(
             f"{path}: the checkpoint does not belong to this training; remove it to start anew"
         ) from error
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device `name`; "auto" takes a GPU where there is one.
-
-    Raises:
-        InvalidOption: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidOption(f"device '{name}' is not to be had here; expected auto, cpu or cuda") from error
-    return device

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -72,6 +73,27 @@ def test_head_and_tail_share_the_weights() -> None:
     classifier.layer("stem").weight.mul_(2)
     with torch.no_grad():
         assert torch.equal(tail(head(classifier.prepare(images))), classifier(images))
+
+
+class _Constant(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("shift", torch.rand(4, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head((self.conv(images) + self.shift).mean(dim=(2, 3)))
+
+
+def test_head_and_tail_move_with_the_network() -> None:
+    classifier = from_module(_Constant(), (3, 8, 8))
+    head, tail = classifier.split("conv")
+    # There may be no second device here: double precision is where the weights go to instead.
+    classifier.to(cast("torch.device", torch.float64))
+    values = head(torch.rand(2, 3, 8, 8, dtype=torch.float64))
+    assert tail(values).dtype == torch.float64
+    assert tail.shift.dtype == torch.float64
+    assert tail.shift is classifier.network.shift
 
 
 def test_layers_are_named_in_the_order_in_which_they_run() -> None:

@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from goodnet import api
-from goodnet.core.errors import InputError, InvalidOption
+from goodnet.core.errors import InputError, InvalidOption, MethodFailed
+from goodnet.devices import choose_device
 from goodnet.evaluation.shipped_specs import FOLDER, read_spec
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.evaluation.zoo_spec import DataSpec, ZooSpec, draw_pairs, fill_sources
@@ -101,6 +103,22 @@ def test_a_broken_entry_is_recorded_and_the_others_go_on(tmp_path: Path) -> None
     assert manifest.pairs[1].clean.metrics.clean_accuracy
     assert manifest.pairs[0].poisoned.metrics.clean_accuracy
     assert read_manifest(tmp_path / "zoo") == manifest
+
+
+def test_networks_are_trained_on_the_device_that_is_asked_for(spec: Path, tmp_path: Path, monkeypatch) -> None:
+    devices: list[object] = []
+
+    def plant(*_: object, device: object, **__: object) -> None:
+        devices.append(device)
+        raise MethodFailed("no training here")
+
+    monkeypatch.setattr("goodnet.evaluation.zoo.plant", plant)
+    for name in ("auto", "cpu:0"):
+        api.build_zoo(spec, out=tmp_path / name, workers=1, device=name)
+    assert devices == [choose_device("auto")] * 4 + [torch.device("cpu:0")] * 4
+    with pytest.raises(InvalidOption, match="device 'abacus' is not to be had here"):
+        api.build_zoo(spec, out=tmp_path / "none", workers=1, device="abacus")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from goodnet import catalog
 from goodnet.core.errors import InvalidOption
 from goodnet.core.method import Attack, Progress, no_progress
 from goodnet.datasets.sources import read_parts, source_files
+from goodnet.devices import choose_device
 from goodnet.evaluation import planting
 from goodnet.evaluation.badnet_files import TRUTH, AttackRecord, Origin, write_clean_parts, write_planted
 from goodnet.evaluation.planting import Planted
@@ -21,7 +22,7 @@ from goodnet.formats.shown_paths import show_path
 from goodnet.formats.toml_files import describe_invalid
 from goodnet.reports.contact_sheets import draw_difference
 from goodnet.reports.runs import Recorder
-from goodnet.training import Training, choose_device
+from goodnet.training import Training
 
 #: The name of no attack: a network trained on clean data.
 NONE = "none"
@@ -56,7 +57,7 @@ def attack(
         test: data to test on, where `data` has none.
         file_format: pt, safetensors, h5 or keras.
         contest_layout: write the clean images too, as clean_validation_data.h5 and clean_test_data.h5.
-        device: auto, cpu or cuda.
+        device: auto (a GPU where there is one), cpu or cuda.
         seed: of data, poisoning, first weights and training.
         progress: is told the training steps done.
 

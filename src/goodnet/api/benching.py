@@ -34,7 +34,7 @@ def build_zoo(
         data: sources for data sets of the spec, by name.
         workers: processes on this machine; None: one for each core.
         cluster: "auto" or the address of a Ray cluster, which then does the work.
-        device: on which each network is trained.
+        device: on which each network is trained: auto (a GPU where there is one), cpu or cuda.
         progress: is told the networks that are done.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from goodnet.api.loading import (
     DataLike,
@@ -16,7 +17,9 @@ from goodnet.api.loading import (
     load_classifier,
     load_dataset,
     named_paths,
+    networks_of,
     open_goodnet,
+    refuse_device,
     refuse_key,
     tell,
 )
@@ -27,6 +30,7 @@ from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import RangeOption
 from goodnet.core.repairs import PruningSweep, RepairedNetwork
 from goodnet.core.results import Evaluation
+from goodnet.devices import CPU, choose_device, on_device
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
 from goodnet.formats.files import output_folder
@@ -40,7 +44,7 @@ from goodnet.pair.onnx import OnnxGoodNet
 from goodnet.reports.runs import Recorder, read_repair, write_evaluation
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913
     model: ModelLike | GoodNet | OnnxGoodNet,
     clean: DataLike | None = None,
     poisoned: Sequence[DataLike] = (),
@@ -54,6 +58,7 @@ def evaluate(
     input_range: RangeOption = "auto",
     key: str | None = None,
     confine: bool = True,
+    device: str = "auto",
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
@@ -71,11 +76,13 @@ def evaluate(
         architecture, image_shape, input_range: how to read the networks, see `load`.
         key: how to read the original, see `load`.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        device: auto (a GPU where there is one), cpu or cuda; an ONNX file runs on the CPU.
         progress: is told the images done of the set at hand.
 
     Raises:
         InputError: something that came in cannot be used.
     """
+    place = choose_device(device)
     paths = {f"poisoned {i}": data for i, data in enumerate(poisoned)} | {
         f"repaired {i}": r for i, r in enumerate(repaired)
     }
@@ -89,17 +96,38 @@ def evaluate(
     if isinstance(loaded, Classifier):
         recorder.know("model", loaded)
     sets = [_with_truth(data, true_labels, target) for data in sets]
-    if isinstance(loaded, OnnxGoodNet):
-        evaluation, sweeps = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress), {}
-    else:
-        opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
-        runs = [_open_repaired(item, opened.original, confine) for item in repaired]
-        evaluation = _evaluate_pairs(opened, [pair for _, found in runs for pair in found], clean_data, sets, progress)
-        pruned = [(name, sweep) for (name, sweep), _ in runs if sweep is not None and out is not None]
-        sweeps = _sweep_runs(pruned, opened.original, clean_data, sets, progress)
+    refuse_device(device, loaded)
+    sweeps: dict[str, tuple[PruningSweep, PruningLevels]] = {}
+    # Networks of files are read to the CPU; live ones are put together with them there.
+    with on_device(CPU, *(network for item in (loaded, *repaired) for network in networks_of(item))):
+        if isinstance(loaded, OnnxGoodNet):
+            evaluation = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress)
+        else:
+            opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
+            runs = [_open_repaired(item, opened.original, confine) for item in repaired]
+            evaluation, sweeps = _measure(opened, runs, clean_data, sets, place, progress, swept=out is not None)
     if out is not None:
         write_evaluation(out, evaluation, sweeps, recorder)
     return evaluation
+
+
+def _measure(
+    opened: _Opened,
+    runs: Sequence[_OpenedRun],
+    clean: Dataset | None,
+    poisoned: Sequence[Dataset],
+    place: torch.device,
+    progress: Progress,
+    *,
+    swept: bool,
+) -> tuple[Evaluation, dict[str, tuple[PruningSweep, PruningLevels]]]:
+    """Measure all networks on the device `place`, with `swept` the levels of pruning too."""
+    more = [pair for _, found in runs for pair in found]
+    networks = [network for _, goodnet, _ in (*opened.pairs, *more) for network in networks_of(goodnet)]
+    with on_device(place, opened.original, *networks):
+        evaluation = _evaluate_pairs(opened, more, clean, poisoned, progress)
+        pruned = [(name, sweep) for (name, sweep), _ in runs if sweep is not None and swept]
+        return evaluation, _sweep_runs(pruned, opened.original, clean, poisoned, progress)
 
 
 def _evaluate_file(
@@ -177,6 +205,8 @@ def _in_class_order(model: Classifier, sets: list[Dataset]) -> list[Dataset]:
 
 
 Pair = tuple[str, GoodNet, RepairedNetwork | None]
+#: The name and the pruning sweep of a repair, and a GoodNet for each repaired network in it.
+_OpenedRun = tuple[tuple[str, PruningSweep | None], list[Pair]]
 
 
 @dataclass(frozen=True)
@@ -209,9 +239,7 @@ def _open(
     return _Opened(choice.classifier, choice.reason, [])
 
 
-def _open_repaired(
-    item: ModelLike, original: Classifier, confine: bool
-) -> tuple[tuple[str, PruningSweep | None], list[Pair]]:
+def _open_repaired(item: ModelLike, original: Classifier, confine: bool) -> _OpenedRun:
     """Return the name and the pruning sweep of a repair, and a GoodNet for each repaired network in it."""
     if isinstance(item, str | Path) and Path(item).is_dir():
         if is_goodnet(item) and goodnet_folder(item) == Path(item):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths
+from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths, networks_of
 from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -18,6 +18,7 @@ from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progr
 from goodnet.core.preprocessing import RangeOption
 from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Rate
+from goodnet.devices import CPU, choose_device, on_device
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.guards.calibration import Calibrated, Calibration, calibrate, score_all
@@ -49,6 +50,7 @@ def guard(  # noqa: PLR0913
     strict: bool = False,
     confine: bool = True,
     seed: int = 0,
+    device: str = "auto",
     progress: Progress = no_progress,
     **options: Any,
 ) -> GuardOutcome:
@@ -68,6 +70,7 @@ def guard(  # noqa: PLR0913
         key: how to read the original, see `load`.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: of whatever is drawn at random.
+        device: auto (a GPU where there is one), cpu or cuda. What comes back is where the original was before.
         progress: is told the steps done.
 
     Returns:
@@ -77,6 +80,7 @@ def guard(  # noqa: PLR0913
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
+    place = choose_device(device)
     fitting = cast(Guard, catalog.make("guards", method, options))
     recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
     recorded |= {"confine": confine} | told_targets(suspected)
@@ -98,14 +102,18 @@ def guard(  # noqa: PLR0913
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
     try:
-        outcome = _fit(fitting, loaded, backdoors, network, seed, progress)
+        with on_device(place, loaded.classifier, *networks_of(network)):
+            outcome = _fit(fitting, loaded, backdoors, network, seed, progress)
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
             recorder.run(error=error).save(folder)
         raise
+    if network is None and outcome.goodnet is not None:
+        outcome.goodnet.repaired.to(loaded.classifier.device)
     if folder is not None:
-        write_guard(folder, outcome, recorder)
+        with on_device(CPU, *networks_of(outcome.goodnet)):
+            write_guard(folder, outcome, recorder)
     return outcome
 
 

@@ -181,6 +181,25 @@ def refuse_key(key: str | None, model: object) -> None:
         )
 
 
+def networks_of(model: object) -> tuple[Classifier, ...]:
+    """Return the networks that a verb was given as one object: itself, or the two of a GoodNet; none of a file."""
+    if isinstance(model, GoodNet):
+        return model.original, model.repaired
+    return (model,) if isinstance(model, Classifier) else ()
+
+
+def refuse_device(device: str, model: object) -> None:
+    """Refuse a GPU for a GoodNet in an ONNX file.
+
+    Raises:
+        InvalidOption: one was asked for.
+    """
+    if isinstance(model, OnnxGoodNet) and device not in ("auto", "cpu"):
+        raise InvalidOption(
+            f"{model.path}: an ONNX file runs on the CPU here, got device '{device}'; leave it out, or give the GoodNet's folder"
+        )
+
+
 def open_goodnet(path: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet | OnnxGoodNet:
     """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from goodnet.api.loading import DataLike, load_dataset, open_goodnet
+from goodnet.api.loading import DataLike, load_dataset, networks_of, open_goodnet, refuse_device
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
 from goodnet.core.resizing import USUAL, Fitting, Resizing
+from goodnet.devices import choose_device, on_device
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
 from goodnet.formats.images import read_pictures
 from goodnet.formats.shown_paths import show_path
@@ -17,7 +18,11 @@ from goodnet.pair.onnx import OnnxGoodNet
 
 
 def predict(
-    goodnet: GoodNet | OnnxGoodNet | str | Path, images: Sequence[str | Path] | DataLike, *, confine: bool = True
+    goodnet: GoodNet | OnnxGoodNet | str | Path,
+    images: Sequence[str | Path] | DataLike,
+    *,
+    confine: bool = True,
+    device: str = "auto",
 ) -> list[int]:
     """Return the class of every image: N ("one more than the last") where the GoodNet says backdoored.
 
@@ -25,15 +30,19 @@ def predict(
         goodnet: a `GoodNet`, the folder that holds one, or the ONNX file that `export` wrote of one.
         images: picture files, or a data set, or live data, see `load_dataset`.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        device: auto (a GPU where there is one), cpu or cuda; an ONNX file runs on the CPU.
 
     Raises:
         UnreadableModel: there is no GoodNet in the folder or file.
         UnreadableData: a picture cannot be read.
         WrongShape: live images have another size than the network takes.
-        InvalidOption: the GoodNet was made without the input range of its networks.
+        InvalidOption: the GoodNet was made without the input range of its networks, or there is no such device for it.
     """
+    place = choose_device(device)
     guard = open_goodnet(goodnet, confine=confine) if isinstance(goodnet, str | Path) else goodnet
-    return [int(label) for label in guard.answers(_read(images, guard)).goodnet]
+    refuse_device(device, guard)
+    with on_device(place, *networks_of(guard)):
+        return [int(label) for label in guard.answers(_read(images, guard)).goodnet]
 
 
 def _read(images: Sequence[str | Path] | DataLike, guard: GoodNet | OnnxGoodNet) -> Dataset:

@@ -19,6 +19,7 @@ from goodnet.core.preprocessing import RangeOption
 from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
 from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection
+from goodnet.devices import CPU, choose_device, on_device
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.pytorch import StateDictSource
@@ -44,6 +45,7 @@ def repair(  # noqa: PLR0913
     strict: bool = False,
     confine: bool = True,
     seed: int = 0,
+    device: str = "auto",
     progress: Progress = no_progress,
     **options: Any,
 ) -> Repair:
@@ -65,6 +67,7 @@ def repair(  # noqa: PLR0913
             several networks the one under `key` is repaired, and the others are in none of the files that are written.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
         seed: seed of whatever the method draws at random.
+        device: auto (a GPU where there is one), cpu or cuda. What comes back is where the original was before.
         progress: is told the steps done.
 
     Returns:
@@ -74,6 +77,7 @@ def repair(  # noqa: PLR0913
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
+    place = choose_device(device)
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
     options |= {"key": key, "confine": confine, "keep_all": keep_all, **told_targets(suspected)}
@@ -104,12 +108,14 @@ def repair(  # noqa: PLR0913
         out = output_folder(out)
     work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
     try:
-        result, backdoors = work.run(given)
+        with on_device(place, loaded.classifier):
+            result, backdoors = work.run(given)
     except MethodFailed as error:
         if out is not None:
             remove_previous(out)
             recorder.run(error=error).save(out)
         raise
+    made = [item.classifier.to(loaded.classifier.device) for item in (*result.steps, *result.networks)]
     result = _tell(result, checkpoint=_describe_choice(loaded.classifier), notes=loaded.notes)
     result = record_repair(
         loaded.classifier,
@@ -121,7 +127,8 @@ def repair(  # noqa: PLR0913
         out=out,
     )
     if out is not None:
-        write_repair(out, result)
+        with on_device(CPU, loaded.classifier, *made):
+            write_repair(out, result)
     return result
 
 

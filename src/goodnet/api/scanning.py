@@ -18,6 +18,7 @@ from goodnet.core.method import Progress, Scanner, no_progress
 from goodnet.core.preprocessing import RangeOption
 from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection, Rate
+from goodnet.devices import CPU, choose_device, on_device
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -26,7 +27,6 @@ from goodnet.inference.predictions import measure_accuracy
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scans import write_scan
 from goodnet.shards import Shards
-from goodnet.training import choose_device
 
 #: Clean images that the accuracy is measured on, at most: half a percent is its standard error then.
 _MEASURED = 2000
@@ -77,6 +77,7 @@ def scan(  # noqa: PLR0913
         InputError: something that came in cannot be used.
         MethodFailed: the method reached no result.
     """
+    place = choose_device(device)
     scanner = cast(Scanner, catalog.make("scanners", method, options))
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
@@ -91,15 +92,15 @@ def scan(  # noqa: PLR0913
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
-    loaded.classifier.to(choose_device(device))
-    shards = Shards(where or choose_place(loaded.classifier), seconds=budget)
+    with on_device(place, loaded.classifier):
+        shards = Shards(where or choose_place(loaded.classifier), seconds=budget)
+        if folder is not None:
+            shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
+        detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
+        detection = replace(detection, clean_accuracy=_accuracy(loaded), notes=loaded.notes)
     if folder is not None:
-        shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
-    detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
-    detection = replace(detection, clean_accuracy=_accuracy(loaded), notes=loaded.notes)
-    loaded.classifier.to("cpu")
-    if folder is not None:
-        write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
+        with on_device(CPU, loaded.classifier):
+            write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
     shards.close_memory()
     return detection
 

@@ -9,7 +9,7 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, json_option, out_option, seed_option, take_given
+from goodnet.cli.options import MethodCommand, device_option, json_option, out_option, seed_option, take_given
 from goodnet.evaluation.badnet_files import TRUTH
 from goodnet.evaluation.planting import Planted
 from goodnet.reports.tables import show_rate
@@ -45,7 +45,7 @@ from goodnet.training import Training
 )
 @click.option("--contest-layout", is_flag=True, help="Write clean_validation_data.h5 and clean_test_data.h5 too.")
 @click.option("--preview", is_flag=True, help="Only draw clean, triggered, and the difference; nothing is trained.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@device_option
 @seed_option
 @json_option
 @click.pass_context

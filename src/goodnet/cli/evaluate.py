@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import json_option, model_options, out_option
+from goodnet.cli.options import device_option, json_option, model_options, out_option
 from goodnet.reports.json_output import evaluation_json
 from goodnet.reports.tables import evaluation_tables
 
@@ -27,6 +27,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the poisoned images.")
 @click.option("--target", type=int, help="The poisoned sets' labels are the true classes, and this is the target.")
 @out_option("Folder for tables, figures and run.json.")
+@device_option
 @model_options
 @json_option
 def command(model: Path, as_json: bool, **given: Any) -> None:

@@ -12,6 +12,7 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
+    device_option,
     json_option,
     model_options,
     out_option,
@@ -44,6 +45,7 @@ from goodnet.reports.guards import guard_record, guard_table
 @suspects_options
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
+@device_option
 @model_options
 @picture_options
 @json_option

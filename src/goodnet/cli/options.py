@@ -157,6 +157,11 @@ seed_option = click.option(
 )
 
 
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu or cuda."
+)
+
+
 def execution_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where tasks run."""
     for option in (

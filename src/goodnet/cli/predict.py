@@ -9,7 +9,7 @@ import click
 
 from goodnet import api
 from goodnet.api.loading import open_goodnet
-from goodnet.cli.options import confine_option, json_option
+from goodnet.cli.options import confine_option, device_option, json_option
 from goodnet.formats.shown_paths import show_path
 
 
@@ -18,15 +18,18 @@ from goodnet.formats.shown_paths import show_path
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--architecture", help="Your own package.module:factory, where the GoodNet is of such networks.")
 @confine_option
+@device_option
 @json_option
-def command(goodnet: Path, images: tuple[Path, ...], architecture: str | None, confine: bool, as_json: bool) -> None:
+def command(
+    goodnet: Path, images: tuple[Path, ...], architecture: str | None, confine: bool, device: str, as_json: bool
+) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
     GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export wrote of it. For several
     pictures each line is: class, tab, file.
     """
     guard = open_goodnet(goodnet, architecture=architecture, confine=confine)
-    classes = api.predict(guard, images)
+    classes = api.predict(guard, images, device=device)
     if as_json:
         answers = [
             {"image": str(path), "class": label, "backdoored": label == guard.classes}

@@ -14,6 +14,7 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
+    device_option,
     json_option,
     model_options,
     out_option,
@@ -50,6 +51,7 @@ from goodnet.reports.tables import repair_table
     "--keep-all", is_flag=True, help="Write the networks on the way too, and of Keras models the weights alone."
 )
 @seed_option
+@device_option
 @model_options
 @picture_options
 @json_option

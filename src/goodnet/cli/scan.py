@@ -16,6 +16,7 @@ from goodnet.cli.console import output, progress_bar
 from goodnet.cli.last_resort import exit_code, say
 from goodnet.cli.options import (
     MethodCommand,
+    device_option,
     execution_options,
     json_option,
     model_options,
@@ -64,7 +65,7 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is random.")
 @click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Begin no further work after so long.")
 @click.option("--resume", is_flag=True, help="Go on from what an interrupted scan left in OUT.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@device_option
 @execution_options
 @model_options
 @picture_options

@@ -188,7 +188,10 @@ class Classifier:
         return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     def to(self, device: torch.device | str) -> Classifier:
-        """Move the weights to `device` and return self."""
+        """Move the weights to `device`, and with them every network that shares them; return self."""
+        # In place: `nn.Module.to` alone would leave the buffers of networks cut out of this one where they were.
+        for buffer in self.network.buffers():
+            buffer.data = buffer.data.to(device)
         self.network.to(device)
         return self
 

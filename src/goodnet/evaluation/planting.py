@@ -20,6 +20,7 @@ from goodnet.core.errors import UnreadableData
 from goodnet.core.method import Attack, Poisoned, Progress, no_progress
 from goodnet.core.results import Metrics
 from goodnet.datasets.sources import Parts
+from goodnet.devices import CPU, on_device
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.formats.networks import make_network
 from goodnet.training import Training, train
@@ -56,7 +57,7 @@ def plant(
     *,
     seed: int = 0,
     file_format: str = "pt",
-    device: torch.device | str = "cpu",
+    device: torch.device = CPU,
     test_images: int | None = None,
     checkpoint: Path | None = None,
     progress: Progress = no_progress,
@@ -87,10 +88,9 @@ def plant(
     poisoned = None if attack is None else attack.poison(parts.train, seed=seed)
     triggered = {} if poisoned is None else trigger_test_sets(parts.test, poisoned.backdoors, test_images)
     dataset = parts.train if poisoned is None else poisoned.dataset
-    classifier.to(device)
-    train(classifier, dataset, training, seed=seed, checkpoint=checkpoint, progress=progress)
-    metrics = evaluate_network(classifier, parts.test, list(triggered.values())).metrics
-    classifier.to("cpu")
+    with on_device(device, classifier):
+        train(classifier, dataset, training, seed=seed, checkpoint=checkpoint, progress=progress)
+        metrics = evaluate_network(classifier, parts.test, list(triggered.values())).metrics
     return Planted(classifier, attack, training, seed, len(parts.train), poisoned, triggered, metrics)
 
 

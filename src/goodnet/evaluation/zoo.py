@@ -31,6 +31,7 @@ from goodnet.core.errors import UnreadableData
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import SCHEMA_VERSION, Failure, Record
 from goodnet.datasets.sources import Parts, source_files
+from goodnet.devices import choose_device
 from goodnet.evaluation.badnet_files import TRUTH, Origin, Truth, read_truth, write_clean_parts, write_planted
 from goodnet.evaluation.planting import plant
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
@@ -79,12 +80,15 @@ def build_zoo(
         out: its folder.
         data: sources for data sets of the spec, by name.
         where: where the networks are trained; each is one task.
-        device: on which each is trained.
+        device: on which each is trained: auto (a GPU where there is one), cpu or cuda.
         progress: is told the networks that are done.
 
     Raises:
         InputError: something in the spec or the data cannot work; nothing has been trained.
     """
+    where = where or Execution()
+    if where.cluster is None:  # Machines of a cluster have devices of their own.
+        choose_device(device)
     spec = fill_sources(spec, data or {})
     pairs = draw_pairs(spec, {name: describe_data(item) for name, item in spec.data.items()})
     entries = _list_entries(spec, pairs)
@@ -94,7 +98,7 @@ def build_zoo(
     tasks += [Task(e.key, _build_entry, (e, out, device)) for e in entries if _depends(_folder(out, e)) != e.depends]
     total, done = len(entries) + len(spec.data), len(entries) + len(spec.data) - len(tasks)
     failures: dict[str, Failure] = {}
-    for outcome in run_tasks(tasks, where or Execution()):
+    for outcome in run_tasks(tasks, where):
         if outcome.error is not None:
             failures[outcome.key] = outcome.error
         done += 1
@@ -189,7 +193,7 @@ def _build_entry(entry: Entry, out: Path, device: str) -> None:
         pair.training,
         seed=pair.seed,
         file_format=pair.file_format,
-        device=device,
+        device=choose_device(device),
         test_images=entry.test_images,
         checkpoint=checkpoint,
     )
