@@ -61,9 +61,11 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @out_option("Folder for scan.json, the scores and pictures of the recovered triggers.")
 @click.option("--sarif", type=click.Path(path_type=Path), help="File for the findings as SARIF 2.1.0.")
 @click.option("--policy", type=click.Path(path_type=Path), help="TOML file that says what may not pass.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is random.")
-@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Begin no further work after so long.")
-@click.option("--resume", is_flag=True, help="Go on from what an interrupted scan left in OUT.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
+)
+@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Start no further work after this time.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted scan whose files are in OUT.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @execution_options
 @model_options

@@ -1,4 +1,4 @@
-"""The networks in a checkpoint: wherever tensors that are the weights of an architecture lie, and under whatever prefix."""
+"""Finds the networks in a checkpoint: the weights of an architecture, at any place and under any prefix."""
 
 from __future__ import annotations
 
