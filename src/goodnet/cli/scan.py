@@ -90,8 +90,8 @@ def command(
     Exit code 0: nothing found; 1: backdoored; 2: bad input; 3: inconclusive. "Clean" means that nothing was found by
     the methods that ran.
 
-    With --policy, exit code 1 means that a rule of it is broken, 0 that none is. Its keys: fail_on_backdoored,
-    fail_on_inconclusive (true or false, true where not given), least_clean_accuracy (a fraction).
+    With --policy, exit code 1 means that the network breaks a rule of the policy, and 0 that it breaks none. The keys of
+    a policy are fail_on_backdoored, fail_on_inconclusive (true or false, default true), least_clean_accuracy (a fraction).
     """
     rules = None if policy is None else Policy.read(policy)
     if sarif is not None:

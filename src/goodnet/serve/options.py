@@ -23,8 +23,8 @@ class ServeOptions(BaseModel):
     resize: bool = Field(False, description="scale pictures of another size to the network's, instead of refusing them")
     fail: Fail = Field(
         "closed",
-        description="where the guard cannot do its work (scores that are no numbers, an audit log that cannot be written): "
-        "closed refuses, open answers and says that nothing guarded it; an overload or a failed run is never answered",
+        description="what happens when the guard cannot work (scores are not numbers, or the audit log cannot be written): "
+        "closed refuses, open answers and says that no guard ran; an overload or a failed run is never answered",
     )
     confine: bool = Field(
         True, description="read a GoodNet's networks in a separate process without other files, network or programs"
