@@ -66,7 +66,7 @@ def refuse_many_layers(path: Path, text: str) -> None:
 
 
 def refuse_foreign_parts(path: Path, model: Any) -> None:
-    """Refuse a model, without what it was compiled with, that names anything but layers with a counterpart and their parts.
+    """Refuse a model that names anything but layers with a counterpart and their parts; its compile options do not count.
 
     Raises:
         UnreadableModel: it does, or has more layers than any network has.

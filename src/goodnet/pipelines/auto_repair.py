@@ -96,7 +96,7 @@ class AutoRepair(Repairer):
 
     @classmethod
     def name(cls) -> str:
-        """The word on the command line."""
+        """The method's name on the command line."""
         return "auto"
 
     def repair(
