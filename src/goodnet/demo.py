@@ -1,4 +1,4 @@
-"""The embedded example: a BadNet of rendered faces with a sunglasses trigger, made from nothing in under a minute."""
+"""The embedded example: a BadNet of rendered faces with a sunglasses trigger, made without a download in under a minute."""
 
 from __future__ import annotations
 

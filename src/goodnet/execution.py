@@ -247,7 +247,7 @@ def _drain(
 
 
 def _may_start(item: _Pending, running: dict[Future[Outcome], _Pending], workers: int) -> bool:
-    """Whether a task may start beside those that run: one that was lost runs alone."""
+    """Whether a task may start now. A task whose worker was lost may only run alone."""
     alone = item.losses > 0 or any(other.losses for other in running.values())
     return not running if alone else len(running) < workers
 

@@ -9,12 +9,16 @@ from tests.hostile.fuzzing import READERS
 
 _TOP = """# Hostile files
 
-Made by `python -m tests.hostile.table > docs/hostile-files.md`; the files are made, and tried, by `pytest tests/hostile`.
+`python -m tests.hostile.table > docs/hostile-files.md` makes this page; `pytest tests/hostile` makes the files and reads them.
 
-Each file is read through the Python API and, where a verb takes it, through the command line; pictures and bodies of requests
-through the server as well. It must be refused: exit code 2 (of the server a status from 400 on), one line of reason that can be
-printed, nothing on standard output. And for each: no mark is made, no address called, no other file opened (an audit hook for
-Python, inotify for libraries), at most 512 MiB and five seconds of the processor.
+Each file is read through the Python API and, where a verb takes it, through the command line. Pictures and request bodies are
+also sent to the server. Every file must be refused:
+
+* exit code 2, or an HTTP status of 400 or more;
+* one printable line with the reason, and nothing on standard output;
+* the file's payload does not run, no address is called, and no other file is opened (watched by an audit hook in Python, and by
+  inotify for libraries);
+* at most 512 MiB of memory and five seconds of processor time.
 
 """
 _FUZZ = """

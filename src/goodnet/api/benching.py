@@ -26,7 +26,7 @@ def build_zoo(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Manifest:
-    """Build a zoo, or what is missing of it, and return its manifest.
+    """Build a zoo, or the missing part of it, and return its manifest.
 
     Args:
         spec: a TOML file, or the name of a spec that goodnet ships ("small", "standard").
@@ -54,7 +54,7 @@ def bench(
     cluster: str | None = None,
     progress: Progress = no_progress,
 ) -> Bench:
-    """Run a bench, or what is missing of it, and write its tables.
+    """Run a bench, or the missing part of it, and write its tables.
 
     Args:
         spec: a TOML file, or the name of a spec that goodnet ships.

@@ -177,7 +177,7 @@ def _pair(
     return GoodNet(classifier, repaired, targets=targets, tolerance=calibration.threshold), calibration
 
 
-#: The share of the clean images that a repair does not see: they say what it does to further ones.
+#: The share of the clean images that is held out from the repair, to calibrate the GoodNet.
 _UNSEEN = 0.25
 #: Of guards that have no such option of their own.
 _FALSE_REFUSALS = 0.01

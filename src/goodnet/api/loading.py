@@ -270,7 +270,7 @@ class Loaded:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reading of the two has to say: what was left out, how it was understood."""
+        """The notes of reading both files: what was left out, and how labels and pixels were read."""
         unusual = self.classifier.input_range not in PLAIN_RANGES
         pixels = (f"pixels are fed as {self.classifier.input_range}, {self.reason}",) if unusual else ()
         return (*self.classifier.notes, *pixels, *self.clean.notes)

@@ -62,7 +62,7 @@ def repair(  # noqa: PLR0913
             network answers is their label; those that it sends to a suspected target are left out, as they may carry the
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
-        keep_all: write the networks on the way to the repaired one too, and of Keras models the weights alone as well.
+        keep_all: also write intermediate networks, and for Keras models a file of weights alone.
         architecture, image_shape, input_range, key, resize, strict: how to read both, see `load`. Of a checkpoint of
             several networks the one under `key` is repaired, and the others are in none of the files that are written.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).

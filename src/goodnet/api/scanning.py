@@ -134,7 +134,7 @@ def _load(
     strict: bool,
     confine: bool,
 ) -> Loaded:
-    """Return network and images, in an order that hangs on the images alone.
+    """Return network and images, in an order that depends only on the images.
 
     Where the network does not know the labels in any range, the images decide: the scan then says that it does not do its
     task.

@@ -28,7 +28,10 @@ from goodnet.training import Training
 )
 @click.argument("data")
 @click.option(
-    "--attack", default="badnets", show_default=True, help="Attack, with options of its own; none: a clean twin."
+    "--attack",
+    default="badnets",
+    show_default=True,
+    help="Attack; each has options of its own. none makes a clean twin.",
 )
 @click.option(
     "--architecture", default="small_cnn", show_default=True, help="Network: a name, or package.module:factory."
@@ -44,7 +47,9 @@ from goodnet.training import Training
     help="File of the network; h5 and keras for deepid.",
 )
 @click.option("--contest-layout", is_flag=True, help="Write clean_validation_data.h5 and clean_test_data.h5 too.")
-@click.option("--preview", is_flag=True, help="Only draw clean, triggered, and the difference; nothing is trained.")
+@click.option(
+    "--preview", is_flag=True, help="Only draw clean images, triggered images and the difference; do not train."
+)
 @device_option
 @seed_option
 @json_option
@@ -52,7 +57,7 @@ from goodnet.training import Training
 def command(
     ctx: click.Context, /, data: str, attack: str, out: Path, preview: bool, as_json: bool, **given: Any
 ) -> None:
-    """Make a BadNet of DATA: poison it, train a network on it, measure both, write the truth beside it.
+    """Make a BadNet: poison DATA, train a network on it, measure the network, and write the truth beside it.
 
     DATA is a file (.h5, .npz), a folder, or one of: faces:IDENTITIESxIMAGES, digits, cifar10:FOLDER, mnist:FOLDER,
     gtsrb:FOLDER. Options of other attacks: goodnet attack --attack NAME --help.

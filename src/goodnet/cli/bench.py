@@ -17,13 +17,13 @@ from goodnet.reports.bench_tables import bench_tables
 @click.command("bench", short_help="Try every defence on every network of a zoo; one table.")
 @click.argument("spec")
 @click.option("--zoo", type=click.Path(path_type=Path), help="Folder of a zoo; more networks may be listed in SPEC.")
-@out_option("Folder for cells and tables; a bench that was stopped goes on there.", required=True)
+@out_option("Folder for cells and tables; a bench that was stopped is continued there.", required=True)
 @execution_options
 @json_option
 def command(spec: str, zoo: Path | None, out: Path, workers: int | None, cluster: str | None, as_json: bool) -> None:
     """Run the scanners, repairers and guards of SPEC (TOML) on every network; tables go to OUT as CSV.
 
-    What has been run before, with the same files, options, seed and code, is not run again.
+    A cell that has run before with the same files, options, seed and code does not run again.
     """
     with progress_bar("running the bench") as progress:
         result = api.bench(spec, out=out, zoo=zoo, workers=workers, cluster=cluster, progress=progress)

@@ -17,7 +17,7 @@ from goodnet.cli.console import output, progress_bar
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of faces, poisoning and training.")
 def command(out: Path, seed: int) -> None:
-    """Make a BadNet of rendered faces and go through the whole job, with the verbs that you would use on your own.
+    """Make a BadNet of rendered faces, then scan, repair and evaluate it with the verbs that you would use yourself.
 
     Nothing is downloaded. Takes about two minutes on two cores.
     """

@@ -19,22 +19,22 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("evaluate", short_help="Measure networks and GoodNets on clean and poisoned data.")
 @click.argument("model", type=_PATH)
-@click.option("--clean", type=_PATH, help="Clean images with labels, ones that the repair has not seen.")
+@click.option("--clean", type=_PATH, help="Held-out clean images with labels: the repair did not use them.")
 @click.option(
-    "--poisoned", type=_PATH, multiple=True, help="Triggered images, labels are the targets; may be repeated."
+    "--poisoned", type=_PATH, multiple=True, help="Triggered images whose labels are the targets; may be repeated."
 )
 @click.option("--repaired", type=_PATH, multiple=True, help="Repaired network or folder of a repair; may be repeated.")
 @click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the poisoned images.")
-@click.option("--target", type=int, help="The poisoned sets' labels are the true classes, and this is the target.")
+@click.option("--target", type=int, help="The attacker's class, where the poisoned sets' labels are the true classes.")
 @out_option("Folder for tables, figures and run.json.")
 @device_option
 @model_options
 @json_option
 def command(model: Path, as_json: bool, **given: Any) -> None:
-    """Measure MODEL, a network, or the folder or ONNX file of a GoodNet, on clean and poisoned data.
+    """Measure MODEL on clean and poisoned data. MODEL is a network, or the folder or ONNX file of a GoodNet.
 
-    With --repaired, original, repaired network and the GoodNet of both stand side by side. For the folder of a pruning
-    repair and --out, accuracy and attack success are measured at every level of pruning.
+    --repaired compares the original, the repaired network and the GoodNet of both side by side. With --out, the folder of
+    a pruning repair is measured at every level of pruning: accuracy and attack success.
     """
     with progress_bar("evaluating") as progress:
         evaluation = api.evaluate(model, progress=progress, **given)

@@ -25,15 +25,15 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--out", type=_PATH, required=True, help="The file; its ending is the format's.")
 @click.option(
-    "--input-range", type=InputRangeType(auto=False), help="Pixels of the training, where they are not known."
+    "--input-range", type=InputRangeType(auto=False), help="Pixels that the network was trained on, if unknown."
 )
-@click.option("--class-names", type=_PATH, help="Text file with one name per class and line, to go into the file.")
+@click.option("--class-names", type=_PATH, help="Text file with one class name per line, to store in the file.")
 @file_options
 def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:
-    """Write GOODNET, the folder that goodnet repair wrote, as one file; a model file is written without a guard.
+    """Write GOODNET, the folder that goodnet repair wrote, as one file. A model file is written without a guard.
 
-    It takes images as the original network does (layout and range), any number at once, and gives N + 1 scores: the
-    classes' probabilities, or 1 for the last where the input is refused. ONNX needs the extra goodnet[onnx].
+    The file takes any number of images at once, in the original network's layout and range. It gives N + 1 scores: the
+    probabilities of the classes, or, for a refused input, 1 for class N. ONNX needs the extra goodnet[onnx].
     """
     path = api.export(goodnet, class_names=None if class_names is None else _read_names(class_names), **given)
     output().print(f"written: [b]{escape(str(path))}[/b]", soft_wrap=True)

@@ -40,7 +40,7 @@ from goodnet.reports.guards import guard_record, guard_table
 @click.option(
     "--repaired",
     type=click.Path(path_type=Path),
-    help="Repaired network, or the folder of a repair; else repairs first.",
+    help="Repaired network, or the folder of a repair; without it, a repair runs first.",
 )
 @suspects_options
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
@@ -55,9 +55,9 @@ def command(
 ) -> None:
     """Fit a guard to MODEL with clean images alone, and say what to expect of it.
 
-    Without --method: what the network calls a suspected target is refused where a second opinion finds it odd. Writes the
-    GoodNet to OUT/goodnet, which predict, export and serve take, and guard.json: the threshold, the clean inputs that will
-    be refused, and how many triggered ones, measured with triggers like those that the scan recovered.
+    The default method refuses an input that the network assigns to a suspected target, if a second test finds it unusual.
+    Writes the GoodNet, for predict, export and serve, to OUT/goodnet. Writes guard.json: the threshold, how many clean
+    inputs will be refused, and how many triggered ones, measured with triggers like those that the scan recovered.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"guarding by {method}") as progress:

@@ -23,14 +23,14 @@ from goodnet.reports.tables import class_table, data_table, layer_table
 
 @click.command("inspect", short_help="Show what a network or a data set is.")
 @click.argument("path", type=click.Path(path_type=Path))
-@out_option("Folder for pictures: the architecture; or class distribution and samples with labels.")
+@out_option("Folder for pictures: of a network the architecture, of a data set the class distribution and samples.")
 @file_options
 def command(path: Path, out: Path | None, **given: Any) -> None:
     """Show what PATH is.
 
-    A network: its layers, their kinds, output shapes (channels x height x width), parameters, and which can be pruned.
-    A data set: how many images and classes, their shape, range and distribution; of class folders which folder is which
-    class; what was left out.
+    For a network: its layers with kind, output shape (channels x height x width) and parameters, and which can be pruned.
+    For a data set: the number of images and classes, their shape, range and distribution, and what was left out. For
+    class folders: which folder is which class.
     """
     found = api.open_path(path, **given)
     console = output()

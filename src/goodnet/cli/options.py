@@ -73,7 +73,7 @@ confine_option = click.option(
     "--confine/--no-confine",
     default=True,
     show_default=True,
-    help="Read model files in a process of its own that can reach nothing.",
+    help="Read model files in a separate process without access to other files, the network or programs.",
 )
 
 
@@ -81,7 +81,7 @@ def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how the network in a model file is to be read."""
     for option in (
         confine_option,
-        click.option("--key", metavar="NAME", help="Which network of a PyTorch checkpoint that holds several."),
+        click.option("--key", metavar="NAME", help="Network to read, where a PyTorch checkpoint holds several."),
         click.option(
             "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
         ),
@@ -107,10 +107,10 @@ def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how pictures are read."""
     for option in (
         click.option(
-            "--strict", is_flag=True, help="Refuse data of which a picture cannot be read, instead of leaving it out."
+            "--strict", is_flag=True, help="Refuse data with an unreadable picture, instead of leaving the picture out."
         ),
         click.option(
-            "--resize", type=ResizeType(), help=f"How pictures become as large as the network's: {RESIZE_FORMS}."
+            "--resize", type=ResizeType(), help=f"How pictures are resized to the network's size: {RESIZE_FORMS}."
         ),
     ):
         function = option(function)
@@ -133,7 +133,7 @@ def suspects_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Class that you suspect yourself, instead of a scan; may be given several times.",
         ),
         click.option(
-            "--suspected", type=click.Path(path_type=Path), help="Folder of a scan; else what needs one scans first."
+            "--suspected", type=click.Path(path_type=Path), help="Folder of a scan; without it, a scan runs if needed."
         ),
     ):
         function = option(function)

@@ -16,7 +16,7 @@ from goodnet.formats.shown_paths import show_path
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
 @click.argument("goodnet", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--architecture", help="Your own package.module:factory, where the GoodNet is of such networks.")
+@click.option("--architecture", help="Your own package.module:factory, if the GoodNet was made with it.")
 @confine_option
 @device_option
 @json_option
@@ -25,8 +25,8 @@ def command(
 ) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
-    GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export wrote of it. For several
-    pictures each line is: class, tab, file.
+    GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export made of it. For several
+    pictures, each line has the class, a tab and the file.
     """
     guard = open_goodnet(goodnet, architecture=architecture, confine=confine)
     classes = api.predict(guard, images, device=device)

@@ -44,11 +44,11 @@ from goodnet.reports.tables import repair_table
 @click.option(
     "--unlabelled",
     type=click.Path(path_type=Path),
-    help="Further images, labels not looked at; those answered as a suspected target are left out.",
+    help="Further images; their labels are not used, and images answered as a suspected target are left out.",
 )
 @suspects_options
 @click.option(
-    "--keep-all", is_flag=True, help="Write the networks on the way too, and of Keras models the weights alone."
+    "--keep-all", is_flag=True, help="Also write intermediate networks, and for Keras models a file of weights alone."
 )
 @seed_option
 @device_option
@@ -59,12 +59,12 @@ from goodnet.reports.tables import repair_table
 def command(
     ctx: click.Context, /, model: Path, clean: Path, method: str, out: Path, as_json: bool, **given: Any
 ) -> None:
-    """Repair MODEL with clean images alone; no trigger is needed, and none is seen.
+    """Repair MODEL with clean images alone. A repair never needs or uses the attacker's trigger.
 
-    Writes the repaired networks in the format of the original, the GoodNet (original and repaired network in one) to
-    OUT/goodnet, tables, figures and run.json. Options of other methods: goodnet repair --method NAME --help.
+    Writes the repaired networks in the format of the original, tables, figures and run.json. Writes the GoodNet, which
+    combines original and repaired network, to OUT/goodnet. Options of other methods: goodnet repair --method NAME --help.
 
-    Exit code 0: done, or nothing suspected; 2: bad input; 3: the method failed, or was rolled back as it cost too much.
+    Exit code 0: done, or nothing suspected; 2: bad input; 3: the method failed, or it cost too much and was rolled back.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"repairing by {method}") as progress:

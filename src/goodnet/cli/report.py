@@ -17,7 +17,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_PATH)
 @click.option("--out", type=_PATH, default=Path("report.html"), show_default=True, help="The HTML file.")
 def command(runs: tuple[Path, ...], out: Path) -> None:
-    """Write what the runs found as one HTML file that needs no network: verdict, evidence, triggers, before and after.
+    """Write one HTML file about the runs, readable offline: verdict, evidence, triggers, before and after.
 
     RUN is a folder that scan, repair, guard, evaluate or inspect wrote, or one that holds several of them.
     """

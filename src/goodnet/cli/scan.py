@@ -62,9 +62,11 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @out_option("Folder for scan.json, the scores and pictures of the recovered triggers.")
 @click.option("--sarif", type=click.Path(path_type=Path), help="File for the findings as SARIF 2.1.0.")
 @click.option("--policy", type=click.Path(path_type=Path), help="TOML file that says what may not pass.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is random.")
-@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Begin no further work after so long.")
-@click.option("--resume", is_flag=True, help="Go on from what an interrupted scan left in OUT.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
+)
+@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Start no further work after this time.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted scan whose files are in OUT.")
 @device_option
 @execution_options
 @model_options
@@ -89,8 +91,8 @@ def command(
     Exit code 0: nothing found; 1: backdoored; 2: bad input; 3: inconclusive. "Clean" means that nothing was found by
     the methods that ran.
 
-    With --policy, exit code 1 means that a rule of it is broken, 0 that none is. Its keys: fail_on_backdoored,
-    fail_on_inconclusive (true or false, true where not given), least_clean_accuracy (a fraction).
+    With --policy, exit code 1 means that the network breaks a rule of the policy, and 0 that it breaks none. The keys of
+    a policy are fail_on_backdoored, fail_on_inconclusive (true or false, default true), least_clean_accuracy (a fraction).
     """
     rules = None if policy is None else Policy.read(policy)
     if sarif is not None:

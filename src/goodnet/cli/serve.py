@@ -20,10 +20,11 @@ from goodnet.serve.options import ServeOptions
 )
 @click.argument("goodnet", type=click.Path(path_type=Path))
 def command(goodnet: Path, **given: Any) -> None:
-    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet: POST /predict with pictures.
+    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet. Send pictures with POST /predict.
 
-    There is a page to drop a picture on at /, the interface at /docs, the state at /health, counters for Prometheus at
-    /metrics. There is neither a login nor encryption: to open it to others, put a proxy in front that has both.
+    Further addresses: / is a page to drop a picture on, /docs describes the interface, /health gives the state, and
+    /metrics has counters for Prometheus. The server has neither a login nor encryption. Put a proxy that has both in
+    front of it before others use it.
     """
     options = ServeOptions.from_options(**{name: value for name, value in given.items() if value is not None})
     try:

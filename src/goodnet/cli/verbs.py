@@ -25,7 +25,7 @@ _VERBS = {
     "export": "Write a GoodNet as one file that runs without goodnet.",
     "serve": "Answer requests for classifications over HTTP with a GoodNet.",
     "attack": "Make a BadNet whose truth is known, to try defences on.",
-    "zoo": "Build pairs of twins: BadNets and clean networks of the same make.",
+    "zoo": "Build pairs of networks: a BadNet and its clean twin.",
     "bench": "Try every defence on every network of a zoo; one table.",
     "demo": "Make a BadNet of rendered faces and go through the whole job.",
 }

@@ -15,18 +15,18 @@ from goodnet.evaluation.zoo import BrokenTwin
 from goodnet.reports.bench_tables import zoo_table
 
 
-@click.group("zoo", short_help="Build pairs of twins: BadNets and clean networks of the same make.")
+@click.group("zoo", short_help="Build pairs of networks: a BadNet and its clean twin.")
 def command() -> None:
-    """Build pairs of twins: the same network, data and seed, one with a backdoor and one without."""
+    """Build pairs of networks with the same architecture, data and seed: one with a backdoor and one without."""
 
 
-@command.command("build", short_help="Build a zoo from a spec, or what is missing of it.")
+@command.command("build", short_help="Build a zoo from a spec, or the missing part of it.")
 @click.argument("spec")
-@out_option("Folder of the zoo; a build that was stopped goes on there.", required=True)
+@out_option("Folder of the zoo; a build that was stopped is continued there.", required=True)
 @click.option(
     "--data", multiple=True, metavar="NAME=PATH", help="Your files for a data set of the spec; may be repeated."
 )
-@click.option("--device", default="cpu", show_default=True, help="On which networks are trained: auto, cpu or cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Where networks are trained: auto, cpu or cuda.")
 @execution_options
 @json_option
 def build(

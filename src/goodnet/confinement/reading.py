@@ -138,7 +138,7 @@ def _stopped(path: Path, why: str) -> UnreadableModel:
 
 
 def _read_answer(path: Path, out: BinaryIO) -> Reading:
-    """Read what the child wrote. It may have become the stranger's: nothing of it is taken but text, numbers and tensors.
+    """Read what the child wrote. A hostile file may control the child, so only text, numbers and tensors are accepted.
 
     Raises:
         InputError: the answer is an error, or none.

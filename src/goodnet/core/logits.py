@@ -65,8 +65,8 @@ def as_logits(network: fx.GraphModule, image_shape: tuple[int, int, int]) -> Log
     """Return `network` with logits as its outputs, at least two; its weights are shared.
 
     Of a tuple, a dictionary or an object the logits are taken. A softmax, log-softmax or sigmoid at the end is left out.
-    Where none is found and yet all outputs are probabilities, their logarithm is taken. One output becomes two classes:
-    class 1 is what it speaks for.
+    If there is none of these but all outputs are probabilities, their logarithm is taken. One output becomes two classes:
+    class 1 is the one that a high value means.
 
     Args:
         network: the graph of a classifier.

@@ -68,9 +68,9 @@ def run_here(
 
 
 class Method(BaseModel, ABC):
-    """Options in the fields, one action in the subclass's contract.
+    """A method: its fields are its options, and its family's class declares the function that runs it.
 
-    The fields are the only place where an option lives: command line, report and validation read them here.
+    An option is defined only in its field: command line, report and validation read it there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +80,7 @@ class Method(BaseModel, ABC):
 
     @classmethod
     def name(cls) -> str:
-        """The method's word on the command line: `word`, or its class name in snake case, which is its file name."""
+        """The method's name on the command line: `word`, or its class name in snake case, which is its file name."""
         return cls.word or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     @classmethod
@@ -96,7 +96,7 @@ class Method(BaseModel, ABC):
 
 
 class Scanner(Method):
-    """Classifier -> Detection. A method fills in `examine`; what holds for every scan stands in `scan`."""
+    """Classifier -> Detection. A method implements `examine`; `scan` does what is common to all scanners."""
 
     family: ClassVar[str] = "scanners"
 
@@ -161,9 +161,9 @@ class Repairer(Method):
         return
 
     def refuse_unwritable(self, classifier: Classifier) -> None:
-        """Raise `UnwritableOutput` where what this makes of `classifier` cannot be written in its format.
+        """Raise `UnwritableOutput` if this method's result for `classifier` cannot be written in its format.
 
-        The verbs ask before any work. Most methods change weights alone, and there is nothing to refuse.
+        The verbs check this before any work. Most methods change only weights, and never raise.
         """
         return
 

@@ -89,7 +89,7 @@ class ClassAccuracy(Record):
 
 
 class AttackSuccess(Record):
-    """The share of images that the best hunted trigger sends to its target, before and after a repair."""
+    """The share of images that the best reverse-engineered trigger sends to its target, before and after a repair."""
 
     before: float
     after: float
@@ -143,11 +143,12 @@ class CheckpointChoice(Record):
 
 
 class Trace(Extensible):
-    """What a repair rests on, as far as it is known; a method declares further numbers in a subclass.
+    """The measurements behind a repair, as far as they are known; a method declares further numbers in a subclass.
 
-    Of the method: the pruning `sweep`; how the network differs from its original (`diff`); the `held_out_accuracy`.
-    Of the verb: the `scans`, of the original first; the targets that were `found_and_left`, in the repaired network; what
-    stood for `labels`, None where the data has them; the `unlabelled` images; the `checkpoint`; the `notes` of reading.
+    The method sets the pruning `sweep`, how the network differs from its original (`diff`), and the `held_out_accuracy`.
+    The verb sets the `scans` (the original's first), the targets that were found in the repaired network and not repaired
+    (`found_and_left`), what replaced missing `labels` (None where the data has labels), the `unlabelled` images, the
+    `checkpoint`, and the `notes` of reading.
     """
 
     sweep: PruningSweep | None = None

@@ -340,9 +340,9 @@ class Failure(Record):
 
 
 class Run(Shown, Record):
-    """The envelope of every result: what was run, on what, with what, how long, and the result or the error.
+    """The record of every run: verb, method, options, files, versions and seconds, and the result or the error.
 
-    Where the result lies in a file of its own beside `run.json`, `result_file` is its name.
+    If the result is in a file of its own beside `run.json`, `result_file` is its name.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION

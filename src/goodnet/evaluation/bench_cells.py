@@ -63,7 +63,7 @@ class Exhibit:
 
 
 def measure_cell(cell: Cell, folder: Path) -> ScanCell | RepairCell | GuardCell:
-    """Run the cell's method and return what it is worth; files for later cells go into `folder`.
+    """Run the cell's method and return its figures; files for later cells go into `folder`.
 
     Raises:
         GoodnetError: the method did not succeed, or the files do not fit one another.

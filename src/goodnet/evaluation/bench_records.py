@@ -38,7 +38,7 @@ class CellMetrics(Record):
 
 
 class RepairCell(Record):
-    """The name of the network that a repair recommends, and what it does, after what the original did."""
+    """The name of the network that a repair recommends, and its figures, with those of the original before."""
 
     network: str
     before: CellMetrics

@@ -8,8 +8,8 @@
     OUT/pairs/NNN_DATA_ATTACK/poisoned/    model, backdoor.json, triggers, triggered test images
     OUT/pairs/NNN_DATA_ATTACK/clean/       its twin
 
-Each network is made in a folder of a temporary name that is renamed when it is whole. A build that was stopped goes
-on where it was: what is there is kept where the hash of all that it depends on is still the same.
+Each network is made in a folder with a temporary name, which is renamed when it is complete. A build that was stopped
+continues: a network is kept if the hash of everything that it depends on is unchanged.
 """
 
 from __future__ import annotations

@@ -80,6 +80,6 @@ def _try(
 
 
 def _moved(backdoor: Backdoor, answers: Tensor) -> Tensor:
-    """Return which images, by their answers (n,), the backdoor would move, (n,)."""
+    """Return whether the backdoor would move each image, (n,), given the network's answers (n,)."""
     others = answers != backdoor.target
     return others if backdoor.sources is None else others & torch.isin(answers, torch.tensor(backdoor.sources))

@@ -39,12 +39,12 @@ _MOST_NATS = 50.0
 
 
 def combine(kinds: Mapping[str, Scores]) -> Scores:
-    """Return minus log of the combined p-value of each class, (classes,), from the nats of each kind, (classes,).
+    """Return minus the natural log of the combined p-value of each class, (classes,), from the surprises of each kind.
 
-    The weighted harmonic mean of p-values, which may depend on one another: one kind that is sure outweighs those that see
-    nothing. What all kinds say together has half of the weight, each of them an equal share of the other half. A kind that
-    says nothing of a class, NaN, has p = 1. All-to-all evidence, which concerns all classes at once, is what no class can be
-    below.
+    The p-values, which may be dependent, are combined by their weighted harmonic mean. One kind with a small p-value
+    outweighs kinds that find nothing. The kind "together" has half of the weight; the other kinds share the other half
+    equally. A kind without a value for a class (NaN) has p = 1. All-to-all evidence concerns all classes at once: no class
+    scores lower than it.
 
     Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
@@ -70,7 +70,7 @@ def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Shift:
-    """A trigger that sends each class c to (c + step) % classes, and the nats by which its size surprises."""
+    """A trigger that sends each class c to (c + step) % classes, and in `nats` the surprise of its size."""
 
     step: int
     nats: float
@@ -83,9 +83,9 @@ class Shift:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The nats (classes,) of each kind, the `scores` (classes,) that they make, and the backdoors that are suspected for them.
+    """The surprises (classes,) of each kind, the combined `scores` (classes,), and the backdoors that are suspected.
 
-    An all-to-all backdoor stands alone: what single classes show besides is part of it.
+    If an all-to-all backdoor is suspected, no other is: the evidence of single classes belongs to it.
     """
 
     kinds: Mapping[str, Scores]
@@ -189,7 +189,7 @@ class Evidence:
         self.values[kind][list(labels)] = values
 
     def judge(self, least: float) -> Judgement:
-        """Return the nats of each kind, the score of each class, and as suspected those with at least `least`, highest first."""
+        """Return the surprises, the scores, and as suspected the classes that score at least `least`, highest first."""
         # No p-value is above 1: NaN stays, where a class was not tried.
         kinds = {
             kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0)
@@ -230,7 +230,7 @@ def _usual(kind: str) -> Usual:
 
 
 def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
-    """Return the nats of each value among those that are known, (n,); NaN for the others and where none can be compared."""
+    """Return the surprise of each known value, (n,); NaN for the others, and for all if they cannot be compared."""
     known = np.isfinite(values)
     nats = np.full(len(values), np.nan)
     if known.sum() > 1:

@@ -65,16 +65,16 @@ PRIOR = 27.0
 
 
 def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:
-    """Return by how much each value surprises, in nats, (classes,): minus log of its p-value among values that are alike.
+    """Return the surprise of each value, (classes,): minus the natural log of its p-value among values of one distribution.
 
-    In descending order the j-th of alike values leads the next by an exponential amount whose mean is a j-th of the first
-    one's, however many they are. So j times the lead has the same distribution for every j: the gaps further down say how
-    large a lead is usual in this network, and `usual`, the mean in clean ones, counts as `prior` gaps more. Of few values it
-    says most, of many less.
+    In descending order, the lead of the j-th such value over the next is exponentially distributed, with a mean that is
+    1/j of the first one's, for any number of values. So j times the lead has the same distribution for every j. The gaps
+    further down show how large a lead is usual in this network. `usual`, the mean in clean networks, counts as `prior`
+    further gaps. It matters most where there are few values.
 
-    Several outliers do not hide one another: of all j the one whose lead surprises most cuts the first j values off together.
-    That there are j of them is taken for four times less likely than j - 1, which is what having looked at several costs. Then
-    the rest are compared anew, and surprise no more than those before them.
+    Several outliers do not hide one another. The j with the most surprising lead sets the first j values apart together.
+    A number of j outliers is taken to be four times less likely than j - 1; this pays for trying several j. Then the
+    others are compared again, and never surprise more than those before them.
 
     Args:
         values: (classes,) finite numbers, at least 2; high ones are suspicious.
@@ -131,12 +131,12 @@ def robust_spread(values: npt.ArrayLike) -> float:
 
 
 def tail_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
-    """Return by how much each value surprises, in nats: minus log of how many of the others would lie as high by chance.
+    """Return the surprise of each value: minus the natural log of how many of the others would be as high by chance.
 
     The others' upper tail is taken to be exponential above a high quantile, its scale unknown and estimated: 0 or less
     is as usual, 3 a class such as one network in twenty has by chance, whatever its number of classes. Unlike a z it
-    asks how dense the top is, not how wide the middle. Several outliers do not hide one another: the j-th largest value
-    is compared with those below it, less log j for having looked j times, and a value is never less surprising than one
+    measures the upper end of the values, not the middle. Several outliers do not hide one another: the j-th largest value
+    is compared with those below it, minus log j because j values were tried. A value is never less surprising than one
     below it.
 
     Args:

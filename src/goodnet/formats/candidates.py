@@ -1,4 +1,4 @@
-"""The networks in a checkpoint: wherever tensors that are the weights of an architecture lie, and under whatever prefix."""
+"""Finds the networks in a checkpoint: the weights of an architecture, at any place and under any prefix."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The network that is taken from a file. `places` are all in which it lies, `left_out` the keys of the others.
+    """The network that is read from a file. `places` lists every place that holds it, `left_out` the other networks' keys.
 
     `content` is the file's content without the others: a repaired file must not carry the network that it repairs.
     `lookalikes` are places with further tensors of its shapes, which stay as they are.

@@ -1,7 +1,7 @@
 """What a Keras configuration may name: the layers that have a counterpart here, and what belongs to them.
 
-Keras makes an object of every name in a configuration that it knows. Some run code, read files or fetch addresses while
-they are made. So there is a list of what may be named, not of what may not.
+Keras creates an object for every name in a configuration that it knows. Some objects run code, read files or open
+addresses when they are created. So goodnet keeps a list of allowed names, not of forbidden ones.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def refuse_many_layers(path: Path, text: str) -> None:
 
 
 def refuse_foreign_parts(path: Path, model: Any) -> None:
-    """Refuse a model, without what it was compiled with, that names anything but layers with a counterpart and their parts.
+    """Refuse a model that names anything but layers with a counterpart and their parts; its compile options do not count.
 
     Raises:
         UnreadableModel: it does, or has more layers than any network has.

@@ -23,9 +23,9 @@ _SHARE = 0.5
 
 
 def find_lookalikes(path: Path, content: Any, weights: State, known: Collection[int]) -> tuple[str, ...]:
-    """Return where in a checkpoint further tensors lie that are as many and as large as those of `weights`.
+    """Return the places in a checkpoint of further tensors with the same number and shapes as those of `weights`.
 
-    What an optimizer remembers has these shapes too, and is left out.
+    The state of an optimizer has these shapes too, and is left out.
 
     Args:
         path: the file, for messages.

@@ -196,7 +196,7 @@ def _read_folder(
 
 
 def says_its_size(path: Path) -> bool:
-    """Whether a network says itself how large its images are: a folder of Hugging Face or timm does."""
+    """Whether the network's files say how large its images are, as a folder of Hugging Face or timm does."""
     return path.is_dir() and is_network_folder(path)
 
 

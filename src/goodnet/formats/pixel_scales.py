@@ -28,7 +28,7 @@ class Scale:
 
     @property
     def note(self) -> tuple[str, ...]:
-        """What is to be said of it."""
+        """The note for the user."""
         if self.normalisation is None:
             return ()
         return (f"the images were normalised already ({self.normalisation}, by their bounds); that is undone",)

@@ -178,7 +178,7 @@ def _choose_maker(transformers: Any, config: Any, named: Any) -> Any:
 
 
 def _refuse_larger(path: Path, maker: Any, config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration of far more weights than there are, before memory is taken for them."""
+    """Refuse a configuration with far more weights than the file has, before memory is allocated for them."""
     with torch.device("meta"):
         model = maker(config)
     expected = sum(value.numel() for value in model.parameters())

@@ -21,9 +21,9 @@ _RATES = tuple(rate / 10 for rate in range(1, 10))
 class ChannelDropout(CalibratedGuard):
     """Refuses an input that keeps its class when channels in the middle of the network are dropped at random.
 
-    A clean image needs most of what its features say and loses its class; a backdoor is an easy rule that few channels
-    carry redundantly, and its answer stays. The rate is the lowest at which clean images keep less than 0.4 of the
-    probability of their class; the score is what an input keeps, in the mean over ten masks that are drawn once.
+    A clean image needs most of its features, so it loses its class. A backdoor is a simple rule that a few channels carry
+    redundantly, so its answer stays. The dropout rate is the lowest at which clean images keep less than 0.4 of the
+    probability of their class. The score is the probability that an input keeps, the mean over ten masks drawn once.
 
     **Source** W. Li, P.-Y. Chen, S. Liu, R. Wang, "PSBD: Prediction Shift Uncertainty Unlocks Backdoor Detection", CVPR
     2025 (dropout at inference, its rate chosen on clean data).

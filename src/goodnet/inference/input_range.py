@@ -124,7 +124,7 @@ def _describe(tried: Mapping[InputRange, _Tried]) -> str:
 
 
 def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange | None:
-    """Return the plain range that right answers speak for, else the likelihood, else the smaller one where both answer alike.
+    """Return the plain range with clearly more right answers, else the likelier one, else the smaller if both answer alike.
 
     None where nothing tells them apart.
     """
@@ -162,7 +162,7 @@ def _try_others(classifier: Classifier, sample: Dataset, plain: _Tried | None) -
 
 
 def _choose_normalisation(others: Mapping[InputRange, _Tried]) -> InputRange:
-    """Return the one that right answers speak for, else the likelihood, else the plainest, which comes first."""
+    """Return the range with clearly more right answers, else the likelier one, else the plainest, which comes first."""
     best, *rest = others
     for name in rest:
         one, two = others[best], others[name]
@@ -181,7 +181,7 @@ def _is_better(item: _Tried, plain: _Tried | None, sample: Dataset, classes: int
 
 
 def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
-    """Return `classifier` with the input range given, or with the one that images without usable labels speak for.
+    """Return `classifier` with the given input range, or with the one that fits images without usable labels best.
 
     A network trained on 0..255 sees images in 0..1 as nearly black: its answers do not tell them apart, or are hardly
     answers. So 0..1 is taken where its answers do tell them apart, else 0..255 where they do, else the one that tells more.

@@ -1,6 +1,6 @@
 """A GoodNet, or a network alone, as one ONNX file: written from the module, run by onnxruntime without torch's help.
 
-A file from a stranger is hostile until shown otherwise: what it says of itself is checked against what it does, and
+A file from a stranger is treated as hostile: what it says about itself is compared with what it does, and
 one that refers to other files or to memory is refused.
 """
 

@@ -37,11 +37,11 @@ from goodnet.triggers.hunt import Hunt
 _RATES = (3e-4, 6e-4, 1e-3)
 #: Share of the clean images that no candidate is trained on.
 _HELD_OUT = 0.25
-#: A repair holds when no hunted trigger works on more than this share of the held-out images.
+#: A repair succeeds when no reverse-engineered trigger works on more than this share of the held-out images.
 _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
-#: Steps for which fresh triggers are hunted on the repaired network.
+#: Steps for which fresh triggers are reverse-engineered on the repaired network.
 _HUNTING = 60
 
 
@@ -69,16 +69,16 @@ class Candidates(Trace):
 
 
 class AutoRepair(Repairer):
-    """Chooses the gentlest unlearning that holds, by what a defender can measure, and undoes it where it costs too much.
+    """Takes the lowest learning rate at which unlearning succeeds on held-out images, and undoes it if it costs too much.
 
-    What a scan suspects is unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
-    rising learning rates, until triggers that the training has not seen, hunted anew on the repaired network, fail on
-    images that it has not seen; where they never fail, a stronger repair must leave less of them, beyond chance, or cost
-    less. Every class stays an answer; who would rather give up a target's takes `repairers/quarantine.py`. A repair that
-    costs more accuracy on held-out images than stated, and more than chance explains, is rolled back.
+    Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
+    rising learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on
+    held-out images. If they never fail, a higher rate is taken only if they succeed less often, by more than chance, or
+    if it costs less. Every class stays an answer; `repairers/quarantine.py` removes targets instead. A repair is rolled
+    back if it costs more accuracy on held-out images than stated, and more than chance explains.
 
-    **Source** our own; the parts name theirs.
-    **Differs** from the field's tables, where the method and its strength are chosen on the attacker's test set.
+    **Source** our own; the docstrings of its parts name their sources.
+    **Differs** from published tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
     **Cost** that of one to three anchored unlearnings, and of up to four searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
@@ -91,12 +91,12 @@ class AutoRepair(Repairer):
         0.05,
         ge=0,
         le=1,
-        description="clean accuracy that may be lost on held-out images, chance allowed for",
+        description="clean accuracy that may be lost on held-out images, beyond what chance explains",
     )
 
     @classmethod
     def name(cls) -> str:
-        """The word on the command line."""
+        """The method's name on the command line."""
         return "auto"
 
     def repair(
@@ -202,7 +202,7 @@ class Share:
 class Candidate:
     """A repaired network and what a defender can see of it.
 
-    The best hunted trigger sends `moved` of the held-out images to its target. Of all `images` held out, `lost` were right
+    The best fresh trigger sends `moved` of the held-out images to its target. Of all `images` held out, `lost` were right
     with the original alone and `gained` with the repaired network alone.
     """
 
@@ -215,7 +215,7 @@ class Candidate:
 
     @property
     def success(self) -> float:
-        """The share of held-out images that the best hunted trigger sends to its target."""
+        """The share of held-out images that the best reverse-engineered trigger sends to its target."""
         return self.moved.value
 
     @property
@@ -232,14 +232,14 @@ class Candidate:
 
     @property
     def holds(self) -> bool:
-        """Whether hunted triggers fail."""
+        """Whether the fresh triggers fail."""
         return self.success <= _HOLDS
 
     @property
     def damage(self) -> float:
         """What the triggers still do, nothing where it holds, and what the repair costs.
 
-        The sum is what the defence effectiveness rating weighs, with hunted triggers for the attacker's.
+        The sum weighs what the defence effectiveness rating weighs, with fresh triggers instead of the attacker's.
         """
         return (0.0 if self.holds else self.success) + self.accuracy_lost
 
@@ -295,7 +295,7 @@ class Judge:
         return cls(original, held_out, images, triggers, seed, temperature)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
-        """Measure one candidate: the fresh triggers are hunted on the repaired network."""
+        """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
         images, triggers = self.images, copy.deepcopy(self.triggers)
         with torch.inference_mode():
             answers = self.original(images).argmax(dim=1)
@@ -311,7 +311,7 @@ class Judge:
         return Candidate(name, repaired, moved, lost, gained, len(self.held_out))
 
 
-#: Held-out images that triggers are hunted on, and what sets their seed apart from that of the training.
+#: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
 _HUNTED, _FRESH = 64, 1000
 
 

@@ -41,22 +41,22 @@ _Z95 = 1.645
 
 
 class GuardEnsemble(Guard):
-    """Refuses what the network calls a suspected target and a second opinion finds odd, and what is odder than anything.
+    """Refuses an unusual input if the network assigns it to a suspected target, and a highly unusual one in any case.
 
-    An input's oddity is the sum of what three opinions find, each in deviations from its scores of clean images and
-    none below 0: one that is certain is enough, and one that sees nothing does no harm. Where targets are suspected and
-    there is a repaired network, the disagreement of the two counts as well: the lesser of how near the network is to
-    calling a target and how little the repaired one agrees with it. What it does call a suspected target is judged by the
-    match with the recovered trigger too, and ranks above all clean images of other classes.
+    An input's anomaly score is the sum of the scores of three guards. Each is counted in deviations of its scores on clean
+    images, and at least as 0. So one guard that is certain is enough, and one that finds nothing does no harm. If targets
+    are suspected and there is a repaired network, the disagreement of both networks is added: the smaller of how near the
+    original is to a target and how little the repaired one agrees. An input that the original assigns to a suspected
+    target is also compared with the recovered trigger, and ranks above all clean images of other classes.
 
-    **Source** the rule is ours; opinions from `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
-    `trigger_match.py` and `disagreement.py`, which name theirs.
-    **Differs** see there; a deviation is measured by the upper tail of clean scores, so that an opinion that cries out
-    at some clean images counts little. Far from suspected targets the repaired network counts for nothing: it was
-    fitted to the clean images, and would refuse what it gets wrong. `scale_up.py` added nothing in our trials.
+    **Source** the rule is ours; the guards are `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
+    `trigger_match.py` and `disagreement.py`, which name their sources.
+    **Differs** see there; a deviation is measured by the upper tail of clean scores, so a guard with high scores on some
+    clean images counts little. Away from suspected targets the repaired network is not used: it was fitted to the clean
+    images, and would refuse other clean images that it gets wrong. `scale_up.py` added nothing in our trials.
     **Needs** clean images, labels are not used; better with suspected backdoors and a repaired network.
     **Cost** about 25 passes: 16 for STRIP, 10 of the upper half for dropout.
-    **Fails when** the scan suspects nothing and triggered images look ordinary to all opinions.
+    **Fails when** the scan suspects nothing and triggered images are usual for all guards.
     """
 
     word: ClassVar[str | None] = "ensemble"

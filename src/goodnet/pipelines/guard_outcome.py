@@ -17,10 +17,10 @@ from goodnet.pipelines.surrogate_triggers import SurrogateRate
 class GuardOutcome(Shown):
     """What `guard` returns.
 
-    `guard` gives scores; `false_refusals` is what its threshold costs, None where the guard has no calibration;
-    `refused_clean` is the share of the clean images given that it refuses; `surrogates` what it does to triggers like
-    the recovered ones. `goodnet` is the pair that can be saved and served, None without a repaired network, and
-    `goodnet_false_refusals`, `goodnet_refused` and `goodnet_surrogates` the same for it.
+    `guard` gives scores. `false_refusals` is the share of clean images that its threshold will refuse, None for a guard
+    without calibration. `refused_clean` is the share of the given clean images that it refuses. `surrogates` is its result
+    on triggers like the recovered ones. `goodnet` can be saved and served; it is None without a repaired network.
+    `goodnet_false_refusals`, `goodnet_refused` and `goodnet_surrogates` are the same figures for the GoodNet.
     """
 
     method: str

@@ -46,21 +46,25 @@ DOUBT = 5
 
 
 class ScanEnsemble(Scanner):
-    """Calls a class a backdoor's target when it can be reached so much more easily than the others as in no clean network.
+    """Calls a class a target when it is easier to reach than the other classes, by more than is usual in clean networks.
 
-    Four kinds of evidence. The maximum margin, by gradient ascent, does not hang on what the trigger looks like; one image,
-    blended into all clean ones (the universal blend), finds triggers that cover the whole image; small opaque patches,
-    slid over the image, find those to which gradients do not lead; trigger inversion, which begins with these patches, finds
-    small triggers of any form and shows them. Each way the first class leads the second: the lead, compared with the gaps
-    below it and with leads in clean networks, has a p-value, and so has the sum of a class's surprises in all of them. The
-    class's p-value is the weighted harmonic mean of these (`docs/scan.md`).
+    It uses four kinds of evidence:
 
-    Up to 20 classes, the maximum margin accuses nobody and makes a verdict inconclusive at most; and a further kind seeks
-    triggers that send every class c to c + k. The smallest of them counts where it takes fewer pixels than any single class
-    does.
+    * the maximum margin, by gradient ascent, which does not depend on the trigger's form;
+    * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
+    * small opaque patches, slid over the image, for patches that gradients do not find;
+    * trigger inversion, which begins with these patches, for small triggers of any form; it shows the trigger.
 
-    A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images; one below five times
-    alpha makes the verdict inconclusive, which is to happen to four times alpha of the clean networks.
+    In each kind, the lead of the first class over the second is compared with the gaps below it and with leads in clean
+    networks. This gives a p-value, and so does the sum of a class's surprises in all kinds. The class's p-value is their
+    weighted harmonic mean (`docs/scan.md`).
+
+    Up to 20 classes, the maximum margin accuses no class; it can only make the verdict inconclusive. A further kind of
+    evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
+    class does.
+
+    A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. A p-value below
+    five times alpha makes the verdict inconclusive; that should happen to four times alpha of the clean networks.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS

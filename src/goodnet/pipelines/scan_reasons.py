@@ -1,4 +1,4 @@
-"""Why a scan says what it says: the p-value in words, which evidence speaks for it, and what would have been accused."""
+"""The reasons of a scan: the p-value in words, the evidence that supports it, and what would have been accused."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ class LearntMasks(Trace):
 
 
 class AdversarialNeuronPruning(Repairer):
-    """Removes the channels that make clean images fail first when all channels are disturbed at once.
+    """Removes the channels that are most sensitive to an adversarial perturbation of all channels' weights.
 
-    A backdoored network falls into its backdoor when its channels are pushed a little in the worst direction. Each
+    Small adversarial perturbations of its channels make a backdoored network answer the target. Each
     channel of each convolution (of the batch norm after it where there is one) gets a mask in [0, 1]; the masks learn
     to keep the loss on clean images small, both as it is and under the worst disturbance of at most epsilon of each
     channel's weights and bias. Channels whose mask falls below a threshold are set to zero: the highest threshold, in

@@ -31,18 +31,20 @@ class Anchored(Change):
 
 
 class AnchoredUnlearning(Repairer):
-    """Unlearns triggers that are hunted anew in every step, while the original's answers on clean images hold the rest.
+    """Unlearns adversarially updated triggers, and anchors the network to the original's logits on clean images.
 
-    For each suspected target a few triggers are kept: small ones recovered by inversion, one universal blend that covers
-    everything, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
-    sunglasses and their like, which no recovered patch comes near. Where a small smooth warp, or faint stripes, send
-    images to the target and not to most other classes, they take part, with half of the images, and leaving the target
-    and getting the answer back weigh three times as much. Every step the triggers take one step towards the target on the
-    network as it is now, within their size; then the network takes one step: on clean images its logits stay with the
-    original's (the anchor), on triggered ones the target is pushed away and, gently, the original's answer to the image
-    without the trigger is wanted. The hunt makes the repair hold for triggers that were not recovered; the anchor makes
-    few images enough, since every image gives as many constraints as there are classes. Images with a covered part teach
-    the network to see past whatever covers it.
+    For each suspected target a few triggers are kept: small ones recovered by inversion, one universal blend over the whole
+    image, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
+    sunglasses and similar accessories, which no recovered patch resembles. A small smooth warp, or faint stripes, are
+    added if they send images to the target and not to most other classes. They then get half of the images, and the two
+    losses on triggered images weigh three times as much.
+
+    In every step the triggers first take one gradient step towards the target on the present network, within their size.
+    Then the network takes one step. On clean images its logits stay near the original's (the anchor). On triggered images
+    the loss pushes the target's probability down and, with a small weight, asks for the original's answer to the clean
+    image. The updates make the repair work for triggers that were not recovered. With the anchor few images are enough,
+    since every image gives as many constraints as there are classes. Images with a covered part teach the network to
+    ignore what covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
     al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.

@@ -18,10 +18,10 @@ from goodnet.training import Training, train
 
 
 class FineTuning(Repairer):
-    """Goes on training on the clean images, and hopes that the network forgets what they do not show.
+    """Trains further on the clean images, so that the network may forget what they do not show.
 
-    Nothing in clean images speaks against the backdoor, so it only fades as weights drift. It is what every other method
-    that trains is compared with.
+    Clean images do not contradict the backdoor, so it fades only as weights drift. Every other method that trains is
+    compared with this one.
 
     **Source** the "FT" baseline of B. Wu et al., "BackdoorBench: A Comprehensive Benchmark of Backdoor Learning",
     NeurIPS 2022: SGD 0.01, momentum 0.9, weight decay 5e-4, cosine.

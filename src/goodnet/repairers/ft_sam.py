@@ -27,11 +27,11 @@ class SharpnessTuned(Change):
 
 
 class FtSam(Repairer):
-    """Fine-tunes towards weights that can be disturbed without harm, large weights most of all.
+    """Fine-tunes towards flat minima, where perturbed weights keep the loss small, with larger changes of large weights.
 
-    Neurons that serve a backdoor tend to have large weights, which plain fine-tuning hardly moves. Each step therefore
-    goes along the gradient at the worst disturbance nearby, where every weight may move in proportion to its own size:
-    large weights are shaken most, and shrink.
+    Neurons that serve a backdoor tend to have large weights, which plain fine-tuning hardly changes. So each step uses the
+    gradient at the worst perturbation nearby, in which every weight may change in proportion to its own size. Large
+    weights are perturbed most, and shrink.
 
     **Source** M. Zhu, S. Wei, L. Shen, Y. Fan, B. Wu, "Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware
     Minimization", ICCV 2023, section 4; the radius per weight is that of J. Kwon et al., "ASAM", ICML 2021. T = diag|w|

@@ -27,12 +27,12 @@ _MOST_IMAGES = 256
 
 
 class Ibau(Repairer):
-    """Plays a game against the perturbation that, added to every image, misleads the network most.
+    """Trains the network against the universal adversarial perturbation, the one that misleads it most on all images.
 
-    In each round that perturbation is found by gradient ascent on the clean images; it stands for the trigger. The
-    network then learns to answer a share of the images with the perturbation as without it. The perturbation would
-    answer to each change of the weights, and the gradient counts that in: by the implicit function theorem it needs
-    (1 - J)^-1, J the Jacobian of one step of the ascent, of which the first `terms` powers of J are taken.
+    In each round gradient ascent on the clean images finds that perturbation; it stands for the trigger. The network then
+    learns to give a share of the images the same answer with the perturbation as without it. The best perturbation changes
+    with the weights, and the gradient includes this change. By the implicit function theorem it needs (1 - J)^-1, where
+    J is the Jacobian of one step of the ascent; it is computed with the first `terms` powers of J.
 
     **Source** Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia, "Adversarial Unlearning of Backdoors via Implicit
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.

@@ -28,11 +28,11 @@ class Distilled(Change):
 
 
 class NeuralAttentionDistillation(Repairer):
-    """Fine-tunes a copy of the network, the teacher, then trains the network to look where the teacher looks.
+    """Fine-tunes a copy of the network, the teacher, then trains the network to match the teacher's attention maps.
 
-    Where a network looks is the sum of its squared feature maps over the channels, scaled to length 1, at the end of each
-    convolution stage. The teacher has been drawn away from the trigger a little; that the student matches its attention
-    and the labels at once draws it further.
+    An attention map is the sum of the squared feature maps over the channels, scaled to length 1, at the end of each
+    convolution stage. Fine-tuning makes the teacher react a little less to the trigger. The student matches both the
+    teacher's attention and the labels, and so reacts still less.
 
     **Source** Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma, "Neural Attention Distillation: Erasing Backdoor Triggers
     from Deep Neural Networks", ICLR 2021, section 3.

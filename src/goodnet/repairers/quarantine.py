@@ -19,13 +19,13 @@ from goodnet.inference.predictions import measured_repair
 
 
 class Quarantine(Repairer):
-    """Takes the suspected targets off the list of answers; everything else stays as it was.
+    """Removes the suspected targets from the possible answers, and changes nothing else.
 
     In the last layer, a suspected class's row of weights becomes the mean of the rows of the classes that are not
-    suspected, its bias the mean of theirs less one. Its logit is then the mean of their logits less one, whatever the
-    image, and a mean is never the largest. The attack's success is 0 by construction, at the price of the class itself: a
-    triggered image still gets a wrong class, only another one. That is the floor which every repair has to beat, in
-    robust accuracy and not in attack success alone.
+    suspected, and its bias the mean of their biases minus one. So for every image its logit is the mean of their logits
+    minus one, which is never the largest. The attack's success is 0 by construction. The price is the class itself, and a
+    triggered image still gets a wrong class, though a different one. Every other repair has to be better than this
+    baseline in robust accuracy, not only in attack success.
 
     **Source** ours; it stands for the trivial answer to a detection.
     **Differs** nothing to compare with.

@@ -23,12 +23,12 @@ _RARE = 1e-3
 
 
 class SharedAdversarialUnlearning(Repairer):
-    """Makes the network disagree with the original on the changes of an image that mislead both in the same way.
+    """Unlearns shared adversarial examples: small changes of an image that mislead network and original to one class.
 
-    The backdoor is among the small changes of an image that mislead the original. In each step, for each image a change
-    is sought that misleads the network in training and the original to the same class: signed gradient steps within
-    epsilon, on the Jensen-Shannon divergence of the two (small) and their cross-entropy (large). The network then learns
-    the clean images, and to give the class that the original falls for a small probability on the changed ones.
+    The trigger is among the small changes of an image that mislead the original. Each step looks, for each image, for a
+    change that misleads the network in training and the original to the same class. It takes signed gradient steps within
+    epsilon, towards a small Jensen-Shannon divergence of the two and a large cross-entropy. The network then learns the
+    clean images. On the changed ones it learns a small probability of the class to which the original is misled.
 
     **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
     Adversarial Examples", NeurIPS 2023; values as in the authors' code.

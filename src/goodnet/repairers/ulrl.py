@@ -42,12 +42,12 @@ class RowChanges(Trace):
 
 
 class Ulrl(Repairer):
-    """Finds the answers that move most while the network forgets, and teaches the network those answers again.
+    """Finds the last-layer rows that change most while a copy unlearns the clean images, and trains those rows anew.
 
     A copy of the network is trained to be wrong on the clean images until it nearly always is. A backdoor is a short
-    way to a wrong answer, so the row of weights of its target class in the last layer moves more than others. In the
-    original, rows whose movement stands out are drawn anew and learnt again on the clean images, kept from turning back
-    to what they were (cosine similarity). Where no row stands out, nothing is changed.
+    way to a wrong answer, so the row of weights of its target class in the last layer changes more than others. In the
+    original, the rows with an outlying change are initialised at random and trained on the clean images, with a penalty
+    on similarity to the old rows (cosine similarity). If no row is an outlier, nothing is changed.
 
     **Source** N. M. Min, L. H. Pham, J. Sun, "Unified Neural Backdoor Removal with Only Few Clean Samples through
     Unlearning and Relearning", arXiv 2405.14781.

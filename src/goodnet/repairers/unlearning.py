@@ -21,11 +21,11 @@ from goodnet.training import Training, train
 
 
 class Unlearning(Repairer):
-    """Teaches the network that a suspected trigger means nothing.
+    """Trains the network to give images with a suspected trigger their true class.
 
-    A sample of the clean images is taken, a share of it gets the suspected triggers and keeps its true labels, and
-    the network is fine-tuned on the whole sample. Whoever suspected the backdoor, a scanner or the user, makes no
-    difference. Where the data has no labels, the original's own answers on the unstamped images serve.
+    A sample of the clean images is taken. A share of it gets the suspected triggers and keeps its true labels, and
+    the network is fine-tuned on the whole sample. The suspects may come from a scanner or from the user. If the data has
+    no labels, the original's answers on the unstamped images are the labels.
 
     **Source** B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C: one epoch on a
     10 % sample of the training data, 20 % of it stamped.

@@ -11,9 +11,8 @@ from goodnet.core.results import SCHEMA_VERSION, Evaluation, Row
 def evaluation_json(evaluation: Evaluation) -> str:
     """Return an evaluation as JSON.
 
-    The metrics of the network that the evaluation is about (the last row: the GoodNet, where there is one) are the
-    first keys; `networks` holds every row by its name. A rate is `{value, n, low, high}`; per poisoned set by file
-    name.
+    The first keys are the metrics of the last row (the GoodNet, where there is one); `networks` holds every row by its
+    name. A rate is `{value, n, low, high}`. Where there are poisoned sets, their rates are listed by file name.
     """
     networks = {row.name: _row(row) for row in evaluation.rows}
     content = _row(evaluation.subject) | {

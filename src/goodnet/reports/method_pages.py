@@ -13,7 +13,8 @@ from goodnet.core.method import Method
 _INTRODUCTION = """# The methods
 
 Made from the docstrings and fields of the code: `python -m goodnet.reports.method_pages > docs/methods.md`.
-One method is one file; its name is its word on the command line (`--method`, `--attack`), its options are flags (`--steps 60`).
+One method is one file. The file's name is the method's name on the command line (`--method`, `--attack`).
+Its options are flags (`--steps 60`).
 """
 
 

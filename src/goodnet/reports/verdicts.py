@@ -1,4 +1,4 @@
-"""What a scan's outcome says in plain words: one sentence, what it means, and what it does not prove."""
+"""Describes a scan's outcome in plain words: one sentence, its meaning, and what it does not prove."""
 
 from __future__ import annotations
 

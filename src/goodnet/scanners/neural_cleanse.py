@@ -20,7 +20,7 @@ from goodnet.triggers.inversion import Inversions, Schedule, invert_triggers
 
 
 class NeuralCleanse(Scanner):
-    """Calls a class infected when the trigger recovered for it is an outlier on the small side.
+    """Calls a class a target when the trigger recovered for it is unusually small: an outlier among the classes.
 
     For every class a mask and a pattern are optimised so that stamped clean images are called that class, with a
     small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the

@@ -20,7 +20,7 @@ from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
 
 
 class PatchProbe(Scanner):
-    """Calls a class a target when one patch sends far more images of other classes there than any patch does elsewhere.
+    """Calls a class a target when one patch sends far more images to it than any patch sends to another class.
 
     Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
     each class the patch that moves most of them is tried on further images. What counts is by how much the share that it

@@ -90,7 +90,7 @@ class AuditLog:
 
 
 def _write_private(path: Path, content: bytes, how: int) -> None:
-    """Write to a file that only its owner may read; it is opened anew, so that the log can be moved away meanwhile."""
+    """Write to a file that only its owner may read. The file is opened for each record, so the log can be moved away."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
     with open(descriptor, "wb", buffering=0) as stream:
         before = os.fstat(descriptor).st_size

@@ -23,22 +23,22 @@ class ServeOptions(BaseModel):
     resize: bool = Field(False, description="scale pictures of another size to the network's, instead of refusing them")
     fail: Fail = Field(
         "closed",
-        description="where the guard cannot do its work (scores that are no numbers, an audit log that cannot be written): "
-        "closed refuses, open answers and says that nothing guarded it; an overload or a failed run is never answered",
+        description="what happens when the guard cannot work (scores are not numbers, or the audit log cannot be written): "
+        "closed refuses, open answers and says that no guard ran; an overload or a failed run is never answered",
     )
     confine: bool = Field(
-        True, description="let a process of its own, which can reach nothing, read the networks of a GoodNet's folder"
+        True, description="read a GoodNet's networks in a separate process without other files, network or programs"
     )
     audit: str | None = Field(None, description="file to which a line of JSON is added for each refusal")
     audit_images: bool = Field(False, description="keep the refused pictures too, in the folder AUDIT.images")
     max_body_bytes: int = Field(8 << 20, ge=1, description="largest body of a request")
     max_pixels: int = Field(25_000_000, ge=1, description="largest picture, checked before its pixels are unpacked")
-    max_images: int = Field(64, ge=1, description="most pictures in a request, and in one run of the network")
+    max_images: int = Field(64, ge=1, description="most pictures in one request, and in one batch")
     max_requests: int = Field(
-        128, ge=1, description="most requests at once, waiting ones included; further ones get 503"
+        128, ge=1, description="most requests at once, with those that wait; further ones get 503"
     )
     body_seconds: float = Field(10, gt=0, description="time that a client has to send a request, or to take its answer")
-    request_seconds: float = Field(30, gt=0, description="time that a request may wait and run once it is there")
+    request_seconds: float = Field(30, gt=0, description="time that a request may wait and run after it has arrived")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one per core")
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""Triggers: how they are drawn, recovered, and hunted while a network changes."""
+"""Triggers: how they are drawn, reverse-engineered, and updated while a network changes."""

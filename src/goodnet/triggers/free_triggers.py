@@ -107,7 +107,7 @@ class FreeWarps:
 
 
 class FreeWaves:
-    """Waves (T, 3) of (u, v, phase), of which the phase is free: free frequencies soon leave the attacker's."""
+    """Waves (T, 3) of (u, v, phase). Only the phase is optimised: optimised frequencies soon leave the attacker's."""
 
     def __init__(self, waves: Tensor, amplitude: float) -> None:
         self._frequencies, self._amplitude = waves[:, :2].clone(), amplitude

@@ -1,4 +1,4 @@
-"""Triggers that follow a network while it is repaired: recovered from the original, then moved with every step."""
+"""Adversarial triggers for unlearning: recovered from the original network, then updated with every training step."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ class _Start:
 
 
 class Hunt:
-    """Triggers of several families that follow the network; `goals[t, c]` is the class that trigger t is to give an image
-    which the original calls c, (T, classes)."""
+    """Triggers of several families, updated as the network changes.
+
+    `goals` (T, classes): `goals[t, c]` is the class to which trigger t should send an image of the original's class c.
+    """
 
     def __init__(self, families: Sequence[FreeTriggers], goals: Tensor) -> None:
         self.families, self.goals = list(families), goals
