@@ -307,3 +307,8 @@ def choose_range(classifier: Classifier, data: Dataset, option: RangeOption) -> 
 def named_paths(**inputs: object) -> dict[str, str | Path]:
     """Return those of the inputs that are paths, by their role: what a run's record hashes."""
     return {role: value for role, value in inputs.items() if isinstance(value, str | Path)}
+
+
+def live_roles(**inputs: object) -> list[str]:
+    """Return the roles of inputs that are live objects: no record can lead back to them."""
+    return [role for role, value in inputs.items() if value is not None and not isinstance(value, str | Path)]
