@@ -61,6 +61,7 @@ USES = {
     "repair": lambda: refused(goodnet.repair, GONE, GONE, out="out"),
     "report": lambda: refused(goodnet.report, ["gone"], out="out.html"),
     "scan": lambda: refused(goodnet.scan, GONE, GONE),
+    "verify": lambda: refused(goodnet.verify, "gone"),
     "Backdoor": lambda: goodnet.Backdoor(None, 3),
     "Patch": use_patch,
     "Classifier": lambda: isinstance(load_network(), goodnet.Classifier) or pytest.fail("it is a classifier"),
@@ -74,6 +75,7 @@ USES = {
     "Metrics": lambda: goodnet.Metrics(clean_accuracy=goodnet.Rate.of(1, 2)),
     "Rate": lambda: str(goodnet.Rate.of(1, 2)) == "0.5000" or pytest.fail("it is a half"),
     "Run": lambda: refused(goodnet.Run.load, "gone"),
+    "Verification": lambda: goodnet.Verification(verb="scan", comparisons=()).equal or pytest.fail("nothing differs"),
     "GuardOutcome": lambda: goodnet.GuardOutcome.__doc__ or pytest.fail("it has no words"),
     "GoodNet": lambda: refused(goodnet.GoodNet.load, "gone"),
 }

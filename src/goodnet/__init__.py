@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from goodnet.api import repair as repair
     from goodnet.api import report as report
     from goodnet.api import scan as scan
+    from goodnet.api import verify as verify
     from goodnet.core.backdoor import Backdoor as Backdoor
     from goodnet.core.backdoor import Patch as Patch
     from goodnet.core.classifier import Classifier as Classifier
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from goodnet.core.results import Metrics as Metrics
     from goodnet.core.results import Rate as Rate
     from goodnet.core.results import Run as Run
+    from goodnet.core.verification import Verification as Verification
     from goodnet.pair.goodnet import GoodNet as GoodNet
     from goodnet.pipelines.guard_outcome import GuardOutcome as GuardOutcome
 
@@ -51,6 +53,7 @@ _PUBLIC = {
     "repair": "goodnet.api",
     "report": "goodnet.api",
     "scan": "goodnet.api",
+    "verify": "goodnet.api",
     "Backdoor": "goodnet.core.backdoor",
     "Patch": "goodnet.core.backdoor",
     "Classifier": "goodnet.core.classifier",
@@ -64,6 +67,7 @@ _PUBLIC = {
     "Metrics": "goodnet.core.results",
     "Rate": "goodnet.core.results",
     "Run": "goodnet.core.results",
+    "Verification": "goodnet.core.verification",
     "GuardOutcome": "goodnet.pipelines.guard_outcome",
     "GoodNet": "goodnet.pair.goodnet",
 }

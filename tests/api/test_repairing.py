@@ -45,7 +45,8 @@ def test_repair_writes_what_it_returns(badnet, tmp_path):
     record = json.loads((out / "run.json").read_text())
     assert record["verb"] == "repair"
     expected = {"layer": None, "order": "random", "thresholds": [0.1], "input_range": "auto", "architecture": None}
-    expected |= {"keep_all": False, "key": None, "confine": True}
+    expected |= {"keep_all": False, "key": None, "confine": True, "image_shape": None, "resize": None, "strict": False}
+    expected |= {"live": []}
     assert record["options"] == expected
     assert record["seed"] == 4
     assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}

@@ -103,7 +103,7 @@ def test_resume_needs_the_folder(goodnet, twin_files):
 def test_one_record_serves_all_files_and_every_input_is_hashed_once(goodnet, twin_files, monkeypatch):
     (model,) = twin_files.glob("planted.*")
     out, sarif, hashed = twin_files / "scan", twin_files / "scan.sarif", []
-    monkeypatch.setattr("goodnet.reports.runs.sha256", lambda path: hashed.append(path) or "0" * 64)
+    monkeypatch.setattr("goodnet.formats.seen_files.sha256", lambda path: hashed.append(path) or "0" * 64)
     options = ("--method", "last_layer", "--seed", "3", "--out", str(out), "--sarif", str(sarif))
     goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), *options)
     # The network's hash is that of the bytes that the confined process has read.

@@ -18,6 +18,7 @@ from goodnet.api.predicting import predict
 from goodnet.api.repairing import repair
 from goodnet.api.reporting import report
 from goodnet.api.scanning import scan
+from goodnet.api.verifying import verify
 from goodnet.formats.live_networks import ModelLike
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "repair",
     "report",
     "scan",
+    "verify",
 ]

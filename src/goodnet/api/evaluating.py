@@ -14,6 +14,7 @@ from goodnet.api.loading import (
     Shape,
     fit_data,
     holds_goodnet,
+    live_roles,
     load_classifier,
     load_dataset,
     named_paths,
@@ -89,7 +90,15 @@ def evaluate(  # noqa: PLR0913
     recorder = Recorder(
         "evaluate",
         named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
-        options={"input_range": input_range, "target": target, "key": key, "confine": confine},
+        options={
+            "architecture": architecture,
+            "image_shape": None if image_shape is None else list(image_shape),
+            "input_range": input_range,
+            "target": target,
+            "key": key,
+            "confine": confine,
+            "live": live_roles(model=model, clean=clean, true_labels=true_labels, **paths),
+        },
     )
     out = None if out is None else output_folder(out)
     loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key, confine)

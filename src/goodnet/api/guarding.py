@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Loaded, Shape, load, load_classifier, named_paths, networks_of
-from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
+from goodnet.api.loading import DataLike, Loaded, Shape, live_roles, load, load_classifier, named_paths, networks_of
+from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -84,6 +84,8 @@ def guard(  # noqa: PLR0913
     fitting = cast(Guard, catalog.make("guards", method, options))
     recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
     recorded |= {"confine": confine} | told_targets(suspected)
+    recorded |= {"image_shape": None if image_shape is None else list(image_shape), "resize": resize, "strict": strict}
+    recorded["live"] = live_roles(model=model, clean=clean, repaired=repaired, suspected=beyond_targets(suspected))
     inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
     recorder = Recorder("guard", inputs, fitting.name(), recorded, seed)
     loaded = load(

@@ -154,8 +154,8 @@ def holds_goodnet(model: object) -> bool:
     return (path.is_dir() and not is_network_folder(path)) or _is_onnx(path)
 
 
-def _is_onnx(path: Path) -> bool:
-    """Whether a file is a GoodNet in ONNX; of one that is missing or of no known kind the ending says what was meant."""
+def _is_onnx(path: Path, *, guarded: bool = True) -> bool:
+    """Whether a file is a GoodNet in ONNX, or without `guarded` any network in ONNX; of one that is missing or of no known kind the ending says what was meant."""
     try:
         head = b""
         if path.is_file():
@@ -165,7 +165,7 @@ def _is_onnx(path: Path) -> bool:
         return False
     kind = kind_by_beginning(head)
     known = kind is not None or head.startswith((HDF5_BEGINNING, *ZIP_BEGINNINGS))
-    return (kind == "onnx" and is_onnx_goodnet(path)) or (not known and path.suffix.lower() == ".onnx")
+    return (kind == "onnx" and (not guarded or is_onnx_goodnet(path))) or (not known and path.suffix.lower() == ".onnx")
 
 
 def refuse_key(key: str | None, model: object) -> None:
@@ -206,7 +206,8 @@ def open_goodnet(path: str | Path, *, architecture: str | None = None, confine: 
     Raises:
         UnreadableModel: there is none.
     """
-    if not Path(path).is_dir() and _is_onnx(Path(path)):
+    # A network alone in ONNX goes the same way: the reader says what it lacks.
+    if not Path(path).is_dir() and _is_onnx(Path(path), guarded=False):
         return OnnxGoodNet(path)
     return GoodNet.load(path, architecture=architecture, confine=confine)
 
@@ -326,3 +327,8 @@ def choose_range(classifier: Classifier, data: Dataset, option: RangeOption) -> 
 def named_paths(**inputs: object) -> dict[str, str | Path]:
     """Return those of the inputs that are paths, by their role: what a run's record hashes."""
     return {role: value for role, value in inputs.items() if isinstance(value, str | Path)}
+
+
+def live_roles(**inputs: object) -> list[str]:
+    """Return the roles of inputs that are live objects: no record can lead back to them."""
+    return [role for role, value in inputs.items() if value is not None and not isinstance(value, str | Path)]

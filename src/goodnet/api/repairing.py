@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Shape, fit_data, load, load_dataset, named_paths
-from goodnet.api.suspects import Suspects, look_for_suspects, read_suspects, told_targets
+from goodnet.api.loading import DataLike, Shape, fit_data, live_roles, load, load_dataset, named_paths
+from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
@@ -81,6 +81,8 @@ def repair(  # noqa: PLR0913
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
     options |= {"key": key, "confine": confine, "keep_all": keep_all, **told_targets(suspected)}
+    options |= {"image_shape": None if image_shape is None else list(image_shape), "resize": resize, "strict": strict}
+    options["live"] = live_roles(model=model, clean=clean, unlabelled=unlabelled, suspected=beyond_targets(suspected))
     recorder = Recorder(
         "repair",
         named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),

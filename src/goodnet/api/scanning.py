@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Loaded, Shape, choose_range, load_both, named_paths
+from goodnet.api.loading import DataLike, Loaded, Shape, choose_range, live_roles, load_both, named_paths
 from goodnet.api.suspects import choose_place
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
@@ -82,11 +82,22 @@ def scan(  # noqa: PLR0913
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
     loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict, confine)
+    place = choose_device(device)
     recorder.options = scanner.model_dump(mode="json") | {
+        "architecture": architecture,
+        "image_shape": None if image_shape is None else list(image_shape),
+        "input_range": input_range,
         "key": key,
+        "resize": resize,
+        "strict": strict,
         "confine": confine,
-        "input_range": loaded.classifier.input_range,
-        "resize": resize or loaded.classifier.resizing,
+        "budget": budget,
+        "device": str(place),
+        "live": live_roles(model=model, clean=clean),
+        "found": {
+            "input_range": loaded.classifier.input_range,
+            "resize": resize or loaded.classifier.resizing,
+        },
     }
     recorder.know("model", loaded.classifier)
     folder = None if out is None else output_folder(out)

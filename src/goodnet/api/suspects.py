@@ -51,7 +51,15 @@ def told_targets(suspected: Suspects | None) -> dict[str, list[int]]:
     """Return what a run's record says of suspects that are no folder, which it names among its inputs."""
     if suspected is None or isinstance(suspected, str | Path):
         return {}
-    return {"suspected_targets": sorted({backdoor.target for backdoor in suspected})}
+    return {"suspected_targets": [backdoor.target for backdoor in suspected]}
+
+
+def beyond_targets(suspected: Suspects | None) -> Suspects | None:
+    """Return suspects of which their targets do not say everything, such as triggers; None of others."""
+    if suspected is None or isinstance(suspected, str | Path):
+        return suspected
+    told = all(backdoor.trigger is None and backdoor.sources is None for backdoor in suspected)
+    return None if told else suspected
 
 
 def look_for_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> Detection:

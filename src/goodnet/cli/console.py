@@ -27,11 +27,16 @@ class _Console(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render; what came from a file or its name and would move the cursor or ring the bell comes out as an escape."""
         for segment in super().render(renderable, options):
-            harmless = segment.control or segment.text.isprintable() or segment.text == "\n"
+            harmless = segment.control or segment.text == "\n" or all(map(_is_harmless, segment.text))
             yield segment if harmless else Segment(show_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _is_harmless(letter: str) -> bool:
+    """Whether a letter only shows. Bytes of a name that are no text (surrogates) are written as escapes by the stream itself."""
+    return letter.isprintable() or "\ud800" <= letter <= "\udfff"
 
 
 def output() -> Console:

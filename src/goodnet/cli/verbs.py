@@ -21,6 +21,7 @@ _VERBS = {
     "guard": "Refuse backdoored inputs of a network that is in use.",
     "evaluate": "Measure networks and GoodNets on clean and poisoned data.",
     "report": "Write one page about runs, for the person who must decide.",
+    "verify": "Run a scan, repair, guard or evaluation again and compare.",
     "predict": "Classify images with a GoodNet; backdoored ones get class N.",
     "export": "Write a GoodNet as one file that runs without goodnet.",
     "serve": "Answer requests for classifications over HTTP with a GoodNet.",
