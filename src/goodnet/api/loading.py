@@ -155,7 +155,10 @@ def holds_goodnet(model: object) -> bool:
 
 
 def _is_onnx(path: Path, *, guarded: bool = True) -> bool:
-    """Whether a file is a GoodNet in ONNX, or without `guarded` any network in ONNX; of one that is missing or of no known kind the ending says what was meant."""
+    """Whether a file is a GoodNet in ONNX, or without `guarded` any network in ONNX.
+
+    Of a file that is missing or of no known kind the ending says what was meant.
+    """
     try:
         head = b""
         if path.is_file():
