@@ -281,18 +281,24 @@ def _records() -> list[bytes]:
     network = {"file": "repaired.pt", "name": "r", "accuracy": rate, "changes": {"method": "m", "epochs": 3}}
     repair = {
         **{"input_range": "0..1", "input_range_reason": "x", "accuracy_before": rate, "networks": [network]},
-        **{"recommended": "r", "goodnet": "goodnet", "targets": [0], "trace": {"diff": {"agreement": rate}}},
+        **{
+            "recommended": "r",
+            "goodnet": "goodnet",
+            "targets": [0],
+            "trace": {"diff": {"agreement": rate, "per_class": []}},
+        },
     }
     guard = {
         **{"method": "ensemble", "targets": [0], "threshold": 1.0, "false_refusals": None, "goodnet": None},
         **{"refused_clean": rate, "surrogates": [{"target": 0, "surrogate": "x", "success": rate, "refused": rate}]},
     }
+    metrics = {"clean_accuracy": rate, "attack_success_rate": {"x": rate}, "robust_accuracy": {}}
     results = {
         "scan": scan,
         "evaluate": {"rows": [row, row], "input_range": "0..1", "input_range_reason": "x"},
         "repair": repair,
         "guard": guard,
-        "attack": {"anything": [1, 2, {"x": rate}]},
+        "attack": {"truth": "backdoor.json", "metrics": metrics},
     }
     return [json.dumps(records.RUN | {"verb": verb, "result": result}).encode() for verb, result in results.items()]
 

@@ -213,7 +213,7 @@ def a_loop_of_2_62_turns(place: Place) -> Path:
     return place.folder / "net.onnx"
 
 
-@FAMILY.file("not what it says", "model", "ONNX graph")
+@FAMILY.file("not what it says", "model", "found a GoodNet in ONNX")
 def an_ONNX_file_in_place_of_a_model(place: Place) -> Path:
     (place.folder / "net.h5").write_bytes(sound())
     return place.folder / "net.h5"

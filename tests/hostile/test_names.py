@@ -76,7 +76,10 @@ def test_a_table_of_an_evaluation_has_a_line_for_each_network() -> None:
 def test_a_report_shows_names_as_text(tmp_path: Path) -> None:
     rate = {"value": 0.5, "n": 10, "low": 0.2, "high": 0.8}
     results = {
-        "attack": {NAME: NAME, "list": [NAME]},
+        "attack": {
+            "truth": NAME,
+            "metrics": {"clean_accuracy": rate, "attack_success_rate": {NAME: rate}, "robust_accuracy": {}},
+        },
         "scan": {
             **{"verdict": "backdoored", "suspected": [], "reason": NAME, "threshold": 1.0, "unscanned": []},
             **{"scores": [0.5], "evidence": {NAME: [0.5]}, "clean_accuracy": rate, "notes": [NAME]},

@@ -294,7 +294,7 @@ def a_Keras_model_and_a_checkpoint_in_one_archive(place: Place) -> Path:
     return path
 
 
-@FAMILY.file("not a file", "weights", "expected a file")
+@FAMILY.file("not a file", "weights", "found a folder without")
 def a_folder_called_net_pt(place: Place) -> Path:
     (place.folder / "net.pt").mkdir()
     return place.folder / "net.pt"

@@ -108,7 +108,7 @@ def test_the_page_on_an_index_has_no_link_that_leads_nowhere_there(built: Built)
     page = archive.read(metadata).decode("utf-8")
     assert message["Version"] == goodnet.__version__
     assert [link for link in _LINK.findall(page) if "://" not in link] == []
-    assert "how the scan decides · how the house is built" in page
+    assert "how the scan decides · figures · glossary · how goodnet is built" in page
 
 
 def test_licences_and_bill_of_materials(built: Built, tmp_path: Path) -> None:
