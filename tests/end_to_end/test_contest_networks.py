@@ -81,7 +81,7 @@ def test_both_orders_and_all_thresholds_stand_in_one_table(job):
         curve = sweep(out, order)
         for percent in (2, 4, 10):
             row = result["networks"][f"{order}/{percent}_percent"]
-            level = record["trace"]["pruned_at_threshold"][f"{percent / 100:g}"]
+            level = record["trace"]["sweep"]["pruned_at_threshold"][f"{percent / 100:g}"]
             assert (row["channels_pruned"], row["channels"], row["order"]) == (level, 60, order)
             assert row["clean_accuracy"]["value"] == curve[level, 1]
             assert row["attack_success_rate"]["sunglasses_poisoned_data.h5"]["value"] == curve[level, 2]
