@@ -129,7 +129,6 @@ def test_a_repaired_checkpoint_does_not_hold_the_network_that_was_not_repaired(c
         ("keras22.h5", ()),
         ("keras2_without_input_layer.h5", ()),
         ("teachable_machine.h5", ()),
-        ("small.onnx", ()),
     ],
     ids=str,
 )
@@ -141,7 +140,7 @@ def test_it_opens(model, options, cases, goodnet):
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [("jit_script.pt", "TorchScript"), ("exported.pt2", "torch.export")],
+    [("jit_script.pt", "TorchScript"), ("exported.pt2", "torch.export"), ("small.onnx", "copy both files")],
 )
 def test_what_does_not_open_is_named_with_the_way_out(model, words, cases, goodnet):
     done = goodnet("inspect", model)
