@@ -164,14 +164,14 @@ def test_keras_3_weights_there_and_back(name: str, tmp_path: Path) -> None:
     images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     with torch.no_grad():
         before = classifier(images).softmax(1).numpy()
-        np.testing.assert_allclose(before, model.predict(pixels, verbose=0), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(before, model.predict(pixels, verbose=0), rtol=0, atol=1e-5)
         for parameter in classifier.network.parameters():
             parameter.mul_(1.1)
         changed = classifier(images).softmax(1).numpy()
     assert np.abs(changed - before).max() > 0.01
     other = build_keras(7, seed=5)
     other.load_weights(classifier.save(tmp_path / "new.weights.h5"))
-    np.testing.assert_allclose(other.predict(pixels, verbose=0), changed, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(other.predict(pixels, verbose=0), changed, rtol=0, atol=1e-5)
     with pytest.raises(UnwritableOutput, match=r"from files \*\.weights\.h5 alone"):
         classifier.save(tmp_path / "new.h5")
 

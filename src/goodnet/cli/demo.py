@@ -19,7 +19,7 @@ from goodnet.cli.console import output, progress_bar
 def command(out: Path, seed: int) -> None:
     """Make a BadNet of rendered faces, then scan, repair and evaluate it with the verbs that you would use yourself.
 
-    Nothing is downloaded. Takes about two minutes on two cores.
+    Nothing is downloaded. Takes four to eight minutes on two cores.
     """
     from goodnet.demo import make_badnet
 
