@@ -14,8 +14,8 @@ import pytest
 from keras import layers as kl
 
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.formats.file_kinds import find_kind
 from goodnet.formats.keras import read_keras
-from goodnet.formats.keras_weights import is_keras_weights
 from tests.formats.keras_networks import SHAPE, close, images_for, logits_of, randomise, run
 
 FORMATS = [".h5", ".keras"]
@@ -105,7 +105,7 @@ def test_hdf5_that_begins_like_an_archive_is_refused(ending: str, tmp_path: Path
         assert "model_config" in file.attrs
     with pytest.raises(UnreadableModel, match="expected a Keras model"):
         read_keras(path)
-    assert not is_keras_weights(path)
+    assert find_kind(path) != "keras weights"
 
 
 @pytest.mark.parametrize("last", ["harmless", "lambda"])
@@ -184,7 +184,7 @@ def test_what_is_neither_is_named(content: bytes, words: str, tmp_path: Path) ->
     ) as caught:
         read_keras(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert not is_keras_weights(path)
+    assert find_kind(path) != "keras weights"
 
 
 def test_a_network_is_copied_without_the_state_of_its_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

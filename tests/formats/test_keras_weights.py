@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from goodnet.architectures import Architecture
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
+from goodnet.formats.file_kinds import find_kind
 from goodnet.formats.keras_deepid import build_keras
-from goodnet.formats.keras_weights import is_keras_weights, read_keras_weights
+from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.networks import read_model_file, read_network
 
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def write(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> Path:
 @pytest.mark.parametrize("traceable", [True, False])
 def test_kernels_and_statistics_find_their_places_and_come_back(traceable: bool, tmp_path: Path) -> None:
     path = write(tmp_path / "w.h5", ARRAYS)
-    assert is_keras_weights(path)
+    assert find_kind(path) == "keras weights"
     architecture = Architecture("own", lambda classes: Network(classes, traceable))
     classifier = read_keras_weights(path, architecture, (3, 6, 7))
     assert classifier.classes == 5
@@ -85,7 +86,7 @@ def test_kernels_and_statistics_find_their_places_and_come_back(traceable: bool,
             for name, value in values.items():
                 moved = 0 if name.startswith("moving") else 1
                 np.testing.assert_allclose(file[f"{layer}/{layer}/{name}:0"][()], value + moved, rtol=1e-6)
-    assert is_keras_weights(tmp_path / "new.h5")
+    assert find_kind(tmp_path / "new.h5") == "keras weights"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +121,8 @@ def test_only_hdf5_with_layers_and_without_an_architecture_is_weights(tmp_path: 
     (tmp_path / "text.h5").write_text("text")
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["data"] = np.zeros(3)
-    assert not is_keras_weights(tmp_path / "text.h5")
-    assert not is_keras_weights(tmp_path / "data.h5")
+    assert find_kind(tmp_path / "text.h5") != "keras weights"
+    assert find_kind(tmp_path / "data.h5") != "keras weights"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_weights_are_known_by_their_content_and_written_under_an_ending_that_ker
     name: str, ending: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / name, ARRAYS)
-    assert is_keras_weights(path)
+    assert find_kind(path) == "keras weights"
     architecture = Architecture("own", lambda classes: Network(classes, True))
     classifier = read_keras_weights(path, architecture, (3, 6, 7))
     assert classifier.suffix == ending
@@ -214,4 +215,4 @@ def test_keras_3_weights_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["layers"]
         file["layers"] = h5py.ExternalLink("other.h5", "/layers")
-    assert not is_keras_weights(path)
+    assert find_kind(path) != "keras weights"

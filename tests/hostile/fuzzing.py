@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from tests.hostile import goodnet_folders, keras_files, npz_files, onnx_files, pictures, records, torch_files, zips
+from tests.hostile import goodnet_folders, npz_files, onnx_files, pictures, records, sound_keras, torch_files, zips
 
 #: Numbers that readers stumble over.
 _NUMBERS = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
@@ -335,9 +335,9 @@ _PICKLE = b"\x80\x02}q\x00(U\x04dataq\x01]q\x02(K\x01K\x02eU\x06labelsq\x03(K\x0
 _KINDS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
 
 READERS: dict[str, Reader] = {
-    "keras-h5": Reader(lambda: [keras_files.sound(".h5")], _file("net.h5", _model), in_tests=120),
+    "keras-h5": Reader(lambda: [sound_keras.sound(".h5")], _file("net.h5", _model), in_tests=120),
     "keras-zip": Reader(
-        lambda: [keras_files.sound(".keras")], _file("net.keras", _model), mutate_archive, in_tests=120
+        lambda: [sound_keras.sound(".keras")], _file("net.keras", _model), mutate_archive, in_tests=120
     ),
     "torch": Reader(lambda: _weight_seeds(old=False), _file("net.pt", _weights), mutate_archive),
     "torch-old": Reader(lambda: _weight_seeds(old=True), _file("net.pt", _weights)),

@@ -168,7 +168,7 @@ def a_header_of_zeros(place: Place) -> Path:
 
 @FAMILY.file("damaged", "data", "ends as a zip archive")
 def data_and_an_archive_in_one_file(place: Place) -> Path:
-    from tests.hostile.keras_files import members
+    from tests.hostile.sound_keras import members
     from tests.hostile.zips import pack
 
     path = write(place.folder / "data.h5", lambda _: None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.hostile import zips
 from tests.hostile.corpus import Family, Place
-from tests.hostile.keras_files import members, sound
+from tests.hostile.sound_keras import members, sound
 
 FAMILY = Family("Keras")
 

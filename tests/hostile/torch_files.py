@@ -287,7 +287,7 @@ def two_folders_in_one_archive(place: Place) -> Path:
 
 @FAMILY.file("archive with two readings", "weights", "")
 def a_Keras_model_and_a_checkpoint_in_one_archive(place: Place) -> Path:
-    from tests.hostile.keras_files import members
+    from tests.hostile.sound_keras import members
 
     path = place.folder / "net.pt"
     path.write_bytes(zips.pack(members() | _evil(place)))

@@ -82,7 +82,6 @@ def scan(  # noqa: PLR0913
     recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
     recorder.method = scanner.name()
     loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict, confine)
-    place = choose_device(device)
     recorder.options = scanner.model_dump(mode="json") | {
         "architecture": architecture,
         "image_shape": None if image_shape is None else list(image_shape),

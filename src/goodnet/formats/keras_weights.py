@@ -24,8 +24,7 @@ from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOut
 from goodnet.core.graph import trace
 from goodnet.formats.declared_sizes import require_image_size
 from goodnet.formats.files import replacing, require_file
-from goodnet.formats.first_bytes import HDF5, kind_of
-from goodnet.formats.hdf5_files import holds_weights_alone, is_keras_3, require_own_content
+from goodnet.formats.hdf5_files import is_keras_3, require_own_content
 from goodnet.formats.keras import KerasSource
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
@@ -47,17 +46,6 @@ _LAYER_GROUP = re.compile(r"(.*/)?layers/[^/]+/vars")
 
 #: The endings by which Keras knows Keras 2's layout.
 _NAMED_ENDINGS = (".h5", ".hdf5")
-
-
-def is_keras_weights(path: Path) -> bool:
-    """Whether the file is HDF5, under any name, with layers' weights and without an architecture."""
-    try:
-        if kind_of(path) != HDF5:
-            return False
-        with h5py.File(path, "r") as file:
-            return holds_weights_alone(file)
-    except (OSError, RuntimeError, ValueError, KeyError):  # h5py fails in many ways on damaged attributes
-        return False
 
 
 def read_keras_weights(
