@@ -55,7 +55,7 @@ def test_pruning_curves_are_the_numbers_given():
     np.testing.assert_allclose(lines["ASR: sunglasses.h5"].get_ydata(), [1, 1, 1, 0.6, 0])
     np.testing.assert_allclose(right.lines[0].get_xdata(), [0, 0.25, 0.5])
     assert left.get_ylim() == right.get_ylim() == (0, 1.02)
-    assert (left.get_xlabel(), left.get_ylabel()) == ("fraction of channels pruned", "rate")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("fraction of the 4 channels pruned", "rate")
     assert left.get_title(loc="left") == "ascending"
 
 
@@ -63,6 +63,8 @@ def test_thresholds_are_marked_where_they_were_reached():
     left, right = plot_pruning_curves([ASCENDING, DESCENDING]).axes
     assert {"2 %, 4 %: 2/4", "10 %: 3/4"} <= set(texts(left))
     assert "2 %: 1/4" in texts(right)
+    stops = [line.get_xdata()[0] for line in left.lines if line.get_label() == "accuracy has dropped by"]
+    assert sorted(stops) == [0.5, 0.75]
     rings = [line for line in left.lines if line.get_marker() == "o"]
     assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in rings) == [(0.5, 0.9), (0.75, 0.5)]
 
@@ -179,6 +181,7 @@ def test_plain_text_has_no_mathematics_and_an_end():
     assert plain("a\nb  c") == "a b c"
     assert plain("costs $5 or $6") == r"costs \$5 or \$6"
     assert len(plain("x" * 100, 20)) == 20
+    assert plain("\x1b[1m\u202egpj.\udcff") == r"\x1b[1m\u202egpj.\xff"
 
 
 def test_pyplot_is_never_imported(tmp_path):

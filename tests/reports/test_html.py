@@ -26,7 +26,7 @@ class Reader(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags, self.addresses, self.words = [], [], []
+        self.tags, self.addresses, self.words, self.marks, self.ids = [], [], [], [], []
         self.feed(text)
         self.text = " ".join(" ".join(self.words).split())
 
@@ -34,6 +34,8 @@ class Reader(HTMLParser):
         self.tags.append(tag)
         given = dict(attrs)
         self.addresses += [given[name] for name in ("src", "href", "action", "data", "srcset") if name in given]
+        self.marks += [given["xlink:href"]] if "xlink:href" in given else []
+        self.ids += [given["id"]] if "id" in given else []
         assert not any(name.startswith("on") for name in given), f"<{tag}> with {given}"
 
     def handle_data(self, data):
@@ -81,9 +83,15 @@ def test_every_part_is_there(page):
         *("Inspected", "images per class", "Provenance", "SHA-256", "scan · ensemble", "torch"),
     ):
         assert words in read.text or words == "robust accuracy", words
-    assert text.count('<figure class="chart') == 5, (
-        "score, margin, size, and the curves of the repair on both data sets"
-    )
+    assert text.count('<figure class="chart') == 3, "of the scan, and the curves of the repair on both data sets"
+    summaries = re.findall(r'<svg [^>]*role="img" aria-label="([^"]*)"', text)
+    curve = "while up to 12 of 12 channels are pruned"
+    assert summaries == [
+        "score of 4 classes, the highest 11.2, 1 suspected",
+        f"accuracy {curve}",
+        f"accuracy, ASR {curve}",
+    ]
+    assert {"class 0: 11.2", "suspected", "accuracy has dropped by"} <= set(read.words), "names and legends are text"
     assert "ASR" in read.text
 
 
@@ -103,7 +111,9 @@ def test_nothing_comes_from_outside(page):
     assert read.addresses
     assert all(address.startswith("data:image/") for address in read.addresses)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(read.tags)
-    assert not re.search(r"url\(|@import|javascript:", text)
+    assert not re.search(r"url\((?!#)|@import|javascript:", text)
+    assert {mark.removeprefix("#") for mark in read.marks} | set(re.findall(r"url\(#(\w+)\)", text)) == set(read.ids)
+    assert len(read.ids) == len(set(read.ids)), "the charts' ids do not clash"
     assert "default-src 'none'" in text
 
 
@@ -116,6 +126,18 @@ def test_hostile_names_are_only_text(page):
     assert read.tags.count("title") == read.tags.count("style") == 1
     assert "the <i>accuracy</i> never falls" in read.text
     assert "i" not in [tag for tag, after in zip(read.tags, read.tags[1:], strict=False) if after == "script"]
+
+
+def test_hostile_names_in_charts_are_only_text(runs, tmp_path):
+    values = dict.fromkeys(["</svg><script>", "<b>\u202e$x$"], [1.0] * 4)
+    change(runs.folder / "scan", tmp_path / "scan", lambda r: r.update(evidence=values))
+    change(runs.folder / "repair", tmp_path / "repair", lambda r: r["trace"]["sweep"].update(layer=HOSTILE[1]))
+    _, read = report(tmp_path)
+    assert {"</svg><script>", r"<b>\u202e$x$"} <= set(read.words)
+    assert f"{HOSTILE[1]}, ascending, on the clean data given" in read.text
+    assert not {"script", "b"} & set(read.tags[read.tags.index("figure") : read.tags.index("table")])
+    assert read.tags.count("svg") == 2
+    assert all(address.startswith("data:image/") for address in read.addresses)
 
 
 def test_pictures_are_pixels_of_the_images(page):

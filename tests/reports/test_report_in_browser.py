@@ -60,10 +60,10 @@ def test_the_verdict_is_seen_first(browser, page, width):
 def test_the_figures_are_large_enough_to_see(browser, page, width):
     browser.open(page, width)
     sizes = browser.evaluate(
-        """[...document.querySelectorAll(".area > svg, .pictures.large img, .sheet img")]
+        """[...document.querySelectorAll(".chart svg, .pictures.large img, .sheet img")]
         .map(e => e.getBoundingClientRect()).map(r => [r.width, r.height])"""
     )
-    assert len(sizes) == 5 + 4 + 2
+    assert len(sizes) == 3 + 4 + 2
     assert all(wide >= 120 and high >= 80 for wide, high in sizes)
     assert browser.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
 
@@ -80,6 +80,22 @@ def test_text_stands_inside_its_box_and_can_be_read(browser, page):
         .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
     )
     assert smallest >= 10
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_text_of_charts_is_neither_small_nor_huge_and_stands_inside(browser, page, width):
+    browser.open(page, width)
+    sizes, outside = browser.evaluate(
+        """(() => { const all = [...document.querySelectorAll(".chart svg text")], sizes = all.map(
+        e => parseFloat(getComputedStyle(e).fontSize) * e.ownerSVGElement.getScreenCTM().a); const outside = all.filter(
+        e => { const t = e.getBoundingClientRect(), s = e.ownerSVGElement.getBoundingClientRect();
+        return t.left < s.left - 1 || t.right > s.right + 1 || t.top < s.top - 1 || t.bottom > s.bottom + 1 })
+        .map(e => e.textContent); return [sizes, outside] })()"""
+    )
+    assert len(sizes) > 30
+    assert min(sizes) >= 10
+    assert max(sizes) <= 18
+    assert outside == []
 
 
 def test_on_paper_it_is_light(browser, page, tmp_path):

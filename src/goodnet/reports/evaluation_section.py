@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goodnet.core.results import Evaluation, Rate, Row
-from goodnet.reports.charts import Chart, pruning_chart
 from goodnet.reports.figures import PruningCurve
+from goodnet.reports.inline_pictures import Chart, pruning_chart
 from goodnet.reports.run_folders import RunFolder
 
 
@@ -50,7 +50,7 @@ def evaluation_section(folder: RunFolder) -> MeasuredSection:
         sentence=_describe_subject(evaluation, folder.model),
         figures=tuple(_figures(evaluation)),
         measures=tuple(measure for measure in _measures(evaluation.rows) if measure.rows),
-        charts=tuple(pruning_chart(curve) for curve in curves),
+        charts=tuple(pruning_chart(curve, str(folder.path)) for curve in curves),
     )
 
 

@@ -2,7 +2,7 @@
 
 Each picture comes as a pair: `plot_...` returns the matplotlib figure, to look into or to restyle, and `draw_...`
 writes it to a file in one step. Figures are made without pyplot, so a caller's own pyplot state stays as it is and
-threads do not get in one another's way.
+threads do not get in one another's way. A report shows some of them too, `NARROW`, as SVG (`inline_pictures.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Metrics, Rate
 from goodnet.formats.files import replacing
+from goodnet.formats.shown_paths import show_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,9 @@ INK, GREY, PALE = "#222222", "#6B6B6B", "#DDDDDD"
 
 #: Dots per inch of every plot.
 DPI = 150
+
+#: Width in inches of a figure that fits a phone: there, 8 points are 10 pixels.
+NARROW = 3.7
 
 #: With more classes than this, bars give way to a profile over the class numbers.
 MOST_BARS = 60
@@ -71,8 +75,8 @@ def write_figure(figure: Figure, path: str | Path, *, dpi: float = DPI) -> Path:
 
 
 def plain(text: str, most: int = 60) -> str:
-    """Return `text` as one line of at most `most` characters, in which no dollar sign means mathematics."""
-    line = " ".join(text.split())
+    """Return `text` as one line of at most `most` characters that all show, in which no dollar sign means mathematics."""
+    line = show_path(" ".join(text.split()))
     if len(line) > most:
         line = f"{line[: (most - 1) // 2]}…{line[len(line) - most // 2 :]}"
     return line.replace("$", r"\$")
@@ -260,7 +264,7 @@ def plot_pruning_curves(curves: Sequence[PruningCurve], *, title: str | None = N
         ax.set_ylabel("rate", fontsize=9)
     lines = {str(line.get_label()): line for ax in panels[: len(curves)] for line in ax.get_lines()}
     shown = {name: line for name, line in lines.items() if not name.startswith("_")}
-    columns = min(len(shown), columns + 1)
+    columns = 1 if columns == 1 else min(len(shown), columns + 1)
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
     if title:
         figure.suptitle(plain(title, round(11 * figure.get_figwidth())), fontsize=11, fontweight="bold")
@@ -274,14 +278,14 @@ def _plot_curve(ax: Axes, curve: PruningCurve, poisoned: Sequence[str], levels: 
     for number, name in enumerate(poisoned):
         if name in curve.attack_success_rates:
             colour, style = _POISONED_STYLES[number % len(_POISONED_STYLES)]
-            label = plain(f"ASR: {name}" if name else "ASR")
+            label = plain(f"ASR: {name}" if name else "ASR", 42)
             rates = curve.attack_success_rates[name]
             ax.plot(fractions, rates, color=colour, linestyle=style, linewidth=1.8, label=label)
     _mark_thresholds(ax, curve)
     ax.set_xlim(-0.012, 1.012)
     ax.set_ylim(0, 1.02)
     ax.tick_params(labelleft=True)
-    ax.set_xlabel("fraction of channels pruned", fontsize=9)
+    ax.set_xlabel(f"fraction of the {curve.channels} channels pruned", fontsize=9)
     ax.set_title(plain(curve.title, 48), fontsize=10, fontweight="bold", loc="left", pad=8 + _LEVEL * levels)
 
 
@@ -297,7 +301,7 @@ def _mark_thresholds(ax: Axes, curve: PruningCurve) -> None:
     for level, pruned in enumerate(sorted(reached, reverse=side == "left")):
         x = pruned / curve.channels
         words = ", ".join(f"{100 * drop:g} %" for drop in reached[pruned])
-        ax.axvline(x, color=GREY, linestyle=(0, (4, 3)), linewidth=0.9, label=f"_threshold {words}")
+        ax.axvline(x, color=GREY, linestyle=(0, (4, 3)), linewidth=0.9, label="accuracy has dropped by")
         ring: dict[str, Any] = {
             "color": BLUE,
             "markerfacecolor": "white",

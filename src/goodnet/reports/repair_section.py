@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from goodnet.core.repairs import Change, ClassAccuracy, Difference, RepairRecord
 from goodnet.core.results import Rate
-from goodnet.reports.charts import Chart, class_chart, pruning_chart
+from goodnet.reports.class_figures import plot_changes
 from goodnet.reports.facts import Fact, list_facts, show_number
+from goodnet.reports.inline_pictures import Chart, inline_figure, pruning_chart
 from goodnet.reports.run_folders import RunFolder
 from goodnet.reports.runs import validation_curve
 
@@ -50,7 +51,7 @@ def repair_section(folder: RunFolder) -> RepairSection:
         RepairedRow(item.name, item.accuracy, _describe(item.changes), item.name == found.recommended)
         for item in found.networks
     )
-    diff, sweep = found.trace.diff, found.trace.sweep
+    diff = found.trace.diff
     classes = () if diff is None else diff.per_class
     return RepairSection(
         folder=folder.name,
@@ -58,7 +59,7 @@ def repair_section(folder: RunFolder) -> RepairSection:
         method=method,
         sentence=_sentence(folder.model, method, found),
         rows=(RepairedRow("original", found.accuracy_before), *rows),
-        charts=(*(() if sweep is None else (pruning_chart(validation_curve(sweep)),)), *_class_charts(classes)),
+        charts=tuple(_charts(found, str(folder.path))),
         classes=_most_changed(classes),
         checks=() if diff is None else _checks(diff),
     )
@@ -86,12 +87,14 @@ def _describe(changes: Change) -> str:
     return ", ".join(f"{fact.name} {fact.text}" for fact in list_facts(changes.model_dump()))
 
 
-def _class_charts(rows: Sequence[ClassAccuracy]) -> tuple[Chart, ...]:
-    if not rows:
-        return ()
-    changes = {row.label: row.after - row.before for row in rows}
-    values = [changes.get(label) for label in range(max(changes) + 1)]
-    return (class_chart("accuracy after minus before, per class", values),)
+def _charts(found: RepairRecord, key: str) -> Iterator[Chart]:
+    if (sweep := found.trace.sweep) is not None:
+        yield pruning_chart(validation_curve(sweep), key)
+    if (diff := found.trace.diff) is not None and diff.per_class:
+        title = "accuracy after minus before, per class"
+        most = max(abs(row.after - row.before) for row in diff.per_class)
+        summary = f"{title}, of {len(diff.per_class)} classes; the largest change is {most:.3f}"
+        yield Chart(title, inline_figure(plot_changes(diff.per_class), summary, f"{key} changes"))
 
 
 def _most_changed(rows: Sequence[ClassAccuracy]) -> tuple[ClassAccuracy, ...]:

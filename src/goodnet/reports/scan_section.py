@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from goodnet.core.results import Detection
-from goodnet.reports.charts import Chart, Value, class_chart
+from goodnet.reports.class_figures import plot_scores
 from goodnet.reports.facts import show_number
-from goodnet.reports.inline_pictures import inline_image
+from goodnet.reports.figures import NARROW
+from goodnet.reports.inline_pictures import Chart, inline_figure, inline_image
 from goodnet.reports.run_folders import RunFolder
 from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, read_examples
 from goodnet.reports.verdicts import Statement, state
@@ -72,36 +72,30 @@ def scan_section(folder: RunFolder) -> ScanSection:
         names = ["every class, each from another: all to all"]
     elif len(names) > _NAMED:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more classes"]
-    scores, evidence = _known(found.scores), {kind: _known(values) for kind, values in found.evidence.items()}
     triggers = () if examples is None else tuple(_show_trigger(shown, examples) for shown in examples.triggers)
     pictured = set() if examples is None else {target for shown in examples.triggers for target in shown.targets}
     return ScanSection(
         folder=folder.name,
         model=folder.model,
         statement=state(found.verdict, folder.model, names, "; ".join([found.reason, *found.notes])),
-        figures=tuple(_figures(found, scores)),
-        charts=_charts(found, scores, evidence, targets),
-        kinds=tuple(evidence),
-        rows=_rows(scores, evidence, targets, examples),
+        figures=tuple(_figures(found)),
+        charts=(_chart(found, len(targets), str(folder.path)),) if found.scores else (),
+        kinds=tuple(found.evidence),
+        rows=_rows(found, targets, examples),
         triggers=triggers,
         without_trigger=tuple(_name(examples, target) for target in targets if target not in pictured),
     )
-
-
-def _known(values: Sequence[float]) -> list[Value]:
-    return [value if math.isfinite(value) else None for value in values]
 
 
 def _name(examples: ScanExamples | None, target: int) -> str:
     return f"class {target}" if examples is None else examples.name_class(target)
 
 
-def _figures(found: Detection, scores: list[Value]) -> list[tuple[str, str]]:
+def _figures(found: Detection) -> list[tuple[str, str]]:
     """Return the numbers that the page shows first: (what, value)."""
-    known = [score for score in scores if score is not None]
-    unscanned = len(found.unscanned)
+    scores, unscanned = found.scores, len(found.unscanned)
     figures = [("classes scanned", f"{len(scores) - unscanned:,}" + (f" of {len(scores):,}" if unscanned else ""))]
-    if known:
+    if known := list(filter(math.isfinite, scores)):
         figures.append(("highest score", f"{max(known):.1f}"))
     figures.append(("threshold", show_number(found.threshold)))
     if (accuracy := found.clean_accuracy) is not None:
@@ -109,37 +103,31 @@ def _figures(found: Detection, scores: list[Value]) -> list[tuple[str, str]]:
     return figures
 
 
-def _charts(
-    found: Detection, scores: list[Value], evidence: Mapping[str, list[Value]], targets: list[int]
-) -> tuple[Chart, ...]:
-    if not scores:
-        return ()
-    unscanned = list(found.unscanned)
-    total = class_chart("score", scores, threshold=found.threshold, suspected=targets, unscanned=unscanned)
-    kinds = (
-        class_chart(kind, values, suspected=targets, unscanned=unscanned, small=True)
-        for kind, values in evidence.items()
-    )
-    return (total, *kinds)
+def _chart(found: Detection, suspected: int, key: str) -> Chart:
+    figure = plot_scores(found, width=NARROW)
+    figure.axes[0].set_title("", loc="left")  # The page's verdict says it.
+    top = max(filter(math.isfinite, found.scores), default=0.0)
+    summary = f"score of {len(found.scores)} classes, the highest {top:.1f}, {suspected} suspected"
+    return Chart("The score of each class, and each kind of evidence", inline_figure(figure, summary, key))
 
 
 def _rows(
-    scores: list[Value], evidence: Mapping[str, list[Value]], targets: list[int], examples: ScanExamples | None
+    found: Detection, targets: list[int], examples: ScanExamples | None
 ) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
-    known = sorted(((score, -label) for label, score in enumerate(scores) if score is not None), reverse=True)
+    known = sorted(((score, -label) for label, score in enumerate(found.scores) if math.isfinite(score)), reverse=True)
     labels = [-label for _, label in known[: max(_ROWS, min(len(targets) + 3, 4 * _ROWS))]]
     return tuple(
         (
             _name(examples, label),
-            tuple(_show(values[label]) for values in (scores, *evidence.values())),
+            tuple(_show(values[label]) for values in (found.scores, *found.evidence.values())),
             label in targets,
         )
         for label in labels
     )
 
 
-def _show(value: Value) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _show(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else ""
 
 
 def _show_trigger(shown: ShownTrigger, examples: ScanExamples) -> TriggerPictures:

@@ -11,11 +11,11 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.results import Detection
 from goodnet.formats.files import output_folder, write_text
 from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
+from goodnet.reports.class_figures import draw_scores
 from goodnet.reports.contact_sheets import draw_pairs
 from goodnet.reports.records import read_record
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, make_examples, write_examples
-from goodnet.reports.scan_figures import draw_scores
 from goodnet.reports.tables import to_csv
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The plot of a scan: the score of every class, the threshold, and the classes that stand out."""
+"""Plots of one value per class: the scores of a scan with its threshold and suspects, the changes that a repair made."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from goodnet.core.repairs import ClassAccuracy
 from goodnet.core.results import Detection
 from goodnet.reports.figures import (
     BLUE,
     GREY,
     INK,
     MOST_BARS,
+    NARROW,
     PALE,
     VERMILLION,
     clear_axes,
@@ -31,32 +33,36 @@ if TYPE_CHECKING:
 #: Classes with a label in the plot, at most; more would hide one another.
 _LABELLED = 12
 
+Labels = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 
-def plot_scores(detection: Detection) -> Figure:
+def plot_scores(detection: Detection, *, width: float = 9.0) -> Figure:
     """Plot the score of every class, suspected classes marked and named, and below it each kind of evidence.
 
     Up to 60 classes are stems, more are dots. Classes without a finite number are left out; unscanned ones are grey.
+    The figure is `width` inches wide.
     """
     kinds = dict(detection.evidence)
     heights = [2.6] + [1.0] * len(kinds)
-    figure = new_figure(9.0, 3.6 + 1.35 * len(kinds))
+    figure = new_figure(width, 3.6 + 1.35 * len(kinds))
     axes = figure.subplots(1 + len(kinds), 1, squeeze=False, sharex=True, height_ratios=heights).ravel()
     scores = np.asarray(detection.scores, np.float64)
-    _plot_classes(axes[0], scores, detection)
+    suspected = [backdoor.target for backdoor in detection.suspected]
+    _plot_classes(axes[0], np.arange(len(scores)), scores, suspected, detection.unscanned)
     _draw_threshold(axes[0], detection.threshold)
-    _label_suspects(axes[0], scores, detection)
-    if detection.unscanned:
+    _label_suspects(axes[0], scores, detection, width)
+    if suspected or detection.unscanned:
         axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3)
     if not np.isfinite(scores).any():
         axes[0].text(0.5, 0.5, "no class has a score", color=GREY, ha="center", transform=axes[0].transAxes)
     axes[0].set_ylabel("score", fontsize=9)
     axes[0].set_title(_title(detection), fontsize=10, fontweight="bold", loc="left", pad=10)
     for ax, (kind, values) in zip(axes[1:], kinds.items(), strict=True):
-        _plot_classes(ax, np.asarray(values, np.float64), detection)
+        _plot_classes(ax, np.arange(len(values)), np.asarray(values, np.float64), suspected, detection.unscanned)
         ax.set_ylabel(plain(kind, 18), fontsize=9)
     axes[-1].set_xlabel("class", fontsize=9)
+    figure.align_ylabels()
     return figure
 
 
@@ -67,46 +73,59 @@ def _title(detection: Detection) -> str:
     return f"{detection.verdict}, {kind} {shown}" if targets else detection.verdict
 
 
-def _plot_classes(ax: Axes, values: Values, detection: Detection) -> None:
+def plot_changes(rows: Sequence[ClassAccuracy]) -> Figure:
+    """Plot how far each class's accuracy after a repair is above or below that before it."""
+    figure = new_figure(NARROW, 2.4)
+    ax = figure.subplots()
+    changes = np.array([row.after - row.before for row in rows])
+    _plot_classes(ax, np.array([row.label for row in rows]), changes)
+    ax.set_xlabel("class", fontsize=9)
+    return figure
+
+
+def _plot_classes(
+    ax: Axes, classes: Labels, values: Values, suspected: Sequence[int] = (), unscanned: Sequence[int] = ()
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     clear_axes(ax, "y")
-    classes = np.arange(len(values))
-    suspected = np.isin(classes, [backdoor.target for backdoor in detection.suspected])
-    unscanned = np.isin(classes, detection.unscanned)
+    marked, grey = np.isin(classes, suspected), np.isin(classes, unscanned)
     groups = (
-        (~suspected & ~unscanned, BLUE, "others"),
-        (unscanned & ~suspected, GREY, "unscanned"),
-        (suspected, VERMILLION, "suspected"),
+        (~marked & ~grey, BLUE, "others"),
+        (grey & ~marked, GREY, "unscanned"),
+        (marked, VERMILLION, "suspected"),
     )
     for chosen, colour, name in groups:
-        _plot_group(ax, classes[chosen], values[chosen], colour, name, stems=len(values) <= MOST_BARS)
+        if chosen.any():
+            _plot_group(ax, classes[chosen], values[chosen], colour, name, stems=len(values) <= MOST_BARS)
+    total = int(classes.max(initial=0)) + 1
     ax.axhline(0, color=PALE, linewidth=0.8, zorder=1)
-    ax.set_xlim(-0.015 * len(values) - 0.5, 1.015 * len(values) - 0.5)
+    ax.set_xlim(-0.015 * total - 0.5, 1.015 * total - 0.5)
     ax.margins(y=0.08)
-    ax.xaxis.set_major_locator(MaxNLocator(20 if len(values) <= 20 else 10, integer=True, steps=[1, 2, 5, 10]))
+    most = min(20 if total <= 20 else 10, round(3 * ax.figure.get_figwidth()))  # type: ignore[union-attr]
+    ax.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _plot_group(
-    ax: Axes, classes: npt.NDArray[np.int64], values: Values, colour: str, name: str, *, stems: bool
-) -> None:
+def _plot_group(ax: Axes, classes: Labels, values: Values, colour: str, name: str, *, stems: bool) -> None:
     finite = np.isfinite(values)
     large = name == "suspected"
     if stems:
         ax.vlines(classes[finite], 0, values[finite], color=colour, linewidth=2 if large else 1.4, alpha=0.7, zorder=2)
-    size = 46 if large else 22 if stems else 9
+    size = 6.8 if large else 4.7 if stems else 3
     # Many dots lie on one another near 0: what shows through tells how many.
     opacity = 1 if large or stems else 0.55
-    ax.scatter(classes[finite], values[finite], s=size, color=colour, alpha=opacity, linewidths=0, zorder=3, label=name)
+    style = {"markersize": size, "color": colour, "alpha": opacity, "markeredgewidth": 0, "zorder": 3}
+    ax.plot(classes[finite], values[finite], "o", label=name, **style)  # type: ignore[arg-type]
 
 
 def _draw_threshold(ax: Axes, threshold: float) -> None:
+    # The words stand below the line: suspects, with their names, are above it.
     ax.axhline(threshold, color=INK, linestyle=(0, (5, 3)), linewidth=1, zorder=2, label="_threshold")
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": INK}
-    ax.annotate(f"threshold {threshold:.3g}", (1, threshold), xytext=(4, 0), ha="left", va="center", **place)  # type: ignore[arg-type]
+    ax.annotate(f"threshold {threshold:.3g}", (1, threshold), xytext=(0, -3), ha="right", va="top", **place)  # type: ignore[arg-type]
 
 
-def _label_suspects(ax: Axes, scores: Values, detection: Detection) -> None:
+def _label_suspects(ax: Axes, scores: Values, detection: Detection, width: float) -> None:
     """Name the suspected classes beside their dots, the highest first; where there is no room the title must do."""
     low, high = min(0.0, float(_finite(scores).min())), max(detection.threshold, float(_finite(scores).max()))
     if low == high:
@@ -115,10 +134,11 @@ def _label_suspects(ax: Axes, scores: Values, detection: Detection) -> None:
     targets = dict.fromkeys(backdoor.target for backdoor in detection.suspected)
     ranked = sorted((t for t in targets if np.isfinite(scores[t])), key=lambda target: -scores[target])[:_LABELLED]
     places = {t: (t / max(1, len(scores) - 1), (float(scores[t]) - low) / (high - low)) for t in ranked}
-    taken = [_Box(x, y, 0.008, 0.02) for x, y in places.values()]
+    taken = [_Box(x, y, 0.07 / width, 0.02) for x, y in places.values()]
+    taken.append(_Box(1 - 0.4 / width, (detection.threshold - low) / (high - low) - 0.05, 0.4 / width, 0.03))
     for target, (x, y) in places.items():
         words = f"class {target}: {scores[target]:.1f}" if len(ranked) <= _IN_FULL else str(target)
-        found = _free_side(x, y, 0.0055 * len(words), taken)
+        found = _free_side(x, y, 0.05 * len(words) / width, 0.14 / width, taken)
         if found is not None:
             side, box = found
             taken.append(box)
@@ -134,12 +154,12 @@ _SIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def _free_side(x: float, y: float, half: float, taken: Sequence[_Box]) -> tuple[str, _Box] | None:
+def _free_side(x: float, y: float, half: float, gap: float, taken: Sequence[_Box]) -> tuple[str, _Box] | None:
     """Return the first side of the dot at (`x`, `y`) on which a label of width 2 * `half` meets nothing, and its box."""
     boxes = {
         "above": _Box(x, y + 0.07, half, 0.03),
-        "left": _Box(x - half - 0.015, y, half, 0.03),
-        "right": _Box(x + half + 0.015, y, half, 0.03),
+        "left": _Box(x - half - gap, y, half, 0.03),
+        "right": _Box(x + half + gap, y, half, 0.03),
     }
     free = ((side, box) for side, box in boxes.items() if box.inside and not any(box.meets(other) for other in taken))
     return next(free, None)

@@ -1,11 +1,16 @@
-"""The plot of a scan shows every class, the threshold, and the suspects by name."""
+"""Plots of one value per class show every class; the plot of a scan its threshold and the suspects by name too."""
+
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.repairs import ClassAccuracy
 from goodnet.core.results import Detection
-from goodnet.reports.scan_figures import draw_scores, plot_scores
+from goodnet.reports.class_figures import draw_scores, plot_changes, plot_scores
+from goodnet.reports.figures import NARROW
 from tests.reports.conftest import make_detection
 from tests.reports.test_figures import check_picture, texts
 
@@ -19,7 +24,7 @@ def detect(classes: int, targets=(), **more) -> Detection:
 
 def groups(ax):
     """Return what is drawn as dots: name -> (class, value) pairs."""
-    return {dots.get_label(): np.asarray(dots.get_offsets()) for dots in ax.collections if dots.get_label()[0] != "_"}
+    return {dots.get_label(): dots.get_xydata() for dots in ax.lines if dots.get_label()[0] != "_"}
 
 
 @pytest.mark.parametrize("classes", [2, 10, 60, 61, 1283])
@@ -58,16 +63,27 @@ def test_unscanned_classes_are_told_apart_and_missing_scores_left_out():
     assert "no class has a score" in texts(ax)
 
 
-def test_labels_of_neighbours_do_not_cover_one_another():
-    figure = plot_scores(detect(1283, [100, 105, 110, 700, 1282]))
+@pytest.mark.parametrize("width", [9.0, NARROW])
+@pytest.mark.parametrize("targets", [[100, 105, 110, 700, 1282], [0, 1282], [1282]])
+def test_labels_do_not_cover_one_another(width, targets):
+    detection = replace(detect(1283, targets), threshold=9.5)
+    figure = plot_scores(detection, width=width)
     figure.canvas.draw()
-    labels = [text for text in figure.axes[0].texts if text.get_text().isdecimal()]
-    boxes = [text.get_window_extent() for text in labels]
-    assert {"700", "1282"} <= {text.get_text() for text in labels}
-    assert len(labels) >= 3
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
-        assert box.x1 <= figure.bbox.x1
+    labels = [text for text in figure.axes[0].texts if not text.get_text().startswith("threshold")]
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    named = {text.get_text().removeprefix("class ").partition(":")[0] for text in labels}
+    assert named <= set(map(str, targets))
+    assert len(named) >= min(len(targets), 3)
+    assert not any(one.overlaps(two) for one, two in combinations(boxes, 2))
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert figure.get_figwidth() == width
+
+
+def test_changes_are_after_minus_before_of_the_classes_given():
+    rows = [ClassAccuracy(label=k, before=0.75, after=after, n=8) for k, after in ((2, 0.5), (1_000_000, 1.0))]
+    (ax,) = plot_changes(rows).axes
+    assert groups(ax)["others"].tolist() == [[2.0, -0.25], [1_000_000.0, 0.25]]
+    assert ax.get_xlim()[1] > 1_000_000
 
 
 def test_hundreds_of_suspects_do_not_fill_the_title():
