@@ -100,12 +100,15 @@ def test_the_text_of_charts_is_neither_small_nor_huge_and_stands_inside(browser,
 
 def test_on_paper_it_is_light(browser, page, tmp_path):
     browser.open(page, 1280, dark=True)
+    chart = "getComputedStyle(document.querySelector('.chart svg')).filter"
+    assert browser.evaluate(chart) == "invert(0.9) hue-rotate(180deg)"
     printed = browser.print(tmp_path / "page.pdf")
     assert printed.read_bytes().startswith(b"%PDF-")
     ink, paper = browser.evaluate(
         "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] })()"
     )
     assert (ink, paper) == ("rgb(0, 0, 0)", "rgb(255, 255, 255)")
+    assert browser.evaluate(chart) == "none"
 
 
 def test_the_browser_of_these_tests_notices_what_is_wrong(browser, tmp_path):

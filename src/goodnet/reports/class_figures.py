@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,6 @@ def plot_scores(detection: Detection, *, width: float = 9.0) -> Figure:
     suspected = [backdoor.target for backdoor in detection.suspected]
     _plot_classes(axes[0], np.arange(len(scores)), scores, suspected, detection.unscanned)
     _draw_threshold(axes[0], detection.threshold)
-    _label_suspects(axes[0], scores, detection, width)
     if suspected or detection.unscanned:
         axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3)
     if not np.isfinite(scores).any():
@@ -63,6 +61,7 @@ def plot_scores(detection: Detection, *, width: float = 9.0) -> Figure:
         ax.set_ylabel(plain(kind, 18), fontsize=9)
     axes[-1].set_xlabel("class", fontsize=9)
     figure.align_ylabels()
+    _label_suspects(axes[0], scores, suspected, detection.threshold)
     return figure
 
 
@@ -125,73 +124,39 @@ def _draw_threshold(ax: Axes, threshold: float) -> None:
     ax.annotate(f"threshold {threshold:.3g}", (1, threshold), xytext=(0, -3), ha="right", va="top", **place)  # type: ignore[arg-type]
 
 
-def _label_suspects(ax: Axes, scores: Values, detection: Detection, width: float) -> None:
+def _label_suspects(ax: Axes, scores: Values, suspected: Sequence[int], threshold: float) -> None:
     """Name the suspected classes beside their dots, the highest first; where there is no room the title must do."""
-    low, high = min(0.0, float(_finite(scores).min())), max(detection.threshold, float(_finite(scores).max()))
-    if low == high:
-        return  # No class has a score.
-    ax.set_ylim(low - 0.03 * (high - low), high + 0.16 * (high - low))
-    targets = dict.fromkeys(backdoor.target for backdoor in detection.suspected)
-    ranked = sorted((t for t in targets if np.isfinite(scores[t])), key=lambda target: -scores[target])[:_LABELLED]
-    places = {t: (t / max(1, len(scores) - 1), (float(scores[t]) - low) / (high - low)) for t in ranked}
-    taken = [_Box(x, y, 0.07 / width, 0.02) for x, y in places.values()]
-    taken.append(_Box(1 - 0.4 / width, (detection.threshold - low) / (high - low) - 0.05, 0.4 / width, 0.03))
-    for target, (x, y) in places.items():
+    from matplotlib.transforms import Bbox
+
+    finite = [float(score) for score in scores if np.isfinite(score)]
+    low, high = min(0.0, *finite, threshold), max(0.0, *finite, threshold)
+    span = (high - low) or 1.0
+    ax.set_ylim(low - 0.03 * span, high + 0.16 * span)
+    ranked = sorted((t for t in set(suspected) if np.isfinite(scores[t])), key=lambda t: -scores[t])[:_LABELLED]
+    ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # Gives the panels their places.
+    dots = [Bbox([place, place]).padded(7) for place in (ax.transData.transform((t, scores[t])) for t in ranked)]
+    taken = [*dots, *(text.get_window_extent() for text in ax.texts)]
+    style: dict[str, Any] = {"fontsize": 8.5, "fontweight": "bold", "color": VERMILLION, "textcoords": "offset points"}
+    for target in ranked:
         words = f"class {target}: {scores[target]:.1f}" if len(ranked) <= _IN_FULL else str(target)
-        found = _free_side(x, y, 0.05 * len(words) / width, 0.14 / width, taken)
-        if found is not None:
-            side, box = found
-            taken.append(box)
-            style = {"fontsize": 8.5, "fontweight": "bold", "color": VERMILLION, "textcoords": "offset points"}
-            ax.annotate(words, (target, scores[target]), **style, **_SIDES[side])  # type: ignore[arg-type]
+        for side in _SIDES:
+            label = ax.annotate(words, (target, scores[target]), **style, **side)
+            box = label.get_window_extent()
+            if ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and not any(map(box.overlaps, taken)):
+                taken.append(box)
+                break
+            label.remove()
 
 
 #: Where a label stands: above its dot, to its left, to its right.
-_SIDES: dict[str, dict[str, Any]] = {
-    "above": {"xytext": (0, 7), "ha": "center", "va": "bottom"},
-    "left": {"xytext": (-7, 0), "ha": "right", "va": "center"},
-    "right": {"xytext": (7, 0), "ha": "left", "va": "center"},
-}
-
-
-def _free_side(x: float, y: float, half: float, gap: float, taken: Sequence[_Box]) -> tuple[str, _Box] | None:
-    """Return the first side of the dot at (`x`, `y`) on which a label of width 2 * `half` meets nothing, and its box."""
-    boxes = {
-        "above": _Box(x, y + 0.07, half, 0.03),
-        "left": _Box(x - half - gap, y, half, 0.03),
-        "right": _Box(x + half + gap, y, half, 0.03),
-    }
-    free = ((side, box) for side, box in boxes.items() if box.inside and not any(box.meets(other) for other in taken))
-    return next(free, None)
-
+_SIDES: tuple[dict[str, Any], ...] = (
+    {"xytext": (0, 7), "ha": "center", "va": "bottom"},
+    {"xytext": (-7, 0), "ha": "right", "va": "center"},
+    {"xytext": (7, 0), "ha": "left", "va": "center"},
+)
 
 #: Up to so many suspects are labelled with their scores, more with their numbers alone.
 _IN_FULL = 3
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A dot or a label: its middle and half its size, as shares of the panel."""
-
-    x: float
-    y: float
-    half_width: float
-    half_height: float
-
-    @property
-    def inside(self) -> bool:
-        return self.half_width - 0.02 <= self.x <= 1.02 - self.half_width
-
-    def meets(self, other: _Box) -> bool:
-        return (
-            abs(self.x - other.x) < self.half_width + other.half_width
-            and abs(self.y - other.y) < self.half_height + other.half_height
-        )
-
-
-def _finite(values: Values) -> Values:
-    found: Values = values[np.isfinite(values)]
-    return found if len(found) else np.zeros(1)
 
 
 def draw_scores(detection: Detection, path: str | Path) -> Path:

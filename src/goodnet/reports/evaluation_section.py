@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from goodnet.core.results import Evaluation, Rate, Row
+from goodnet.core.results import Evaluation, Rate
 from goodnet.reports.figures import PruningCurve
 from goodnet.reports.inline_pictures import Chart, pruning_chart
+from goodnet.reports.measures import Measure, list_measures
 from goodnet.reports.run_folders import RunFolder
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One kind of rate: what is better, and the rate of each network that has it, the original first."""
-
-    name: str
-    better: str
-    rows: tuple[tuple[str, Rate], ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ def evaluation_section(folder: RunFolder) -> MeasuredSection:
         model=folder.model,
         sentence=_describe_subject(evaluation, folder.model),
         figures=tuple(_figures(evaluation)),
-        measures=tuple(measure for measure in _measures(evaluation.rows) if measure.rows),
+        measures=tuple(list_measures([(row.name, row.metrics) for row in evaluation.rows])),
         charts=tuple(pruning_chart(curve, str(folder.path)) for curve in curves),
     )
 
@@ -81,42 +73,6 @@ def _figure(what: str, before: Rate | None, after: Rate | None) -> Iterator[tupl
     if after is not None:
         earlier = "" if before is None or before is after else f"{before.value:.3f} → "
         yield what, f"{earlier}{after.value:.3f}"
-
-
-def _measures(rows: Sequence[Row]) -> Iterator[Measure]:
-    """Yield the kinds of rates in the order in which they are shown."""
-    named = [(row.name, row.metrics) for row in rows]
-    sets = list(dict.fromkeys(name for _, m in named for name in (*m.attack_success_rate, *m.refused_poisoned)))
-    yield Measure("clean accuracy", "higher is better", _present((n, m.clean_accuracy) for n, m in named))
-    yield Measure(
-        "target recall",
-        "clean images of the target that get their label, higher is better",
-        _present((n, m.target_recall) for n, m in named),
-    )
-    for data in sets:
-        asr = ((n, m.attack_success_rate.get(data)) for n, m in named)
-        yield Measure(f"attack success rate on {data}", "lower is better", _present(asr))
-    for data in sets:
-        robust = ((n, m.robust_accuracy.get(data)) for n, m in named)
-        yield Measure(
-            f"robust accuracy on {data}", "true class despite the trigger, higher is better", _present(robust)
-        )
-    yield Measure("clean images refused", "lower is better", _present((n, m.refused_clean) for n, m in named))
-    yield Measure(
-        "clean images of the target refused",
-        "lower is better",
-        _present((n, m.refused_clean_of_target) for n, m in named),
-    )
-    for data in sets:
-        refused = ((n, m.refused_poisoned.get(data)) for n, m in named)
-        yield Measure(f"triggered images refused, {data}", "higher is better", _present(refused))
-    for data in sets:
-        told = ((n, m.detection_accuracy.get(data)) for n, m in named)
-        yield Measure(f"clean and triggered told apart, {data}", "higher is better", _present(told))
-
-
-def _present(rates: Iterator[tuple[str, Rate | None]]) -> tuple[tuple[str, Rate], ...]:
-    return tuple((name, rate) for name, rate in rates if rate is not None)
 
 
 def _read_curve(path: Path, evaluation: Evaluation) -> list[PruningCurve]:

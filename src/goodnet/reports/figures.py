@@ -8,7 +8,7 @@ threads do not get in one another's way. A report shows some of them too, `NARRO
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.results import Metrics, Rate
 from goodnet.formats.files import replacing
 from goodnet.formats.shown_paths import show_path
+from goodnet.reports.measures import list_measures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -334,7 +335,7 @@ def draw_pruning_curves(curves: Sequence[PruningCurve], path: str | Path, *, tit
 
 
 def plot_rates(rows: Sequence[tuple[str, Metrics]]) -> Figure:
-    """Plot each network's clean accuracy, ASR per poisoned set and refused rates with 95 % Wilson intervals.
+    """Plot every rate of every network with its 95 % Wilson interval, one kind of rate after another.
 
     Args:
         rows: (network's name, its metrics), the original first; what a network has no value for is left out.
@@ -342,20 +343,21 @@ def plot_rates(rows: Sequence[tuple[str, Metrics]]) -> Figure:
     Raises:
         ValueError: no networks, or none with a rate.
     """
-    measures = [(name, colour, rates) for name, colour, rates in _measures(rows) if rates]
+    measures = list(list_measures(rows))
     if not measures:
         raise ValueError(
             "expected at least one network with a rate, got " + ("none" if not rows else "metrics without rates")
         )
-    lines = sum(len(rates) + 1.25 for _, _, rates in measures)
+    lines = sum(len(measure.rows) + 1.25 for measure in measures)
     figure = new_figure(8.2, 0.26 * lines + 0.8)
     ax = figure.subplots()
     clear_axes(ax, "x")
     y, ticks = 0.0, []
-    for name, colour, rates in measures:
+    for measure in measures:
         header = {"fontsize": 9, "fontweight": "bold", "color": INK, "va": "center"}
-        ax.text(0, y, plain(name, 90), header, transform=ax.get_yaxis_transform())
-        for network, rate in rates:
+        ax.text(0, y, f"{plain(measure.name)} ({measure.better})", header, transform=ax.get_yaxis_transform())
+        colour = BLUE if "higher" in measure.better else VERMILLION
+        for network, rate in measure.rows:
             y += 1
             ticks.append((y, plain(network, 40)))
             _plot_rate(ax, y, rate, colour)
@@ -374,26 +376,6 @@ def _plot_rate(ax: Axes, y: float, rate: Rate, colour: str) -> None:
     ax.plot([rate.value], [y], "o", color=colour, markersize=6, clip_on=False, zorder=4)
     words = f"{rate.value:.4f}  [{rate.low:.3f}, {rate.high:.3f}]  n = {rate.n:,}"
     _annotate(ax, words, (1, y), (10, 0), ("axes fraction", "data"), va="center")
-
-
-def _measures(rows: Sequence[tuple[str, Metrics]]) -> Iterator[tuple[str, str, list[tuple[str, Rate]]]]:
-    """Yield (what is measured, its colour, [(network, rate), ...]) in the order in which they are shown."""
-    yield (
-        "clean accuracy (higher is better)",
-        BLUE,
-        [(n, m.clean_accuracy) for n, m in rows if m.clean_accuracy],
-    )
-    for name in dict.fromkeys(name for _, m in rows for name in m.attack_success_rate):
-        rates = [(n, m.attack_success_rate[name]) for n, m in rows if name in m.attack_success_rate]
-        yield f"attack success rate on {name} (lower is better)", VERMILLION, rates
-    yield (
-        "clean images refused (lower is better)",
-        PURPLE,
-        [(n, m.refused_clean) for n, m in rows if m.refused_clean],
-    )
-    for name in dict.fromkeys(name for _, m in rows for name in m.refused_poisoned):
-        rates = [(n, m.refused_poisoned[name]) for n, m in rows if name in m.refused_poisoned]
-        yield f"poisoned images refused, {name} (higher is better)", GREEN, rates
 
 
 def draw_rates(rows: Sequence[tuple[str, Metrics]], path: str | Path) -> Path:

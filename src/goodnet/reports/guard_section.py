@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from goodnet.core.results import Rate
-from goodnet.reports.evaluation_section import Measure, MeasuredSection
+from goodnet.reports.evaluation_section import MeasuredSection
 from goodnet.reports.facts import show_number
+from goodnet.reports.measures import Measure
 from goodnet.reports.records import GoodNetRecord, GuardRecord
 from goodnet.reports.run_folders import RunFolder
 
