@@ -64,7 +64,7 @@ def test_names_of_strangers_are_only_text(name):
 
 
 def test_characters_that_do_not_show_are_escapes():
-    svg = pruning_chart(PruningCurve("", 1, [1.0, 0.0], {"\x00\x1b[1m\u202e\udcff": [1.0, 0.0]}), "").svg
+    svg = pruning_chart(PruningCurve("", 1, [1.0, 0.0], {"\x00\x1b[1m\u202e\udcff": [1.0, 0.0]}), "runs/\udcff").svg
     assert r"ASR: \x00\x1b[1m\u202e\xff" in texts(svg)
 
 

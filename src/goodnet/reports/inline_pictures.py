@@ -48,7 +48,9 @@ def inline_figure(figure: Figure, summary: str, key: str) -> str:
     import matplotlib
 
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": key, "font.sans-serif": ["DejaVu Sans"]}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": show_path(key), "font.sans-serif": ["DejaVu Sans"]}
+    ):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     root = ElementTree.fromstring(stream.getvalue())
