@@ -19,7 +19,8 @@ from goodnet.evidence.judgement import SIZE
 from goodnet.evidence.outliers import Scores, lead_surprise
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.inference.input_range import choose_input_range
-from goodnet.pipelines.scan_ensemble import ScanEnsemble, split_images
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.pipelines.scan_rounds import Gathering, split_images
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
     )
     classifier = choose_input_range(classifier, data).classifier
     images, _ = split_images(data.in_canonical_order(), seed=0)
-    values = ScanEnsemble().gather(classifier, images, seed=0).values[SIZE]
+    values = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, images).values[SIZE]
     targets = [item["target"] for item in truth.get("backdoors", [])]
     return np.exp(-values), targets[0] if targets else None
 

@@ -37,7 +37,8 @@ from goodnet.evidence.held_out import try_triggers
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.inference.input_range import choose_input_range
-from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble, split_images
+from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble
+from goodnet.pipelines.scan_rounds import Gathering, split_images
 from goodnet.triggers.inversion import Inversions
 
 #: The mean of all groups counts as so many networks in each.
@@ -105,7 +106,7 @@ def gather_one(source: Source) -> dict[str, Any]:
         sys.path.pop(0)
     classifier = choose_input_range(classifier, data).classifier
     images, held_out = split_images(data.in_canonical_order(), seed=0)
-    found = ScanEnsemble().gather(classifier, images, seed=0)
+    found = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, images)
     shift = found.shift
     return {
         "network": source.name,

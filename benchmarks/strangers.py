@@ -17,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,19 +34,11 @@ def scan(
     command = [sys.executable, "-m", "goodnet", "scan", truth["model"], "--method", method, "--json", "--workers", "1"]
     command += ["--clean", str(clean), *further]
     command += ["--architecture", truth["architecture"]] if truth["architecture"] else []
-    start = time.perf_counter()
-    done = subprocess.run(
-        command,
-        cwd=folder / name,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    row = {"name": name, "true": truth["targets"], "seconds": round(time.perf_counter() - start)}
-    if done.returncode not in (0, 1, 3):
-        return {**row, "verdict": done.stderr.strip().splitlines()[-1], "found": None, "score": None}
-    content = json.loads(done.stdout)
+    code, printed, complaint, seconds = run(command, folder / name)
+    row = {"name": name, "method": method, "true": truth["targets"], "seconds": round(seconds)}
+    if code not in (0, 1, 3):
+        return {**row, "verdict": complaint.strip().splitlines()[-1], "found": None, "score": None}
+    content = json.loads(printed)
     scores = [score for score in content["scores"] if score is not None]
     found = sorted({item["target"] for item in content["suspected"]})
     return {
@@ -56,6 +48,20 @@ def scan(
         "score": max(scores, default=None),
         "reason": content["reason"],
     }
+
+
+def run(command: list[str], folder: Path) -> tuple[int, str, str, float]:
+    """Return exit code, output, errors and processor seconds of a command in one thread.
+
+    Processor time counts what the command and its workers computed: work beside it hardly changes that.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        texts = [file.seek(0) or file.read() for file in (out, err)]
+    return process.returncode, *texts, used.ru_utime + used.ru_stime
 
 
 def _clean(folder: Path, truth: dict[str, Any]) -> Path:

@@ -6,8 +6,8 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
 from goodnet.evidence.judgement import BLEND, MARGIN, SIZE, Evidence
 from goodnet.formats.pytorch import from_module
-from goodnet.pipelines.scan_ensemble import ScanEnsemble, choose_inverted, choose_labels
-from goodnet.triggers.patch_probe import Probes, Shares
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
+from goodnet.pipelines.scan_rounds import Gathering
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -62,25 +62,50 @@ def test_outputs_that_are_not_finite_are_an_error(clean_twin):
         ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
 
 
-def test_alpha_is_the_p_value_from_which_on_a_class_is_suspected(planted):
+def of_scores(*scores):
+    """Return a stand-in for evidence that is judged like that, and for the mean of several rounds."""
+    return Evidence(len(scores), {MARGIN: np.array(scores), BLEND: np.array(scores)})
+
+
+def test_alpha_is_the_p_value_from_which_on_a_class_is_suspected(planted, monkeypatch):
+    evidence = of_scores(*np.linspace(1.0, 1.1, 9), 2.0)
+    monkeypatch.setattr(Gathering, "gather", lambda *_: evidence)
+    monkeypatch.setattr(Gathering, "gather_again", lambda *_: evidence)
     found = ScanEnsemble().scan(planted.classifier, planted.clean, seed=0)
     assert found.threshold == pytest.approx(-np.log(0.01))
     p = float(np.exp(-max(found.scores)))
-    stricter = ScanEnsemble(alpha=p / 2).scan(planted.classifier, planted.clean, seed=0)
-    assert (stricter.verdict, stricter.suspected) == ("inconclusive", ())
-    assert stricter.scores == found.scores
-    strictest = ScanEnsemble(alpha=p / 6).scan(planted.classifier, planted.clean, seed=0)
-    assert strictest.verdict == "clean"
+    verdicts = [
+        ScanEnsemble(alpha=alpha).scan(planted.classifier, planted.clean, seed=0).verdict
+        for alpha in (p * 1.01, p / 2, p / 4.9, p / 5.1)
+    ]
+    assert verdicts == ["backdoored", "inconclusive", "inconclusive", "clean"]
 
 
-def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_into():
-    margins = np.random.default_rng(0).normal(size=(1, 1283))
-    labels = choose_labels(margins, seed=0)
-    assert len(labels) == len(set(labels)) == 144
-    assert set(np.argsort(-margins[0])[:112]) <= set(labels)
-    assert choose_labels(margins[:, :150], seed=0) == list(range(150))
-    margins[0, 3] = np.nan
-    assert 3 not in choose_labels(margins[:, :150], seed=0)
+@pytest.mark.parametrize(("distance", "rounds"), [(-2.4, 1), (-2.2, 3), (0.0, 3), (2.2, 3), (2.4, 1)])
+def test_where_a_p_value_is_within_a_factor_of_ten_of_alpha_three_rounds_are_gathered(
+    planted, monkeypatch, distance, rounds
+):
+    gathered = []
+
+    def gather(self, classifier, images, like=None):
+        gathered.append((self.seed, like))
+        return of_scores(*np.linspace(1.0, 1.1, 9), 2.0)
+
+    monkeypatch.setattr(Gathering, "gather", gather)
+    score = max(of_scores(*np.linspace(1.0, 1.1, 9), 2.0).judge(5.0).scores)
+    found = ScanEnsemble(alpha=float(np.exp(distance - score))).examine(planted.classifier, planted.clean, seed=7)
+    assert len(gathered) == rounds
+    assert len({seed for seed, _ in gathered}) == rounds
+    assert ("mean of 3 rounds" in found.reason) == (rounds == 3)
+
+
+def test_chance_in_one_round_accuses_nobody(clean_twin, monkeypatch):
+    rows = iter([of_scores(*np.linspace(1.0, 1.1, 9), 1.9), *[of_scores(*np.linspace(1.0, 1.1, 10))] * 2])
+    first = of_scores(*np.linspace(1.0, 1.1, 9), 1.9)
+    alpha = float(np.exp(-max(first.judge(5.0).scores)) * 1.01)
+    monkeypatch.setattr(Gathering, "gather", lambda *_, **__: next(rows))
+    found = ScanEnsemble(alpha=alpha).examine(clean_twin.classifier, clean_twin.clean, seed=0)
+    assert found.suspected == ()
 
 
 def test_among_fewer_than_four_classes_nobody_is_accused():
@@ -115,25 +140,10 @@ def test_triggers_are_inverted_for_twenty_classes_at_most(classes):
     assert np.isfinite(found.evidence[SIZE]).sum() == 20
 
 
-def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted():
-    free, faint, patch = np.arange(40.0), -np.arange(40.0), torch.zeros(40)
-    free[5], patch[33] = 100.0, 1.0
-    faint[[0, 1]] = np.nan
-    nowhere = torch.zeros(40, dtype=torch.int64)
-    shares = Shares((), (), (), probes=Probes(patch, nowhere, nowhere, nowhere, nowhere))
-    chosen = choose_inverted(Evidence(40, {MARGIN: free, BLEND: faint}), shares)
-    # Maximum margins name 5, 39, 38 ... 34; the universal blend 2, 3, 4, then who is named already; patches 33, 0, 1 ...
-    assert len(chosen) == 20
-    assert {5, 39, 38, 37, 2, 3, 4, 33, 0, 1} <= set(chosen)
-    assert not set(range(20, 30)) & set(chosen)
-    alone = choose_inverted(Evidence(40, {MARGIN: free}), Shares((), (), ()))
-    assert alone == sorted([5, *range(21, 40)])
-
-
 def test_a_class_that_free_images_alone_reach_makes_the_verdict_of_few_classes_inconclusive(clean_twin, monkeypatch):
     alike = np.array([1.0, 1.2, 0.9, 1.1, 1.05, 0.95, 1.15, 0.85, 1.3, 1.25])
     evidence = Evidence(10, {MARGIN: np.where(np.arange(10) == 4, 40.0, alike), BLEND: alike})
-    monkeypatch.setattr(ScanEnsemble, "gather", lambda *_, **__: evidence)
+    monkeypatch.setattr(Gathering, "gather", lambda *_: evidence)
     found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
     assert (found.verdict, found.suspected) == ("inconclusive", ())
     assert "gradient ascent reaches class 4 far more easily than the others" in found.reason

@@ -105,7 +105,7 @@ class Evidence:
 
     `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
     found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
-    `unfinished` classes there was no time for.
+    `unfinished` classes there was no time for; `rounds`: it is the mean of so many rounds.
     """
 
     classes: int
@@ -114,6 +114,7 @@ class Evidence:
     patches: Shares | None = None
     shifts: Inversions | None = None
     unfinished: int = 0
+    rounds: int = 1
 
     def add_margins(self, kind: str, labels: Sequence[int], margins: Tensor) -> None:
         """Add margins (L,), one for each of `labels`; NaN where there was no time."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -17,32 +16,17 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
-from goodnet.evidence.held_out import Trial, hold_out, still_accused, try_triggers
-from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence, Judgement
-from goodnet.evidence.outliers import Scores, robust_z
+from goodnet.evidence.held_out import Trial, still_accused, try_triggers
+from goodnet.evidence.judgement import MARGIN, Evidence, Judgement
 from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
-from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
-from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
-from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
-from goodnet.triggers.universal_blend import Budget, universal_margins
+from goodnet.pipelines.scan_rounds import Gathering, split_images
+from goodnet.triggers.inversion import Schedule
 
-#: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
-_ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
-#: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
-_INVERTED = 20
-#: Steps of ascent before which the maximum margin is read. From clean images what is gained in between counts, as it
-#: does not tell which classes are neighbours by nature, as the 8 is of all digits.
-_FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
-#: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
-#: further evidence, two choose them.
-_STARTS, _SCREENING = 8, 2
-#: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
-_SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
-#: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
-_IMAGES = 160
 #: A network whose p-value is below so many times alpha is not called clean.
 DOUBT = 5
+#: Within this factor of alpha chance would decide: another draw of images, or other starts.
+_CLOSE = 10
 
 
 class ScanEnsemble(Scanner):
@@ -63,6 +47,9 @@ class ScanEnsemble(Scanner):
     evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
     class does.
 
+    Where a p-value is between a tenth of alpha and ten times alpha, chance would decide: the evidence is gathered twice more,
+    from other images and other starts, and its mean counts.
+
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. A p-value below
     five times alpha makes the verdict inconclusive; that should happen to four times alpha of the clean networks.
 
@@ -75,6 +62,7 @@ class ScanEnsemble(Scanner):
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
+    Three times as much where a p-value is near alpha.
     **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
     number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
     easily.
@@ -99,7 +87,10 @@ class ScanEnsemble(Scanner):
         A trigger that fails on held-out images takes its accusation with it.
         """
         images, held_out = split_images(clean, seed)
-        evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
+        gathering = Gathering(self.schedule, seed, run_parts, progress)
+        evidence = gathering.gather(classifier, images)
+        if self._is_close(evidence):
+            evidence = gathering.gather_again(classifier, clean, evidence)
         doubts = _doubts(classifier, evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
@@ -118,39 +109,19 @@ class ScanEnsemble(Scanner):
         )
 
     @property
+    def schedule(self) -> Schedule:
+        """How long triggers are inverted."""
+        return Schedule(self.steps, self.images)
+
+    @property
     def least_score(self) -> float:
         """Minus log of alpha: the score from which on a class is suspected."""
         return -math.log(self.alpha)
 
-    def gather(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        *,
-        seed: int,
-        run_parts: RunParts = run_here,
-        progress: Progress = no_progress,
-    ) -> Evidence:
-        """Return the evidence of all kinds from clean images (n, C, H, W); what costs most on the first classes alone."""
-        evidence = Evidence(classifier.classes)
-        margins, labels = climb(classifier, images, seed, run_parts, progress)
-        for kind, reading in margins.items():
-            evidence.add_margins(kind, range(classifier.classes), reading)
-        blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
-        evidence.add_margins(BLEND, labels, normalised_margins(classifier, blended, labels))
-        shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
-        evidence.add_patches(shares)
-        labels = choose_inverted(evidence, shares)
-        starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
-        schedule = Schedule(self.steps, self.images)
-        found = invert_triggers(
-            classifier, images, labels, schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
-        )
-        evidence.add_triggers(labels, found)
-        if classifier.classes <= _INVERTED:
-            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
-            evidence.add_shifts(shifts)
-        return evidence
+    def _is_close(self, evidence: Evidence) -> bool:
+        """Whether chance would decide about some class: its p-value is near alpha."""
+        distances = np.abs(evidence.judge(self.least_score).scores - self.least_score)
+        return not evidence.unfinished and bool((distances <= math.log(_CLOSE)).any())
 
     def _refute_shift(self, classifier: Classifier, evidence: Evidence, held_out: Tensor) -> list[Trial]:
         """Drop the trigger that sends each class to another if it fails on held-out images; return the trial if that matters."""
@@ -183,11 +154,6 @@ class ScanEnsemble(Scanner):
         return "; ".join([*parts, *further, *([reach] if reach else [])])
 
 
-def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
-    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
-
-
 def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[str]:
     """Return why there can be no verdict."""
     few = classifier.classes < _LEAST_CLASSES
@@ -206,78 +172,13 @@ def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[st
 def _remarks(evidence: Evidence) -> list[str]:
     """Return what the user should know of the verdict."""
     untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
-    return ["no small patches were tried: that takes 30 clean images"] if untried else []
+    remarks = ["no small patches were tried: that takes 30 clean images"] if untried else []
+    if evidence.rounds > 1:
+        remarks.append(
+            f"a p-value was near alpha, so that this rests on the mean of {evidence.rounds} rounds of evidence"
+        )
+    return remarks
 
 
 #: Of fewer classes nobody knows what is usual among them.
 _LEAST_CLASSES = 4
-
-
-def climb(
-    classifier: Classifier, images: Tensor, seed: int, run_parts: RunParts, progress: Progress
-) -> tuple[dict[str, Tensor], list[int]]:
-    """Return the evidence of gradient ascent, kind -> normalised margins (classes,), and the classes to look into.
-
-    The ascent begins with clean images, from which no class is nearer than it should be; above 200 classes with noise,
-    which resembles one class (the 8 among digits) but, among many, that one does not stand out.
-    """
-    if classifier.classes > _ALL:
-        return _climb_from_noise(classifier, seed, run_parts, progress)
-    early, late = maximum_margins(
-        classifier,
-        starts=_STARTS,
-        readings=_FROM_CLEAN,
-        seed=seed,
-        images=images,
-        run_parts=run_parts,
-        progress=progress,
-    )
-    margins = normalised_margins(classifier, late - early)
-    return {MARGIN: margins}, choose_labels(margins[None].double().cpu().numpy(), seed)
-
-
-def _climb_from_noise(
-    classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress
-) -> tuple[dict[str, Tensor], list[int]]:
-    """Let two images of noise ascend for each class, and more of them for those to look into."""
-    first = maximum_margins(
-        classifier, starts=_SCREENING, readings=_FROM_NOISE, seed=seed, run_parts=run_parts, progress=progress
-    )
-    margins = torch.stack([normalised_margins(classifier, reading) for reading in first])
-    labels = choose_labels(margins.double().cpu().numpy(), seed)
-    more = maximum_margins(
-        classifier,
-        starts=_STARTS - _SCREENING,
-        readings=_FROM_NOISE,
-        seed=seed + 1,
-        labels=labels,
-        run_parts=run_parts,
-    )
-    more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
-    known = margins[:, labels]
-    margins[:, labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
-    return {EARLY: margins[0], MARGIN: margins[1]}, labels
-
-
-def choose_labels(margins: Scores, seed: int) -> list[int]:
-    """Return the classes to look into: all, or those that stand highest in one reading and a random sample of the others.
-
-    `margins` (readings, classes), NaN where there was no time.
-    """
-    known = np.flatnonzero(np.isfinite(margins).all(axis=0))
-    if len(known) <= _ALL:
-        return [int(label) for label in known] or list(range(margins.shape[1]))
-    heights = np.max([robust_z(reading[known]) for reading in margins], axis=0)
-    ranked = [int(label) for label in known[np.argsort(-heights, kind="stable")]]
-    controls = np.random.default_rng(seed).choice(ranked[_CANDIDATES:], _CONTROLS, replace=False)
-    return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
-
-
-def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
-    """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
-    rankings = [evidence.values[kind] for kind in (MARGIN, EARLY, BLEND) if kind in evidence.values]
-    if shares.probes is not None:
-        rankings.append(shares.probes.shares.double().numpy())
-    orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]
-    turns = dict.fromkeys(int(label) for named in zip(*orders, strict=True) for label in named)
-    return sorted(list(turns)[:_INVERTED])

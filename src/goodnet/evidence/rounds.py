@@ -1,0 +1,75 @@
+"""Evidence that was gathered in several rounds, each from other images and other starts: their mean hangs less on chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goodnet.core.backdoor import Patch
+from goodnet.evidence.judgement import Evidence
+from goodnet.evidence.outliers import Scores
+from goodnet.triggers.inversion import Inversions
+from goodnet.triggers.patch_probe import Shares
+
+
+def average(rounds: Sequence[Evidence]) -> Evidence:
+    """Return the mean of the evidence of several rounds, at least one, on the same network.
+
+    A value is the mean over the rounds that have one for the class, and stays unknown where the first round has none.
+    Triggers and patches are the best of all rounds, so that what is shown is one that was found. A shift has the geometric
+    mean of its sizes.
+    """
+    first = rounds[0]
+    triggers = [item.triggers for item in rounds if item.triggers is not None]
+    patches = [item.patches for item in rounds if item.patches is not None]
+    shifts = [item.shifts for item in rounds if item.shifts is not None]
+    return Evidence(
+        first.classes,
+        {kind: _mean([item.values[kind] for item in rounds]) for kind in first.values},
+        triggers=_keep_smallest(triggers) if triggers else None,
+        patches=_keep_strongest(patches) if patches else None,
+        shifts=replace(_keep_smallest(shifts), sizes=_mean_sizes(shifts)) if shifts else None,
+        unfinished=first.unfinished,
+        rounds=len(rounds),
+    )
+
+
+def _mean(values: Sequence[Scores]) -> Scores:
+    """Return the mean over what is known of values (classes,) each; NaN where the first is."""
+    table = np.stack(values)
+    known = np.isfinite(table)
+    means: Scores = np.where(known[0], np.where(known, table, 0.0).sum(axis=0) / known.sum(axis=0).clip(1), np.nan)
+    return means
+
+
+def _keep_smallest(found: Sequence[Inversions]) -> Inversions:
+    """Return, for each label of the first, the smallest trigger; all have the same labels in the same order."""
+    best = torch.stack([item.sizes for item in found]).argmin(dim=0)
+    rows = torch.arange(len(best))
+    return Inversions(
+        found[0].labels,
+        torch.stack([item.masks for item in found])[best, rows],
+        torch.stack([item.patterns for item in found])[best, rows],
+        torch.stack([item.sizes for item in found])[best, rows],
+        torch.stack([item.worked for item in found]).any(dim=0),
+    )
+
+
+def _mean_sizes(found: Sequence[Inversions]) -> Tensor:
+    """Return the geometric mean of each label's sizes, (L,)."""
+    return torch.stack([item.sizes for item in found]).log().mean(dim=0).exp()
+
+
+def _keep_strongest(found: Sequence[Shares]) -> Shares:
+    """Return, for each class of any, the patch that moves the largest share of images."""
+    best: dict[int, tuple[float, Patch]] = {}
+    for item in found:
+        for label, value, patch in zip(item.labels, item.values, item.patches, strict=True):
+            if value > best.get(label, (-1.0,))[0]:
+                best[label] = value, patch
+    values, patches = [value for value, _ in best.values()], [patch for _, patch in best.values()]
+    return replace(found[0], labels=tuple(best), values=tuple(values), patches=tuple(patches))

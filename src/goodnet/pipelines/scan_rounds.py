@@ -1,0 +1,201 @@
+"""Gathers the evidence of the scan: of all kinds, cheap ones first, and in further rounds where chance would decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import PartFunction, Progress, RunParts, no_progress, run_here
+from goodnet.evidence.held_out import hold_out
+from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
+from goodnet.evidence.outliers import Scores, robust_z
+from goodnet.evidence.rounds import average
+from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
+from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
+from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
+from goodnet.triggers.universal_blend import Budget, universal_margins
+
+#: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
+_ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
+#: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
+_INVERTED = 20
+#: Steps of ascent before which the maximum margin is read. From clean images what is gained in between counts, as it
+#: does not tell which classes are neighbours by nature, as the 8 is of all digits.
+_FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
+#: Images per class that ascend. With two, one class of a clean network leads by chance; where only candidates get
+#: further evidence, two choose them.
+_STARTS, _SCREENING = 8, 2
+#: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
+_SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
+#: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
+_IMAGES = 160
+#: In how many rounds evidence is gathered where chance would decide, and by how much their seeds differ: one round uses its
+#: seed and the next number.
+_ROUNDS, _APART = 3, 1000
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How evidence is gathered: the `schedule` of trigger inversion, the `seed` of draws and starts, and where the work runs."""
+
+    schedule: Schedule
+    seed: int
+    run_parts: RunParts = run_here
+    progress: Progress = no_progress
+
+    def gather(self, classifier: Classifier, images: Tensor, like: Evidence | None = None) -> Evidence:
+        """Return the evidence of all kinds from clean images (n, C, H, W); what costs most on the first classes alone.
+
+        `like` is an earlier round: the same classes are looked into as there.
+        """
+        seed, run_parts, progress = self.seed, self.run_parts, self.progress
+        evidence = Evidence(classifier.classes)
+        among = None if like is None else [int(label) for label in np.flatnonzero(np.isfinite(like.values[BLEND]))]
+        margins, labels = climb(classifier, images, seed, run_parts, progress, among)
+        for kind, reading in margins.items():
+            evidence.add_margins(kind, among or range(classifier.classes), reading)
+        blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
+        evidence.add_margins(BLEND, labels, normalised_margins(classifier, blended, labels))
+        shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
+        evidence.add_patches(shares)
+        labels = list(like.triggers.labels) if like and like.triggers else choose_inverted(evidence, shares)
+        starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
+        found = invert_triggers(
+            classifier, images, labels, self.schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
+        )
+        evidence.add_triggers(labels, found)
+        if classifier.classes <= _INVERTED:
+            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
+            evidence.add_shifts(shifts)
+        return evidence
+
+    def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence) -> Evidence:
+        """Return the mean of the first evidence and that of further rounds, from other images and other starts."""
+        rounds = [first]
+        for number in range(1, _ROUNDS):
+            further = replace(self, seed=self.seed + _APART * number, run_parts=_name_round(self.run_parts, number))
+            found = further.gather(classifier, draw_again(clean, self.seed, further.seed), like=first)
+            if found.unfinished:
+                break  # The time was up.
+            rounds.append(found)
+        return average(rounds)
+
+
+def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
+    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
+
+
+def draw_again(clean: Dataset, seed: int, further: int) -> Tensor:
+    """Return the images of a round with the seed `further`: as many as by `seed`, and none on which triggers are tried."""
+    used, held_out = hold_out(torch.from_numpy(clean.sample(_IMAGES, seed=seed).positions), Budget.images)
+    rest = clean.subset(np.flatnonzero(~np.isin(clean.positions, held_out.numpy())))
+    return rest.sample(len(used), seed=further).images()
+
+
+def _name_round(run_parts: RunParts, number: int) -> RunParts:
+    """Return `run_parts` for a further round, whose parts are remembered under names of their own."""
+
+    def run(
+        stage: str,
+        function: PartFunction,
+        common: tuple[Any, ...],
+        parts: Sequence[tuple[int, ...]],
+        progress: Progress = no_progress,
+    ) -> list[tuple[Tensor, ...] | None]:
+        return run_parts(f"{stage}_round_{number}", function, common, parts, progress)
+
+    return run
+
+
+def climb(
+    classifier: Classifier,
+    images: Tensor,
+    seed: int,
+    run_parts: RunParts,
+    progress: Progress,
+    among: list[int] | None = None,
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Return the evidence of gradient ascent, kind -> normalised margins (classes,), and the classes to look into.
+
+    If the classes to look into are given as `among`, the margins are theirs alone.
+
+    The ascent begins with clean images, from which no class is nearer than it should be; above 200 classes with noise,
+    which resembles one class (the 8 among digits) but, among many, that one does not stand out.
+    """
+    if classifier.classes > _ALL:
+        return _climb_from_noise(classifier, seed, run_parts, progress, among)
+    early, late = maximum_margins(
+        classifier,
+        starts=_STARTS,
+        readings=_FROM_CLEAN,
+        seed=seed,
+        labels=among,
+        images=images,
+        run_parts=run_parts,
+        progress=progress,
+    )
+    margins = normalised_margins(classifier, late - early, among)
+    return {MARGIN: margins}, among or choose_labels(margins[None].double().cpu().numpy(), seed)
+
+
+def _climb_from_noise(
+    classifier: Classifier, seed: int, run_parts: RunParts, progress: Progress, among: list[int] | None
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Let two images of noise ascend for each class, and more of them for those to look into."""
+    first = maximum_margins(
+        classifier,
+        starts=_STARTS if among else _SCREENING,
+        readings=_FROM_NOISE,
+        seed=seed,
+        labels=among,
+        run_parts=run_parts,
+        progress=progress,
+    )
+    margins = torch.stack([normalised_margins(classifier, reading, among) for reading in first])
+    if among:
+        return {EARLY: margins[0], MARGIN: margins[1]}, among
+    labels = choose_labels(margins.double().cpu().numpy(), seed)
+    more = maximum_margins(
+        classifier,
+        starts=_STARTS - _SCREENING,
+        readings=_FROM_NOISE,
+        seed=seed + 1,
+        labels=labels,
+        run_parts=run_parts,
+    )
+    more = torch.stack([normalised_margins(classifier, reading, labels) for reading in more])
+    known = margins[:, labels]
+    margins[:, labels] = torch.where(more.isnan(), known, torch.lerp(more, known, _SCREENING / _STARTS))
+    return {EARLY: margins[0], MARGIN: margins[1]}, labels
+
+
+def choose_labels(margins: Scores, seed: int) -> list[int]:
+    """Return the classes to look into: all, or those that stand highest in one reading and a random sample of the others.
+
+    `margins` (readings, classes), NaN where there was no time.
+    """
+    known = np.flatnonzero(np.isfinite(margins).all(axis=0))
+    if len(known) <= _ALL:
+        return [int(label) for label in known] or list(range(margins.shape[1]))
+    heights = np.max([robust_z(reading[known]) for reading in margins], axis=0)
+    ranked = [int(label) for label in known[np.argsort(-heights, kind="stable")]]
+    controls = np.random.default_rng(seed).choice(ranked[_CANDIDATES:], _CONTROLS, replace=False)
+    return [*ranked[:_CANDIDATES], *(int(label) for label in controls)]
+
+
+def choose_inverted(evidence: Evidence, shares: Shares) -> list[int]:
+    """Return the classes whose triggers are inverted: the kinds of evidence take turns to name the next of theirs."""
+    rankings = [evidence.values[kind] for kind in (MARGIN, EARLY, BLEND) if kind in evidence.values]
+    if shares.probes is not None:
+        rankings.append(shares.probes.shares.double().numpy())
+    orders = [np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable") for values in rankings]
+    turns = dict.fromkeys(int(label) for named in zip(*orders, strict=True) for label in named)
+    return sorted(list(turns)[:_INVERTED])

@@ -1,0 +1,122 @@
+import numpy as np
+import torch
+
+from goodnet.core.dataset import Dataset
+from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, PATCH, SIZE, Evidence
+from goodnet.formats.pytorch import from_module
+from goodnet.pipelines.scan_rounds import Gathering, choose_inverted, choose_labels, draw_again, split_images
+from goodnet.triggers.inversion import Schedule
+from goodnet.triggers.patch_probe import Probes, Shares
+
+
+def gathering(**options):
+    return Gathering(Schedule(steps=2, images=4), seed=0, **options)
+
+
+def linear(classes):
+    """Return a network of random weights for images (3, 4, 4), and images."""
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 4), dtype=np.uint8)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, classes))
+    return from_module(network, (3, 4, 4)), Dataset.from_arrays(images, np.arange(60) % classes)
+
+
+def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_into():
+    margins = np.random.default_rng(0).normal(size=(1, 1283))
+    labels = choose_labels(margins, seed=0)
+    assert len(labels) == len(set(labels)) == 144
+    assert set(np.argsort(-margins[0])[:112]) <= set(labels)
+    assert choose_labels(margins[:, :150], seed=0) == list(range(150))
+    margins[0, 3] = np.nan
+    assert 3 not in choose_labels(margins[:, :150], seed=0)
+
+
+def test_the_kinds_of_evidence_take_turns_to_name_the_classes_that_are_inverted():
+    free, faint, patch = np.arange(40.0), -np.arange(40.0), torch.zeros(40)
+    free[5], patch[33] = 100.0, 1.0
+    faint[[0, 1]] = np.nan
+    nowhere = torch.zeros(40, dtype=torch.int64)
+    shares = Shares((), (), (), probes=Probes(patch, nowhere, nowhere, nowhere, nowhere))
+    chosen = choose_inverted(Evidence(40, {MARGIN: free, BLEND: faint}), shares)
+    # Maximum margins name 5, 39, 38 ... 34; the universal blend 2, 3, 4, then who is named already; patches 33, 0, 1 ...
+    assert len(chosen) == 20
+    assert {5, 39, 38, 37, 2, 3, 4, 33, 0, 1} <= set(chosen)
+    assert not set(range(20, 30)) & set(chosen)
+    alone = choose_inverted(Evidence(40, {MARGIN: free}), Shares((), (), ()))
+    assert alone == sorted([5, *range(21, 40)])
+
+
+def numbered(count):
+    """Return images that can be told from one another."""
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), dtype=np.uint8)
+    return Dataset.from_arrays(pixels, np.arange(count) % 10)
+
+
+def test_further_rounds_draw_other_images_and_none_on_which_triggers_are_tried():
+    clean = numbered(250)
+    used, held_out = split_images(clean, seed=0)
+    again = [draw_again(clean, 0, further) for further in (1000, 2000)]
+    numbers = [set((images[:, 0, 0, 0] * 255).round().int().tolist()) for images in (used, held_out, *again)]
+    assert [len(some) for some in numbers] == [106, 54, 106, 106]
+    assert not any(some & numbers[1] for some in (numbers[0], *numbers[2:]))
+    assert len({frozenset(numbers[0]), *map(frozenset, numbers[2:])}) == 3
+
+
+def test_with_few_images_further_rounds_use_the_same_ones():
+    clean = numbered(30)
+    used, _ = split_images(clean, seed=0)
+    torch.testing.assert_close(draw_again(clean, 0, 1000), used)
+
+
+def test_a_further_round_looks_into_the_same_classes():
+    classifier, clean = linear(230)
+    images, _ = split_images(clean, seed=0)
+    first = gathering().gather(classifier, images)
+    further = Gathering(Schedule(steps=2, images=4), seed=1000).gather(classifier, images, like=first)
+    assert np.isfinite(first.values[MARGIN]).all()
+    for kind in (BLEND, SIZE):
+        np.testing.assert_array_equal(np.isfinite(first.values[kind]), np.isfinite(further.values[kind]))
+    for kind in (EARLY, MARGIN):
+        np.testing.assert_array_equal(np.isfinite(first.values[BLEND]), np.isfinite(further.values[kind]))
+    assert not np.allclose(first.values[BLEND], further.values[BLEND], equal_nan=True)
+
+
+def test_gathered_again_is_the_mean_of_three_rounds(monkeypatch):
+    classifier, clean = linear(12)
+    images, _ = split_images(clean, seed=0)
+    first = gathering().gather(classifier, images)
+    rounds, single = [first], Gathering.gather
+
+    def gather(self, *given, **named):
+        rounds.append(single(self, *given, **named))
+        return rounds[-1]
+
+    monkeypatch.setattr(Gathering, "gather", gather)
+    found = gathering().gather_again(classifier, clean, first)
+    assert found.rounds == len(rounds) == 3
+    for kind in (MARGIN, BLEND, SIZE, PATCH):
+        np.testing.assert_allclose(found.values[kind], np.mean([some.values[kind] for some in rounds], axis=0))
+
+
+def test_a_round_that_there_was_no_time_for_is_left_out():
+    classifier, clean = linear(12)
+    images, _ = split_images(clean, seed=0)
+    first = gathering().gather(classifier, images)
+    late = gathering(run_parts=lambda stage, function, common, parts, progress=None: [None] * len(parts))
+    found = late.gather_again(classifier, clean, first)
+    assert found.rounds == 1
+    np.testing.assert_array_equal(found.values[SIZE], first.values[SIZE])
+
+
+def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
+    classifier, clean = linear(12)
+    images, _ = split_images(clean, seed=0)
+    stages = []
+
+    def run_parts(stage, function, common, parts, progress=None):
+        stages.append(stage)
+        return [function(*common, part) for part in parts]
+
+    first = gathering(run_parts=run_parts).gather(classifier, images)
+    gathering(run_parts=run_parts).gather_again(classifier, clean, first)
+    assert len(stages) == len(set(stages)) == 15
