@@ -21,7 +21,7 @@ from goodnet.triggers.universal_blend import Budget, universal_margins
 #: Opacities of the universal blend, how far above its first size a trigger may grow, innocent classes to compare with.
 _OPACITIES, _GROWTH, _OTHERS = (0.15, 0.08, 0.04), 2.0, 5
 _SCHEDULE = Schedule(100, 16)
-#: One trigger for all classes works on fewer images; as in `pipelines/scan_ensemble.py`, with more images.
+#: One trigger for all classes works on fewer images; as in `pipelines/scan_rounds.py`, with more images.
 _MAPPED = Schedule(150, 16, success=0.55, least=0.6)
 #: Mean shift of a warp, as a share of the image's longer side; amplitude of a wave.
 _WARP, _AMPLITUDE = 0.025, 0.08
