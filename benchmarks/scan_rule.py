@@ -218,7 +218,9 @@ def table(paths: tuple[Path, ...]) -> None:
     for row in sorted(read_rows(paths), key=lambda row: (not row["targets"], row["network"])):
         judged = read_evidence(row).judge(-np.log(alpha))
         top = int(judged.scores.argmax())
-        kinds = ", ".join(f"{kind} {nats[top]:.1f}" for kind, nats in judged.kinds.items() if np.isfinite(nats[top]))
+        kinds = ", ".join(
+            f"{kind} {surprises[top]:.1f}" for kind, surprises in judged.kinds.items() if np.isfinite(surprises[top])
+        )
         found = sorted(item.target for item in judged.suspected)
         shown = ["all" if len(some) > 5 else ", ".join(map(str, some)) for some in (row["targets"], found)]
         doubt = "inconclusive" if not found and judged.scores[top] >= -np.log(DOUBT * alpha) else shown[1]

@@ -61,8 +61,8 @@ def test_together_are_the_positive_surprises_of_all_kinds():
     expected += np.clip(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0, 10)
     np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
     assert evidence.together().argmax() == 4
-    nats = evidence.judge(LEAST).kinds[TOGETHER]
-    np.testing.assert_allclose(nats, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
+    surprises = evidence.judge(LEAST).kinds[TOGETHER]
+    np.testing.assert_allclose(surprises, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
 
 
 def evidence_of(values, *kinds):
@@ -149,8 +149,8 @@ def test_a_shift_that_takes_less_than_any_single_class_makes_all_classes_targets
     ]
     assert judged.of_all
     sizes = -np.log([9.0, 0.5, 9.5, 8.8])
-    nats = lead_surprise(sizes, usual=USUAL_LEADS[SIZE].mean(5))[1]
-    assert judged.kinds[ALL_TO_ALL] == pytest.approx(np.full(5, nats), rel=1e-5)
+    surprises = lead_surprise(sizes, usual=USUAL_LEADS[SIZE].mean(5))[1]
+    assert judged.kinds[ALL_TO_ALL] == pytest.approx(np.full(5, surprises), rel=1e-5)
     # Of three kinds, what they say together has half of the weight, trigger sizes and shifts a quarter each.
     assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4), rel=1e-5)
 

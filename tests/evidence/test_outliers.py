@@ -49,9 +49,9 @@ def test_the_p_value_of_a_lead_is_the_predictive_one():
     # 0.9 leads 0.4 by 0.5. Below it are the gaps 0 and 0.1, times 2 and 3; of five values the upper half has no more.
     values = [0.4, 0.9, 0.3, 0.4, 0.1]
     expected = (PRIOR + 2) * np.log1p(0.5 / (PRIOR * 0.1 + 2 * 0.0 + 3 * 0.1)) + np.log(0.75)
-    nats = lead_surprise(values, usual=0.1)
-    assert nats[1] == pytest.approx(expected)
-    assert nats.tolist() == pytest.approx([-5.0, expected, -6.0, -5.0, -8.0])
+    surprises = lead_surprise(values, usual=0.1)
+    assert surprises[1] == pytest.approx(expected)
+    assert surprises.tolist() == pytest.approx([-5.0, expected, -6.0, -5.0, -8.0])
 
 
 def test_the_predictive_p_value_is_that_of_simulated_leads():
@@ -59,25 +59,25 @@ def test_the_predictive_p_value_is_that_of_simulated_leads():
     draws = np.random.default_rng(0)
     scale = PRIOR * 0.2 / draws.gamma(PRIOR, size=400_000)
     leads = draws.exponential(scale)
-    (nats, _) = lead_surprise([1.5, 0.0], usual=0.2)
-    assert 0.75 * np.exp(-nats) == pytest.approx(np.mean(leads > 1.5), rel=0.1)
+    (surprises, _) = lead_surprise([1.5, 0.0], usual=0.2)
+    assert 0.75 * np.exp(-surprises) == pytest.approx(np.mean(leads > 1.5), rel=0.1)
 
 
 def test_two_that_lead_together_do_not_hide_one_another():
     values = np.array([0.95, 1.0, *np.linspace(0.0, 0.3, 10)])
-    nats = lead_surprise(values, usual=0.1)
+    surprises = lead_surprise(values, usual=0.1)
     # Both lead the third by 0.65, twice that is to be explained; below it nine gaps of 1/30, the upper half of them count.
     share = 2 * 0.65 / (PRIOR * 0.1 + sum(range(3, 9)) / 30)
-    assert nats[0] == nats[1] == pytest.approx((PRIOR + 6) * np.log1p(share) + np.log(0.75 / 4))
-    assert max(nats[2:]) < 0.1
+    assert surprises[0] == surprises[1] == pytest.approx((PRIOR + 6) * np.log1p(share) + np.log(0.75 / 4))
+    assert max(surprises[2:]) < 0.1
 
 
 def test_a_value_behind_an_outlier_is_compared_with_the_rest_alone():
     values = np.array([9.0, 0.5, *np.linspace(0.0, 0.3, 10)])
-    nats = lead_surprise(values, usual=0.1)
-    assert nats[1] == pytest.approx(lead_surprise(values[1:], usual=0.1)[0])
-    assert nats[0] > 25
-    assert 0 < nats[1] < 3
+    surprises = lead_surprise(values, usual=0.1)
+    assert surprises[1] == pytest.approx(lead_surprise(values[1:], usual=0.1)[0])
+    assert surprises[0] > 25
+    assert 0 < surprises[1] < 3
 
 
 def test_surprise_does_not_depend_on_order_shift_or_unit():
@@ -90,9 +90,9 @@ def test_surprise_does_not_depend_on_order_shift_or_unit():
 
 def test_three_outliers_do_not_hide_one_another():
     values = np.concatenate([np.random.default_rng(0).normal(size=27), [20.0, 21.0, 30.0]])
-    nats = lead_surprise(values, usual=0.4)
-    assert (nats[27:] > 6).all()
-    assert (nats[:27] < 2).all()
+    surprises = lead_surprise(values, usual=0.4)
+    assert (surprises[27:] > 6).all()
+    assert (surprises[:27] < 2).all()
 
 
 @pytest.mark.parametrize("classes", [3, 10, 43, 200, 1283])

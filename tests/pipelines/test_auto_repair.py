@@ -46,7 +46,7 @@ def test_a_backdoor_that_is_no_patch_goes(name, request):
     old, new = metrics(twin.classifier, twin), metrics(repair.classifier, twin)
     (attack,) = old.attack_success_rate
     assert old.attack_success_rate[attack].value > 0.95
-    # Without warps in the hunt a sixth of the warped images still get the target.
+    # Without warps in the search a sixth of the warped images still get the target.
     assert new.attack_success_rate[attack].value < 0.1
     assert new.robust_accuracy[attack].value > 0.6
     assert new.clean_accuracy.value >= old.clean_accuracy.value - 0.05
@@ -63,7 +63,7 @@ def test_nothing_suspected_nothing_changed(clean_twin):
 class Ruin(AnchoredUnlearning):
     """A method that holds, because nothing is left."""
 
-    def unlearn(self, classifier, clean, hunt, **_):
+    def unlearn(self, classifier, clean, search, **_):
         ruined = classifier.copy()
         with torch.no_grad():
             for parameter in ruined.network.parameters():

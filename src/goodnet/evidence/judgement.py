@@ -34,8 +34,8 @@ _CAP = 10.0
 _MEASURED = 10
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
-#: More nats than this no kind has: exp(-50) is no probability that anybody could check.
-_MOST_NATS = 50.0
+#: No kind surprises more than this: exp(-50) is no probability that anybody could check.
+_MOST_SURPRISE = 50.0
 
 
 def combine(kinds: Mapping[str, Scores]) -> Scores:
@@ -48,14 +48,16 @@ def combine(kinds: Mapping[str, Scores]) -> Scores:
 
     Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
-    nats = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_NATS) for kind, values in kinds.items()}
+    surprises = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_SURPRISE) for kind, values in kinds.items()}
     weights = _weights(kinds)
-    scores: Scores = np.log(sum(weights[kind] * np.exp(values) for kind, values in nats.items() if kind != ALL_TO_ALL))
-    if ALL_TO_ALL not in nats:
+    scores: Scores = np.log(
+        sum(weights[kind] * np.exp(values) for kind, values in surprises.items() if kind != ALL_TO_ALL)
+    )
+    if ALL_TO_ALL not in surprises:
         return scores
     rest = weights[ALL_TO_ALL]
     # Where all-to-all is asked as well, a class is one of two things to be asked about.
-    of_all = np.log(rest * np.exp(nats[ALL_TO_ALL]) + 1 - rest)
+    of_all = np.log(rest * np.exp(surprises[ALL_TO_ALL]) + 1 - rest)
     return np.maximum(np.log(np.exp(scores) + rest), of_all)
 
 
@@ -70,10 +72,10 @@ def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Shift:
-    """A trigger that sends each class c to (c + step) % classes, and in `nats` the surprise of its size."""
+    """A trigger that sends each class c to (c + step) % classes, and in `surprise` the surprise of its size."""
 
     step: int
-    nats: float
+    surprise: float
     trigger: Patch
 
     def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
@@ -153,8 +155,8 @@ class Evidence:
         best = int(smallness.argmax())
         single = self.values.get(SIZE, np.full(1, np.nan))
         harder = bool(np.any(single >= smallness[best]))
-        nats = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
-        return Shift(self.shifts.labels[best], nats, self.shifts.patch(best))
+        surprise = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
+        return Shift(self.shifts.labels[best], surprise, self.shifts.patch(best))
 
     @property
     def weighed(self) -> dict[str, Scores]:
@@ -201,11 +203,13 @@ class Evidence:
         )
         shift = self.shift
         if shift is not None:
-            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.nats, 0.0))
+            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.surprise, 0.0))
         scores = combine(kinds)
         if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
             return Judgement(kinds, scores, shift.backdoors(self.classes))
-        single = combine({kind: nats if kind != ALL_TO_ALL else 0 * nats for kind, nats in kinds.items()})
+        single = combine(
+            {kind: surprises if kind != ALL_TO_ALL else 0 * surprises for kind, surprises in kinds.items()}
+        )
         guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
         return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
 
@@ -213,8 +217,8 @@ class Evidence:
         """Return the class whose maximum margin surprises by at least `least`, though it does not accuse."""
         if MARGIN not in self.values or MARGIN in self.weighed:
             return None
-        nats = np.nan_to_num(_surprise(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
-        return int(nats.argmax()) if nats.max() >= least else None
+        surprises = np.nan_to_num(_surprise(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
+        return int(surprises.argmax()) if surprises.max() >= least else None
 
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
@@ -233,14 +237,14 @@ def _usual(kind: str) -> Usual:
 def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
     """Return the surprise of each known value, (n,); NaN for the others, and for all if they cannot be compared."""
     known = np.isfinite(values)
-    nats = np.full(len(values), np.nan)
+    surprises = np.full(len(values), np.nan)
     if known.sum() > 1:
         unit, prior = _unit(values[known], usual), outliers.PRIOR
         if usual.relative:
             # The unit comes from the same values: where they are few it is no better known than a few gaps are.
             prior = min(prior, known.sum() / 2)
-        nats[known] = lead_surprise(values[known], usual=usual.mean(classes) * unit, prior=prior)
-    return nats
+        surprises[known] = lead_surprise(values[known], usual=usual.mean(classes) * unit, prior=prior)
+    return surprises
 
 
 def _lead(values: Scores, usual: Usual) -> float:

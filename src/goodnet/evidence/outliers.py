@@ -90,17 +90,17 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) 
     values = np.asarray(values, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
-    nats = np.minimum((ranked - ranked[0]) / usual, 0.0)
+    found = np.minimum((ranked - ranked[0]) / usual, 0.0)
     start, highest, most = 0, np.inf, max(1, min(len(values) // 4, _MOST_OUTLIERS))
     while start < most:
         surprise, count = _cut_off(ranked[start:], most - start, usual, prior)
         if surprise <= 0:
             break
         highest = min(surprise, highest)
-        nats[start : start + count] = highest
+        found[start : start + count] = highest
         start += count
     surprises = np.empty(len(values))
-    surprises[order] = nats
+    surprises[order] = found
     return surprises
 
 

@@ -31,7 +31,7 @@ from goodnet.core.results import Rate, Record
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
-from goodnet.triggers.hunt import Hunt
+from goodnet.triggers.trigger_search import TriggerSearch
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
 _RATES = (3e-4, 6e-4, 1e-3)
@@ -42,7 +42,7 @@ _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
 #: Steps for which fresh triggers are reverse-engineered on the repaired network.
-_HUNTING = 60
+_SEARCH_STEPS = 60
 
 
 class Unlearned(Change):
@@ -145,12 +145,12 @@ class AutoRepair(Repairer):
         progress: Progress,
     ) -> list[Candidate]:
         """Return the repairs to choose from, the gentlest first."""
-        hunt = AnchoredUnlearning().start_hunt(classifier, training, suspected, seed)
+        search = AnchoredUnlearning().start_search(classifier, training, suspected, seed)
         tried: list[Candidate] = []
         for rate in _RATES:
             try:
                 repair = AnchoredUnlearning(learning_rate=rate).unlearn(
-                    classifier, training, copy.deepcopy(hunt), suspected=suspected, seed=seed, progress=progress
+                    classifier, training, copy.deepcopy(search), suspected=suspected, seed=seed, progress=progress
                 )
             except MethodFailed:
                 if not tried:
@@ -281,17 +281,17 @@ class Judge:
     original: Classifier
     held_out: Dataset
     images: torch.Tensor
-    triggers: Hunt
+    triggers: TriggerSearch
     seed: int
     temperature: float
 
     @classmethod
     def make(cls, original: Classifier, held_out: Dataset, suspected: Sequence[Backdoor], seed: int) -> Judge:
         """Return the judge of the repairs of `original`: its fresh triggers are recovered once, from the original."""
-        images = held_out.sample(_HUNTED, seed=seed).images().to(original.device)
+        images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
         with torch.inference_mode():
             temperature = find_temperature(original(images))
-        triggers = Hunt.start(original, images, suspected, 1, seed + _FRESH)
+        triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
         return cls(original, held_out, images, triggers, seed, temperature)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
@@ -300,7 +300,7 @@ class Judge:
         with torch.inference_mode():
             answers = self.original(images).argmax(dim=1)
         draws = torch.Generator().manual_seed(self.seed)
-        for _ in range(_HUNTING):
+        for _ in range(_SEARCH_STEPS):
             turns = triggers.draw(len(images), draws).to(images.device)
             triggers.step(repaired, images, answers, turns, self.temperature)
         right = [
@@ -312,7 +312,7 @@ class Judge:
 
 
 #: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
-_HUNTED, _FRESH = 64, 1000
+_SEARCHED, _FRESH = 64, 1000
 
 
 def split(labelled: Dataset, seed: int) -> tuple[Dataset, Dataset]:

@@ -17,13 +17,13 @@ _SPEAKS = 0.05
 _LEAST_SIZE, _HALVINGS = 0.5, 12
 
 
-def describe_p(nats: float) -> str:
-    """Return the p-value exp(-nats) in words.
+def describe_p(surprise: float) -> str:
+    """Return the p-value exp(-surprise) in words.
 
     >>> describe_p(6.0)
     '0.0025: one clean network in 400 looks like this'
     """
-    p = min(1.0, math.exp(-nats))
+    p = min(1.0, math.exp(-surprise))
     if p > _COMMON:
         return f"{p:.2f}: clean networks look like this"
     if p < _RARE:
@@ -44,8 +44,8 @@ def weigh_kinds(judgement: Judgement, label: int) -> str:
     >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
     'class 3: trigger size (p 0.0004) speaks for it, maximum margin, universal blend and small patch do not'
     """
-    nats = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
-    known = {kind: float(value) for kind, value in nats.items() if np.isfinite(value)}
+    surprises = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
+    known = {kind: float(value) for kind, value in surprises.items() if np.isfinite(value)}
     loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
     quiet = [kind for kind in known if kind not in loud]
     if not loud:
@@ -97,8 +97,8 @@ def _short(kind: str) -> str:
     return "early maximum margin" if kind == EARLY else kind
 
 
-def _show_p(nats: float) -> str:
-    p = math.exp(-nats)
+def _show_p(surprise: float) -> str:
+    p = math.exp(-surprise)
     return f"below {_RARE:g}" if p < _RARE else f"{p:.1g}"
 
 

@@ -21,7 +21,7 @@ from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair, predict_classes, require_fit
 from goodnet.training import Training, augment, train
-from goodnet.triggers.hunt import Hunt
+from goodnet.triggers.trigger_search import TriggerSearch
 
 
 class Anchored(Change):
@@ -82,10 +82,12 @@ class AnchoredUnlearning(Repairer):
         Raises:
             MethodFailed: nothing is suspected.
         """
-        hunt = self.start_hunt(classifier, clean, suspected, seed)
-        return self.unlearn(classifier, clean, hunt, suspected=suspected, seed=seed, progress=progress)
+        search = self.start_search(classifier, clean, suspected, seed)
+        return self.unlearn(classifier, clean, search, suspected=suspected, seed=seed, progress=progress)
 
-    def start_hunt(self, classifier: Classifier, clean: Dataset, suspected: Sequence[Backdoor], seed: int) -> Hunt:
+    def start_search(
+        self, classifier: Classifier, clean: Dataset, suspected: Sequence[Backdoor], seed: int
+    ) -> TriggerSearch:
         """Recover the triggers that `unlearn` begins with; the same for every learning rate.
 
         Raises:
@@ -94,23 +96,23 @@ class AnchoredUnlearning(Repairer):
         require_fit(classifier, clean)
         if not suspected:
             raise MethodFailed("nothing to unlearn: no backdoor is suspected; scan first")
-        return Hunt.start(classifier, _hunting_ground(clean, seed), suspected, self.triggers, seed)
+        return TriggerSearch.start(classifier, _search_images(clean, seed), suspected, self.triggers, seed)
 
     def unlearn(
         self,
         classifier: Classifier,
         clean: Dataset,
-        hunt: Hunt,
+        search: TriggerSearch,
         *,
         suspected: Sequence[Backdoor],
         seed: int,
         progress: Progress = no_progress,
     ) -> Repair:
-        """Return the network after unlearning the triggers of `hunt`, which move: give each training its own copy."""
+        """Return the network after unlearning the triggers of `search`, which move: give each training its own copy."""
         labelled = with_labels(classifier, clean)
         with torch.inference_mode():
-            temperature = find_temperature(classifier(_hunting_ground(clean, seed)))
-        loss = _AnchoredLoss(self, classifier, hunt, temperature, _images_of(classifier, labelled, suspected))
+            temperature = find_temperature(classifier(_search_images(clean, seed)))
+        loss = _AnchoredLoss(self, classifier, search, temperature, _images_of(classifier, labelled, suspected))
         repaired = classifier.copy()
         epochs = min(_PASSES, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
@@ -126,7 +128,7 @@ _PASSES = 100
 #: Images of the target's own in each step.
 _OWN = 8
 #: Clean images that triggers are recovered on.
-_HUNTED = 40
+_SEARCHED = 40
 #: How much more leaving the target and the answer without the trigger weigh where one goal is not enough.
 _ELUSIVE = 3.0
 #: Confidence of the original on clean images to which answers are softened.
@@ -137,10 +139,10 @@ class _AnchoredLoss:
     """The loss of one training step; it moves the triggers before it measures them."""
 
     def __init__(
-        self, options: AnchoredUnlearning, original: Classifier, hunt: Hunt, temperature: float, own: Tensor
+        self, options: AnchoredUnlearning, original: Classifier, search: TriggerSearch, temperature: float, own: Tensor
     ) -> None:
-        self._options, self._original, self._hunt, self._temperature = options, original, hunt, temperature
-        self._own, self._weight = own, _ELUSIVE if hunt.elusive else 1.0
+        self._options, self._original, self._search, self._temperature = options, original, search, temperature
+        self._own, self._weight = own, _ELUSIVE if search.elusive else 1.0
 
     def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         # Statistics of batch norm stay the original's: half of the images here carry triggers.
@@ -150,19 +152,19 @@ class _AnchoredLoss:
         # as all others, with a trigger and without.
         own = vary(self._own[torch.randperm(len(self._own))[:_OWN]]).to(classifier.device)
         images = images.to(classifier.device)
-        turns = self._hunt.draw(len(images)).to(images.device)
+        turns = self._search.draw(len(images)).to(images.device)
         with torch.no_grad():
             wanted, wanted_own = self._original(images), self._original(own)
         calls = wanted.argmax(dim=1)
-        self._hunt.step(classifier, images, calls, turns, self._temperature)
-        stamped = self._hunt.stamp(images, turns).detach()
-        stamped_own = self._hunt.stamp(own, self._hunt.draw(len(own)).to(own.device)).detach()
+        self._search.step(classifier, images, calls, turns, self._temperature)
+        stamped = self._search.stamp(images, turns).detach()
+        stamped_own = self._search.stamp(own, self._search.draw(len(own)).to(own.device)).detach()
         parts = [images, own, stamped, stamped_own, occlude(images)]
         kept, kept_own, triggered, triggered_own, occluded = torch.split(
             classifier(torch.cat(parts)), [len(part) for part in parts]
         )
         anchor = self._anchor(kept, wanted)
-        push = self._weight * self._options.push * self._escape(triggered, self._hunt.goals[turns, calls], calls)
+        push = self._weight * self._options.push * self._escape(triggered, self._search.goals[turns, calls], calls)
         # The logarithm lets go of images that the trigger has destroyed and holds those that can be recognised.
         pull = self._weight * self._options.pull * self._divergence(triggered, wanted).log1p().mean()
         see_past = self._options.occlusion * self._divergence(occluded, wanted).log1p().mean()
@@ -190,9 +192,9 @@ class _AnchoredLoss:
         return divergence.clamp_min(0)
 
 
-def _hunting_ground(clean: Dataset, seed: int) -> Tensor:
+def _search_images(clean: Dataset, seed: int) -> Tensor:
     """Return the clean images that triggers are recovered on, (n, C, H, W)."""
-    return clean.sample(_HUNTED, seed=seed).images()
+    return clean.sample(_SEARCHED, seed=seed).images()
 
 
 def _images_of(classifier: Classifier, labelled: Dataset, suspected: Sequence[Backdoor]) -> Tensor:

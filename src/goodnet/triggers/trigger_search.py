@@ -40,7 +40,7 @@ class _Start:
     goals: tuple[int, ...]
 
 
-class Hunt:
+class TriggerSearch:
     """Triggers of several families, updated as the network changes.
 
     `goals` (T, classes): `goals[t, c]` is the class to which trigger t should send an image of the original's class c.
@@ -54,7 +54,7 @@ class Hunt:
     @classmethod
     def start(
         cls, classifier: Classifier, images: Tensor, suspected: Sequence[Backdoor], count: int, seed: int
-    ) -> Hunt:
+    ) -> TriggerSearch:
         """Recover triggers for the targets; those that the scanner recovered take part.
 
         Args:
