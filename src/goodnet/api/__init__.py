@@ -8,7 +8,6 @@ from goodnet.api.guarding import guard
 from goodnet.api.loading import (
     DataLike,
     Loaded,
-    Shape,
     load,
     load_classifier,
     load_dataset,
@@ -25,7 +24,6 @@ __all__ = [
     "DataLike",
     "Loaded",
     "ModelLike",
-    "Shape",
     "attack",
     "bench",
     "build_zoo",
