@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from goodnet.core.errors import InvalidOption
-from goodnet.execution import Engine, Execution, Outcome, Task, run_tasks
+from goodnet.execution import Engine, Execution, Outcome, Task, count_cores, run_tasks
 from tests.micro_zoo import BENCH
 
 ENGINES = [pytest.param(Engine(1), id="this process"), pytest.param(Engine(2), id="two processes")]
@@ -151,6 +153,45 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InvalidOption, match="at least 1 worker"):
         Engine(0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"workers": 0}, "expected at least 1 worker, got 0"),
+        (
+            {"workers": 2, "cluster": "auto"},
+            "workers are processes on this machine, and the cluster 'auto' does its work",
+        ),
+        ({"budget": 0.0}, "expected a budget above 0 s, got 0"),
+        ({"budget": float("nan")}, "expected a budget above 0 s, got nan"),
+    ],
+)
+def test_where_no_verb_can_work_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        Execution(**fields)
+
+
+@pytest.mark.parametrize(
+    ("where", "engine"),
+    [
+        (Execution("cpu"), Engine(count_cores())),
+        (Execution("cpu", workers=3), Engine(3)),
+        (Execution(cluster="head:6379"), Engine(cluster="head:6379")),
+        # A cluster's machines have devices of their own.
+        (Execution("cuda:99", cluster="head:6379"), Engine(cluster="head:6379")),
+    ],
+)
+def test_the_engine_is_the_cluster_or_the_workers(where: Execution, engine: Engine) -> None:
+    assert where.engine() == engine
+    assert where.engine(5.0) == replace(engine, seconds=5.0)
+    where.require_place()
+
+
+def test_by_default_a_gpu_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goodnet.execution.choose_device", lambda name: torch.device("cuda"))
+    assert Execution().engine() == Engine(1)
+    assert Execution(workers=4).engine() == Engine(4)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])

@@ -91,7 +91,7 @@ class Execution:
     Attributes:
         device: where networks compute: auto (a GPU where there is one), cpu or cuda. A network of the caller goes back
             to the device that it came from.
-        workers: processes on this machine; None: as many as pay.
+        workers: processes on this machine; None: one per core, or one if that is faster, as on a GPU.
         cluster: "auto" or the address of a Ray cluster, which does the work instead.
         budget: seconds after which no further work is begun.
 
@@ -132,10 +132,11 @@ class Execution:
             self.place()
 
     def engine(self, seconds: float | None = None) -> Engine:
-        """Return what runs tasks: the cluster, or the workers, by default one for each core; `seconds` is a task's limit."""
+        """Return what runs tasks, each of which may take so many `seconds`: the cluster, or processes on this machine."""
         if self.cluster is not None:
             return Engine(cluster=self.cluster, seconds=seconds)
-        return Engine(count_cores() if self.workers is None else self.workers, seconds=seconds)
+        default = 1 if self.place().type == "cuda" else count_cores()
+        return Engine(default if self.workers is None else self.workers, seconds=seconds)
 
 
 def count_cores() -> int:

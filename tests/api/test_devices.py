@@ -165,6 +165,50 @@ def test_no_such_device(verb, planted, pair):
         WORK[verb][2](planted, pair, Execution("abacus"))
 
 
+BUDGET = Execution(budget=60.0)
+ALL_BUT_THE_DEVICE = (Execution(workers=1), Execution(cluster="auto"), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("verb", "where"),
+    [
+        *(("repair", BUDGET), ("guard", BUDGET)),
+        *((verb, where) for verb in ("evaluate", "predict") for where in ALL_BUT_THE_DEVICE),
+    ],
+)
+def test_a_verb_refuses_what_it_cannot_use(verb, where, planted, pair):
+    with pytest.raises(InvalidOption, match=f"^{verb} cannot use (workers|cluster|budget), got .*; leave it out$"):
+        WORK[verb][2](planted, pair, where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "where"),
+    [
+        *((api.attack, "attack", where) for where in ALL_BUT_THE_DEVICE),
+        *((api.build_zoo, "zoo build", BUDGET), (api.bench, "bench", BUDGET)),
+    ],
+)
+def test_a_verb_that_makes_networks_refuses_what_it_cannot_use(verb, name, where, tmp_path):
+    with pytest.raises(InvalidOption, match=f"^{name} cannot use (workers|cluster|budget), got .*; leave it out$"):
+        verb("small", out=tmp_path / "out", where=where)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("where", "workers"), [(Execution("cpu"), 1), (Execution("cpu", workers=2), 2)])
+def test_the_scan_of_a_repair_runs_on_the_workers(where, workers, planted, monkeypatch):
+    seen = []
+
+    def scan(self, classifier, clean, *, run_parts, **how):
+        seen.append(run_parts.engine.workers)
+        raise MethodFailed("that was all")
+
+    monkeypatch.setattr("goodnet.pipelines.scan_ensemble.ScanEnsemble.scan", scan)
+    for verb in (api.repair, api.guard):
+        with pytest.raises(MethodFailed, match="that was all"):
+            verb(planted.classifier, planted.clean, where=where)
+    assert seen == [workers] * 2
+
+
 def test_a_goodnet_in_onnx_runs_on_the_cpu(badnet, onnx_files_of_pair):
     file = onnx_files_of_pair[None]
     assert api.predict(file, badnet.poisoned, where=Execution(device="cpu")) == api.predict(file, badnet.poisoned)

@@ -9,7 +9,7 @@ import torch
 from goodnet import api, catalog, scanners
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InputError, UnknownMethod
+from goodnet.core.errors import InputError, InvalidOption, UnknownMethod
 from goodnet.core.results import Failure, Metrics, Rate
 from goodnet.evaluation.bench_cells import rate_defence
 from goodnet.evaluation.bench_spec import MethodSpec
@@ -70,6 +70,20 @@ def test_a_cell_that_takes_too_long_has_failed_and_is_run_again(micro_zoo: Path,
 def test_four_processes_give_the_same_tables(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
     api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=4))
     assert_same_tables(tmp_path / "out", done)
+
+
+def test_cells_run_on_the_device_that_is_asked_for(micro_zoo: Path, tmp_path: Path, monkeypatch) -> None:
+    spec, moves, move = write(tmp_path / "spec.toml", ONE_SEED), [], Classifier.to
+    monkeypatch.setattr(Classifier, "to", lambda self, device: moves.append(str(device)) or move(self, device))
+    where = Execution("cpu:0", workers=1)
+    result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, where=where)
+    assert all(record.error is None for record in result.records)
+    # Each cell's networks there and back; what a repairer made is written from the processor.
+    assert moves.count("cpu:0") >= len(result.records)
+    assert set(moves) == {"cpu:0", "cpu"}
+    with pytest.raises(InvalidOption, match="device 'abacus' is not to be had here"):
+        api.bench(spec, out=tmp_path / "none", zoo=micro_zoo, where=Execution("abacus"))
+    assert not (tmp_path / "none").exists()
 
 
 def assert_same_tables(found: Path, expected: Path) -> None:

@@ -222,8 +222,8 @@ def open_path(path: str | Path, *, reading: Reading = Reading()) -> Classifier |
         InputError: there is nothing that can be read.
         InvalidOption: an input range, a way to resize or `strict` was given.
     """
-    path = Path(path)
     refuse_given(reading, "inspect", "input_range", "resize", "strict")
+    path = Path(path)
     if path.is_dir() and is_goodnet(path):
         refuse_given(reading, "a GoodNet", "image_shape", "key")
         return GoodNet.load(path, architecture=reading.architecture, confine=reading.confine).original

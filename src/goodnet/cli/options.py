@@ -72,7 +72,7 @@ _READING = {
         metavar="RANGE",
         default="auto",
         show_default=True,
-        help=f"Pixels that the network was trained on: {FORMS}. auto: as its files say, or as the clean labels show.",
+        help=f"Pixels that the network was trained on: {FORMS}. auto takes what its files say, else what fits the clean images.",
     ),
     "resize": click.option(
         "--resize", metavar="WAY", help=f"How pictures are resized to the network's size: {RESIZE_FORMS}."
@@ -88,7 +88,7 @@ _EXECUTION = {
     "workers": click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes on this machine; default: one per core, where they pay.",
+        help="Processes on this machine; default: one per core, or one if that is faster.",
     ),
     "cluster": click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
     "budget": click.option(
