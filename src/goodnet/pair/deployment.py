@@ -19,7 +19,7 @@ from goodnet.core.classifier import Layout
 from goodnet.core.errors import MethodFailed
 from goodnet.core.one_line import describe_error
 from goodnet.core.preprocessing import InputRange, Preprocessing
-from goodnet.core.resizing import ResizeOption
+from goodnet.core.resizing import CardResizing
 from goodnet.core.results import Record
 from goodnet.formats.declared_sizes import MOST_OF_IMAGE
 from goodnet.formats.files import replacing
@@ -47,7 +47,7 @@ class DeployedCard(Record):
     input_range: InputRange
     targets: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
-    resizing: ResizeOption | None = None
+    resizing: CardResizing = None
 
     @model_validator(mode="after")
     def _fits(self) -> DeployedCard:

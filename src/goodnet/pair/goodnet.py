@@ -19,7 +19,7 @@ from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import InputRange
-from goodnet.core.resizing import ResizeOption
+from goodnet.core.resizing import CardResizing
 from goodnet.core.results import Record
 from goodnet.formats.files import replacing_folder, require_inside, write_text
 from goodnet.formats.json_texts import read_json
@@ -272,7 +272,7 @@ class _Card(Record):
     classes: int
     targets: tuple[int, ...] | None
     tolerance: float = 0.0
-    resizing: ResizeOption | None = None
+    resizing: CardResizing = None
 
 
 def _read_card(path: Path) -> _Card:
