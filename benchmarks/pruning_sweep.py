@@ -70,11 +70,12 @@ def make_files(folder: Path) -> None:
 def run_ours(folder: Path) -> dict[str, Any]:
     """Repair on the validation set, then the whole curve on test and poisoned set, as `goodnet` does it."""
     from goodnet import api
+    from goodnet.core.reading import Reading
     from goodnet.evaluation.pruning_curve import measure_pruning
 
     start = time.perf_counter()
-    loaded = api.load(folder / "bd_net.h5", folder / "validation.h5", input_range="0..1")
-    repair = api.repair(loaded.classifier, loaded.clean, method="pruning", input_range="0..1")
+    loaded = api.load(folder / "bd_net.h5", folder / "validation.h5", reading=Reading(input_range="0..1"))
+    repair = api.repair(loaded.classifier, loaded.clean, method="pruning", reading=Reading(input_range="0..1"))
     sets = api.load_dataset(folder / "test.h5"), [api.load_dataset(folder / "poisoned.h5")]
     levels = measure_pruning(loaded.classifier, repair.trace.sweep.layer, repair.trace.sweep.channels, *sets)
     (success,) = levels.attack_success_rate.values()

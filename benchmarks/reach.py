@@ -30,6 +30,7 @@ from goodnet.api.loading import load
 from goodnet.api.scanning import scan
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InputError
+from goodnet.core.reading import Reading
 from reach_corpus import Held, Kind, Outputs, smooth_images, unit
 from reach_images import ImageKind, examine_images, image_kinds
 
@@ -78,7 +79,7 @@ def examine(kind: Kind, folder: Path) -> Row:
 def _refuse(kind: Kind, path: Path, options: dict[str, object]) -> Row:
     images = smooth_images((3, 32, 32))
     try:
-        load(path, (images, np.arange(len(images)) % 4), **options)  # type: ignore[arg-type]
+        load(path, (images, np.arange(len(images)) % 4), reading=Reading(**options))  # type: ignore[arg-type]
     except InputError as error:
         line = str(error).removeprefix(f"{path}: ")
         known = "\n" not in line and all(word in line for word in kind.refused or ())
@@ -92,7 +93,7 @@ def _use(kind: Kind, held: Held, folder: Path) -> Row:
     steps = {"opens": False, "right": False, "scanned": False, "saved": False}
     said = ""
     try:
-        loaded = load(held.path, (images, theirs.argmax(axis=1)), **held.options)
+        loaded = load(held.path, (images, theirs.argmax(axis=1)), reading=Reading(**held.options))
         steps["opens"] = True
         difference = _difference(loaded.classifier, images, theirs)
         steps["right"] = difference < EQUAL
@@ -112,8 +113,8 @@ def _save(classifier: Classifier, held: Held, images: npt.NDArray[np.uint8], fol
             parameter.mul_(1.02)
     path = changed.save(folder / "saved" / f"repaired{changed.suffix}")
     theirs = _logarithms(held.outputs(path, unit(images)), held.probabilities)
-    options = {**held.options, "key": None}
-    again = load(path, (images, theirs.argmax(axis=1)), input_range=changed.input_range, **options).classifier
+    reading = Reading(**{**held.options, "key": None, "input_range": changed.input_range})
+    again = load(path, (images, theirs.argmax(axis=1)), reading=reading).classifier
     # A file of half precision holds rounded weights: what is read of it again is what its library says.
     return _difference(again, images, theirs) < EQUAL and _difference(changed, images, theirs) < ROUNDED
 

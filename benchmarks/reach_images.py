@@ -65,7 +65,7 @@ def read(path: Path) -> Dataset:
     except MixedSizes:
         data = None
     classifier = network()
-    return fit_labels(classifier, fit_pictures(classifier, data, path, None))
+    return fit_labels(classifier, fit_pictures(classifier, data, path))
 
 
 def _folders(

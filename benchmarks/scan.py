@@ -92,6 +92,7 @@ def run_gtsrb(data: Path, out: Path, seconds: float) -> dict[str, Any]:
     """Train a small_cnn with a patch trigger on GTSRB, once, and scan it."""
     from goodnet import api
     from goodnet.attacks.badnets import Badnets
+    from goodnet.core.reading import Reading
     from goodnet.training import Training
 
     model, clean = out / "gtsrb_small_cnn.safetensors", data / "gtsrb/test.h5"
@@ -103,7 +104,7 @@ def run_gtsrb(data: Path, out: Path, seconds: float) -> dict[str, Any]:
             Training(epochs=4, learning_rate=2e-3),
             model,
         )
-    return _timed_scan(lambda path: api.load_classifier(path, architecture="small_cnn"), model, clean)
+    return _timed_scan(lambda path: api.load_classifier(path, reading=Reading(architecture="small_cnn")), model, clean)
 
 
 def _plant(source: Path | str, architecture: str, attack: Any, training: Any, model: Path) -> None:

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 
 from goodnet.api.loading import load_both
+from goodnet.core.reading import Reading
 from goodnet.evidence.judgement import SIZE
 from goodnet.evidence.outliers import Scores, lead_surprise
 from goodnet.evidence.usual_leads import USUAL_LEADS
@@ -31,7 +32,9 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
     truth = json.loads((folder / "backdoor.json").read_text())
     model = truth["model"]
     classifier, data = load_both(
-        folder / model["file"], clean, architecture=model["architecture"], image_shape=tuple(model["image_shape"])
+        folder / model["file"],
+        clean,
+        reading=Reading(architecture=model["architecture"], image_shape=tuple(model["image_shape"])),
     )
     classifier = choose_input_range(classifier, data).classifier
     images, _ = split_images(data.in_canonical_order(), seed=0)

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet.api.loading import load_both
+from goodnet.core.reading import Reading
 from goodnet.evidence import judgement as evidence_module
 from goodnet.evidence import outliers
 from goodnet.evidence.held_out import try_triggers
@@ -99,7 +100,9 @@ def gather_one(source: Source) -> dict[str, Any]:
         sys.modules.pop(module, None)
     try:
         classifier, data = load_both(
-            source.model, source.clean, architecture=source.architecture, image_shape=source.image_shape
+            source.model,
+            source.clean,
+            reading=Reading(architecture=source.architecture, image_shape=source.image_shape),
         )
     finally:
         os.chdir(here)

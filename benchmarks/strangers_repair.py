@@ -27,6 +27,7 @@ from rich.table import Table
 
 import goodnet
 from goodnet import Backdoor, Dataset, Patch
+from goodnet.core.reading import Reading
 
 ASR_BAR, DROP_BAR, RECALL_BAR = 0.05, 0.02, 0.9
 
@@ -70,10 +71,14 @@ def repair_one(folder: Path, name: str, truth: dict[str, Any], seed: int) -> dic
     given, test = goodnet.load_dataset(folder / "_clean" / f"{truth['clean']}.h5").split(0.5, seed=0)
     model, architecture = folder / name / truth["model"], truth["architecture"]
     started = time.perf_counter()
-    repaired = goodnet.repair(model, given, suspected=read_backdoors(truth), architecture=architecture, seed=seed)
+    repaired = goodnet.repair(
+        model, given, suspected=read_backdoors(truth), reading=Reading(architecture=architecture), seed=seed
+    )
     seconds = time.perf_counter() - started
     poisoned = list(poison(folder / name, test, truth))
-    rows = goodnet.evaluate(model, test, poisoned, repaired=[repaired.classifier], architecture=architecture).rows
+    rows = goodnet.evaluate(
+        model, test, poisoned, repaired=[repaired.classifier], reading=Reading(architecture=architecture)
+    ).rows
     return {"name": name, "seed": seed, "seconds": round(seconds)} | {
         key: row.metrics.model_dump(mode="json") for key, row in zip(("before", "after", "goodnet"), rows, strict=True)
     }

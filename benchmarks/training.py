@@ -24,6 +24,7 @@ import torch
 
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.execution import Execution
 from goodnet.formats.networks import make_network
 from goodnet.training import Training, train
 
@@ -80,7 +81,7 @@ def measure_entry(gtsrb: Path) -> None:
         spec = Path(folder, "one.toml")
         spec.write_text(ZOO)
         started = time.perf_counter()
-        manifest = api.build_zoo(spec, out=Path(folder, "zoo"), data={"gtsrb": gtsrb}, workers=2)
+        manifest = api.build_zoo(spec, out=Path(folder, "zoo"), data={"gtsrb": gtsrb}, where=Execution(workers=2))
         print(f"GTSRB zoo entry, a pair of twins: {time.perf_counter() - started:.1f} s   (bar 60 s on 2 cores)")
         from goodnet.cli.console import output
 

@@ -26,6 +26,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 import goodnet
+from goodnet.core.reading import Reading
 from goodnet.core.results import Rate
 from goodnet.evaluation.ranking import area_with_interval
 from goodnet.evidence.judgement import ALL_TO_ALL as OF_ALL
@@ -68,7 +69,9 @@ def scan_one(source: Source) -> dict[str, Any]:
     record = json.loads((source.folder / "backdoor.json").read_text())
     started = time.perf_counter()
     found = goodnet.scan(
-        source.folder / source.model, source.clean, architecture=source.architecture, image_shape=source.image_shape
+        source.folder / source.model,
+        source.clean,
+        reading=Reading(architecture=source.architecture, image_shape=source.image_shape),
     )
     rates = record["metrics"]["attack_success_rate"].values()
     return {

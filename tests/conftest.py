@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from goodnet.execution import Execution
+
 # Keras fixes its backend when it is first imported.
 os.environ["KERAS_BACKEND"] = "torch"
 
@@ -255,7 +257,7 @@ def micro_zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     spec = folder / "micro.toml"
     spec.write_text(ZOO)
-    api.build_zoo(spec, out=folder / "zoo", workers=1)
+    api.build_zoo(spec, out=folder / "zoo", where=Execution(workers=1))
     return folder / "zoo"
 
 

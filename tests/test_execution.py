@@ -9,16 +9,18 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from goodnet.core.errors import InvalidOption
-from goodnet.execution import Execution, Outcome, Task, run_tasks
+from goodnet.execution import Engine, Execution, Outcome, Task, count_cores, run_tasks
 from tests.micro_zoo import BENCH
 
-ENGINES = [pytest.param(Execution(1), id="this process"), pytest.param(Execution(2), id="two processes")]
+ENGINES = [pytest.param(Engine(1), id="this process"), pytest.param(Engine(2), id="two processes")]
 
 
 def multiply(seed: int) -> float:
@@ -49,7 +51,7 @@ def loop(seconds: float) -> str:
 
 
 def loop_in_parts(seconds: float) -> str:
-    return next(run_tasks([Task("part", loop, (seconds,))], Execution())).value
+    return next(run_tasks([Task("part", loop, (seconds,))], Engine())).value
 
 
 def return_a_lambda() -> object:
@@ -60,14 +62,14 @@ def count_threads() -> int:
     return torch.get_num_threads()
 
 
-def outcomes(tasks: list[Task], where: Execution) -> dict[str, Outcome]:
-    return {outcome.key: outcome for outcome in run_tasks(tasks, where)}
+def outcomes(tasks: list[Task], engine: Engine) -> dict[str, Outcome]:
+    return {outcome.key: outcome for outcome in run_tasks(tasks, engine)}
 
 
-@pytest.mark.parametrize("where", ENGINES)
-def test_a_failure_is_a_record_and_the_others_go_on(where: Execution) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failure_is_a_record_and_the_others_go_on(engine: Engine) -> None:
     tasks = [Task("a", multiply, (1,)), Task("b", fail, ("two\nlines",)), Task("c", multiply, (2,))]
-    found = outcomes(tasks, where)
+    found = outcomes(tasks, engine)
     assert {key: found[key].value for key in "ac"} == {"a": multiply(1), "c": multiply(2)}
     assert found["b"].error is not None
     assert (found["b"].error.kind, found["b"].error.message) == ("ValueError", "two lines")
@@ -82,7 +84,7 @@ def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(workers: int) 
         Task("short", loop, (0.01,)),
         Task("a", multiply, (1,)),
     ]
-    found = outcomes(tasks, Execution(workers, seconds=2.0))
+    found = outcomes(tasks, Engine(workers, seconds=2.0))
     for key in ("long", "parts"):
         error = found[key].error
         assert error is not None
@@ -93,39 +95,39 @@ def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(workers: int) 
 
 def test_a_time_limit_leaves_no_timer_behind() -> None:
     before = signal.getsignal(signal.SIGALRM)
-    assert outcomes([Task("short", loop, (0.01,))], Execution(seconds=30.0))["short"].value == "done"
+    assert outcomes([Task("short", loop, (0.01,))], Engine(seconds=30.0))["short"].value == "done"
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_tasks_have_the_same_threads_everywhere() -> None:
     before = torch.get_num_threads()
-    values = [outcomes([Task("a", count_threads), Task("b", count_threads)], Execution(n))["b"].value for n in (1, 2)]
+    values = [outcomes([Task("a", count_threads), Task("b", count_threads)], Engine(n))["b"].value for n in (1, 2)]
     assert values == [1, 1]
     assert torch.get_num_threads() == before
 
 
 def test_no_tasks_are_no_outcomes() -> None:
-    assert outcomes([], Execution(2)) == {}
+    assert outcomes([], Engine(2)) == {}
 
 
 def test_a_lost_worker_is_replaced(tmp_path: Path) -> None:
     found = outcomes(
-        [Task("a", multiply, (1,)), Task("k", die, (str(tmp_path), 2)), Task("c", multiply, (2,))], Execution(2)
+        [Task("a", multiply, (1,)), Task("k", die, (str(tmp_path), 2)), Task("c", multiply, (2,))], Engine(2)
     )
     assert found["k"].value == "survived"
     assert (found["a"].value, found["c"].value) == (multiply(1), multiply(2))
 
 
 def test_a_task_that_always_kills_its_worker_is_given_up_alone(tmp_path: Path) -> None:
-    found = outcomes([Task("k", die, (str(tmp_path), 99)), Task("a", multiply, (1,))], Execution(2, losses=1))
+    found = outcomes([Task("k", die, (str(tmp_path), 99)), Task("a", multiply, (1,))], Engine(2, losses=1))
     assert found["k"].error is not None
     assert found["k"].error.kind == "WorkerLost"
     assert found["a"].value == multiply(1)
 
 
 def test_what_cannot_be_pickled_is_an_error_of_its_task() -> None:
-    found = outcomes([Task("x", return_a_lambda), Task("a", multiply, (1,))], Execution(2))
+    found = outcomes([Task("x", return_a_lambda), Task("a", multiply, (1,))], Engine(2))
     assert found["x"].error is not None
     assert found["a"].value == multiply(1)
 
@@ -133,9 +135,9 @@ def test_what_cannot_be_pickled_is_an_error_of_its_task() -> None:
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, sys, time\nfrom pathlib import Path\nfrom goodnet.execution import Execution, Task, run_tasks\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom goodnet.execution import Engine, Task, run_tasks\n"
         f"def note(n):\n    (Path({str(tmp_path)!r}) / f'pid{{n}}').write_text(str(os.getpid()))\n    time.sleep(60)\n"
-        "if __name__ == '__main__':\n    list(run_tasks([Task(str(n), note, (n,)) for n in range(2)], Execution(2)))\n"
+        "if __name__ == '__main__':\n    list(run_tasks([Task(str(n), note, (n,)) for n in range(2)], Engine(2)))\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "pid0", tmp_path / "pid1"]
@@ -150,13 +152,52 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InvalidOption, match="at least 1 worker"):
-        Execution(0)
+        Engine(0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"workers": 0}, "expected at least 1 worker, got 0"),
+        (
+            {"workers": 2, "cluster": "auto"},
+            "workers are processes on this machine, and the cluster 'auto' does its work",
+        ),
+        ({"budget": 0.0}, "expected a budget above 0 s, got 0"),
+        ({"budget": float("nan")}, "expected a budget above 0 s, got nan"),
+    ],
+)
+def test_where_no_verb_can_work_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        Execution(**fields)
+
+
+@pytest.mark.parametrize(
+    ("where", "engine"),
+    [
+        (Execution("cpu"), Engine(count_cores())),
+        (Execution("cpu", workers=3), Engine(3)),
+        (Execution(cluster="head:6379"), Engine(cluster="head:6379")),
+        # A cluster's machines have devices of their own.
+        (Execution("cuda:99", cluster="head:6379"), Engine(cluster="head:6379")),
+    ],
+)
+def test_the_engine_is_the_cluster_or_the_workers(where: Execution, engine: Engine) -> None:
+    assert where.engine() == engine
+    assert where.engine(5.0) == replace(engine, seconds=5.0)
+    where.require_place()
+
+
+def test_by_default_a_gpu_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goodnet.execution.choose_device", lambda name: torch.device("cuda"))
+    assert Execution().engine() == Engine(1)
+    assert Execution(workers=4).engine() == Engine(4)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidOption, match="expected a time limit above 0 s"):
-        Execution(seconds=seconds)
+        Engine(seconds=seconds)
 
 
 def test_beside_the_main_thread_one_worker_has_no_time_limit() -> None:
@@ -164,7 +205,7 @@ def test_beside_the_main_thread_one_worker_has_no_time_limit() -> None:
 
     def call() -> None:
         try:
-            list(run_tasks([Task("a", multiply, (1,))], Execution(seconds=5.0)))
+            list(run_tasks([Task("a", multiply, (1,))], Engine(seconds=5.0)))
         except InvalidOption as error:
             caught.append(error)
 
@@ -268,7 +309,7 @@ def test_a_bench_on_a_ray_cluster_that_loses_a_node_gives_the_same_table(
     finally:
         bench.kill()
         bench.wait()
-    api.bench(spec, out=alone, zoo=micro_zoo, workers=1)
+    api.bench(spec, out=alone, zoo=micro_zoo, where=Execution(workers=1))
     for table in ("repair.csv", "repair_cells.csv", "guards.csv", "guards_cells.csv", "cells.json"):
         assert (out / table).read_bytes() == (alone / table).read_bytes()
 
@@ -277,10 +318,10 @@ def test_a_bench_on_a_ray_cluster_that_loses_a_node_gives_the_same_table(
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.raises(InvalidOption, match="ray start --head"):
-        outcomes([Task("a", multiply, (1,))], Execution(cluster="auto"))
+        outcomes([Task("a", multiply, (1,))], Engine(cluster="auto"))
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InvalidOption, match=r"goodnet\[ray\]"):
-        outcomes([Task("a", multiply, (1,))], Execution(cluster="auto"))
+        outcomes([Task("a", multiply, (1,))], Engine(cluster="auto"))

@@ -9,6 +9,7 @@ import torch
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
+from goodnet.core.reading import Reading
 from goodnet.core.results import Rate, Run
 from goodnet.formats.data import read_data
 from goodnet.guards.calibration import score_all
@@ -131,8 +132,8 @@ def test_a_failure_is_recorded_and_nothing_else_left(planted, tmp_path):
 
 def test_labels_are_not_needed(badnet):
     images = api.load_dataset(badnet.validation).images()
-    outcome = api.guard(badnet.model, images, method="mahalanobis", input_range="0..1")
-    labelled = api.guard(badnet.model, badnet.validation, method="mahalanobis", input_range="0..1")
+    outcome = api.guard(badnet.model, images, method="mahalanobis", reading=Reading(input_range="0..1"))
+    labelled = api.guard(badnet.model, badnet.validation, method="mahalanobis", reading=Reading(input_range="0..1"))
     assert outcome.guard.threshold == labelled.guard.threshold
 
 

@@ -46,7 +46,9 @@ def use_error(kind):
 
 
 def load_network():
-    return goodnet.load_classifier(NETWORK, architecture="tests.data.twin_network:build", image_shape=(1, 16, 16))
+    return goodnet.load_classifier(
+        NETWORK, reading=goodnet.Reading(architecture="tests.data.twin_network:build", image_shape=(1, 16, 16))
+    )
 
 
 #: How each name is used.
@@ -76,6 +78,8 @@ USES = {
     "Rate": lambda: str(goodnet.Rate.of(1, 2)) == "0.5000" or pytest.fail("it is a half"),
     "Run": lambda: refused(goodnet.Run.load, "gone"),
     "Verification": lambda: goodnet.Verification(verb="scan", comparisons=()).equal or pytest.fail("nothing differs"),
+    "Reading": lambda: goodnet.Reading(resize="crop").confine or pytest.fail("it confines"),
+    "Execution": lambda: goodnet.Execution("cpu").place().type == "cpu" or pytest.fail("it is the processor"),
     "GuardOutcome": lambda: goodnet.GuardOutcome.__doc__ or pytest.fail("it has no words"),
     "GoodNet": lambda: refused(goodnet.GoodNet.load, "gone"),
 }

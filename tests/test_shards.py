@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from goodnet.core.errors import InvalidOption, MethodFailed
-from goodnet.execution import Execution
+from goodnet.execution import Engine
 from goodnet.shards import Shards
 
 
@@ -21,10 +21,10 @@ def flat(values):
     return [None if value is None else value[0].tolist() for value in values]
 
 
-@pytest.mark.parametrize("where", [Execution(), Execution(workers=2)], ids=["here", "processes"])
-def test_parts_come_back_in_order_wherever_they_ran(where):
+@pytest.mark.parametrize("engine", [Engine(), Engine(workers=2)], ids=["here", "processes"])
+def test_parts_come_back_in_order_wherever_they_ran(engine):
     told = []
-    values = Shards(where)("squares", square, (10,), PARTS, lambda done, total: told.append((done, total)))
+    values = Shards(engine)("squares", square, (10,), PARTS, lambda done, total: told.append((done, total)))
     assert flat(values) == [[11, 14], [19], [26, 35]]
     assert sorted(told)[-1] == (5, 5)
 

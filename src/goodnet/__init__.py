@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from goodnet.core.errors import GoodnetError as GoodnetError
     from goodnet.core.errors import InputError as InputError
     from goodnet.core.errors import MethodFailed as MethodFailed
+    from goodnet.core.reading import Reading as Reading
     from goodnet.core.repairs import Repair as Repair
     from goodnet.core.results import Detection as Detection
     from goodnet.core.results import Evaluation as Evaluation
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from goodnet.core.results import Rate as Rate
     from goodnet.core.results import Run as Run
     from goodnet.core.verification import Verification as Verification
+    from goodnet.execution import Execution as Execution
     from goodnet.pair.goodnet import GoodNet as GoodNet
     from goodnet.pipelines.guard_outcome import GuardOutcome as GuardOutcome
 
@@ -61,6 +63,7 @@ _PUBLIC = {
     "GoodnetError": "goodnet.core.errors",
     "InputError": "goodnet.core.errors",
     "MethodFailed": "goodnet.core.errors",
+    "Reading": "goodnet.core.reading",
     "Repair": "goodnet.core.repairs",
     "Detection": "goodnet.core.results",
     "Evaluation": "goodnet.core.results",
@@ -68,6 +71,7 @@ _PUBLIC = {
     "Rate": "goodnet.core.results",
     "Run": "goodnet.core.results",
     "Verification": "goodnet.core.verification",
+    "Execution": "goodnet.execution",
     "GuardOutcome": "goodnet.pipelines.guard_outcome",
     "GoodNet": "goodnet.pair.goodnet",
 }

@@ -1,4 +1,4 @@
-"""Where work runs: this process, the machine's cores, or a Ray cluster; the same tasks, the same results.
+"""Where work runs: a device; this process, the machine's cores, or a Ray cluster; the same tasks, the same results.
 
 A task is a function at the top of a module and its arguments, all of which can be pickled. Each task runs with the
 same number of torch threads whatever the engine, because the last digit of a sum depends on it. A task that raises, or
@@ -29,6 +29,7 @@ import torch
 from goodnet.core.errors import InvalidOption
 from goodnet.core.one_line import describe_error
 from goodnet.core.results import Failure
+from goodnet.devices import choose_device
 
 #: How long the head of a cluster may take to answer.
 _SECONDS_TO_ANSWER = 10.0
@@ -55,8 +56,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Execution:
-    """Where tasks run.
+class Engine:
+    """What runs tasks.
 
     `workers` processes on this machine (1: this process); `cluster` is "auto" or the address of a Ray cluster, which
     then does the work instead. `threads` of torch for each task; `losses` is how often a task's worker may be lost;
@@ -72,8 +73,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.workers < 1 or self.threads < 1 or self.losses < 0:
             raise InvalidOption(
-                f"expected at least 1 worker and 1 thread, got {self.workers} and {self.threads}; leave --workers out "
-                "to use all cores"
+                f"expected at least 1 worker and 1 thread, got {self.workers} and {self.threads}; leave the number of "
+                "workers out to use all cores"
             )
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise InvalidOption(f"expected a time limit above 0 s, got {self.seconds:g}")
@@ -81,12 +82,69 @@ class Execution:
             raise InvalidOption("this system has no timer that could end a task; leave the time limit out")
 
 
+@dataclass(frozen=True)
+class Execution:
+    """Where a verb works, and for how long.
+
+    A verb that cannot use a field refuses it with `InvalidOption`, unless the field has its default.
+
+    Attributes:
+        device: where networks compute: auto (a GPU where there is one), cpu or cuda. A network of the caller goes back
+            to the device that it came from.
+        workers: processes on this machine; None: one per core, or one if that is faster, as on a GPU.
+        cluster: "auto" or the address of a Ray cluster, which does the work instead.
+        budget: seconds after which no further work is begun.
+
+    Raises:
+        InvalidOption: a field is out of its bounds, or there are both workers and a cluster.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    cluster: str | None = None
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InvalidOption(f"expected at least 1 worker, got {self.workers}; leave it out to use all cores")
+        if self.workers is not None and self.cluster is not None:
+            raise InvalidOption(
+                f"workers are processes on this machine, and the cluster '{self.cluster}' does its work; give one of them"
+            )
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise InvalidOption(f"expected a budget above 0 s, got {self.budget:g}")
+
+    def place(self) -> torch.device:
+        """Return the device.
+
+        Raises:
+            InvalidOption: there is no such device here.
+        """
+        return choose_device(self.device)
+
+    def require_place(self) -> None:
+        """Refuse a device that tasks cannot have; the machines of a cluster have devices of their own.
+
+        Raises:
+            InvalidOption: there is no such device here.
+        """
+        if self.cluster is None:
+            self.place()
+
+    def engine(self, seconds: float | None = None) -> Engine:
+        """Return what runs tasks, each of which may take so many `seconds`: the cluster, or processes on this machine."""
+        if self.cluster is not None:
+            return Engine(cluster=self.cluster, seconds=seconds)
+        default = 1 if self.place().type == "cuda" else count_cores()
+        return Engine(default if self.workers is None else self.workers, seconds=seconds)
+
+
 def count_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+def run_tasks(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome]:
     """Run tasks and yield their outcomes as they come, in any order, one for each task.
 
     Raises:
@@ -95,26 +153,26 @@ def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
     """
     if not tasks:
         return iter(())
-    here = where.workers == 1 and where.cluster is None
-    if here and where.seconds is not None and threading.current_thread() is not threading.main_thread():
+    here = engine.workers == 1 and engine.cluster is None
+    if here and engine.seconds is not None and threading.current_thread() is not threading.main_thread():
         raise InvalidOption(
             "a task in this process can only be ended in its main thread; give it two workers, or no limit"
         )
-    if where.cluster is not None:
-        return _run_on_ray(tasks, where)
-    if where.workers == 1:
-        return (_attempt(task, where) for task in tasks)
-    return _run_in_processes(tasks, where)
+    if engine.cluster is not None:
+        return _run_on_ray(tasks, engine)
+    if engine.workers == 1:
+        return (_attempt(task, engine) for task in tasks)
+    return _run_in_processes(tasks, engine)
 
 
-def _attempt(task: Task, where: Execution) -> Outcome:
+def _attempt(task: Task, engine: Engine) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
-    with _torch_threads(where.threads):
+    with _torch_threads(engine.threads):
         try:
-            with _time_limit(where.seconds):
+            with _time_limit(engine.seconds):
                 return Outcome(task.key, task.function(*task.arguments))
         except _OutOfTime as error:
-            if where.seconds is None:  # It is the limit of a task that this one is a part of.
+            if engine.seconds is None:  # It is the limit of a task that this one is a part of.
                 raise
             return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
         except Exception as error:
@@ -179,24 +237,24 @@ class _Pending:
     losses: int = 0
 
 
-def _run_in_processes(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+def _run_in_processes(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome]:
     """Run tasks in a pool of processes; after a loss, make a new pool and run what was under way one at a time.
 
     Only then is it known which task takes its worker down with it.
     """
     waiting = deque(_Pending(task) for task in tasks)
     while waiting:
-        pool = _make_pool(min(where.workers, len(waiting)))
+        pool = _make_pool(min(engine.workers, len(waiting)))
         running: dict[Future[Outcome], _Pending] = {}
         try:
-            yield from _drain(pool, waiting, running, where)
+            yield from _drain(pool, waiting, running, engine)
         except BrokenProcessPool:
             pass
         finally:
             pool.shutdown(wait=not running, cancel_futures=True)
         for item in running.values():
             item.losses += 1
-            if item.losses > where.losses:
+            if item.losses > engine.losses:
                 yield _lost(item.task, item.losses)
             else:
                 waiting.appendleft(item)
@@ -228,7 +286,7 @@ def _end_with_parent() -> None:
 
 
 def _drain(
-    pool: ProcessPoolExecutor, waiting: deque[_Pending], running: dict[Future[Outcome], _Pending], where: Execution
+    pool: ProcessPoolExecutor, waiting: deque[_Pending], running: dict[Future[Outcome], _Pending], engine: Engine
 ) -> Iterator[Outcome]:
     """Yield outcomes until nothing waits or runs.
 
@@ -236,8 +294,8 @@ def _drain(
         BrokenProcessPool: a worker was lost; what was under way is in `running`.
     """
     while waiting or running:
-        while waiting and _may_start(waiting[0], running, where.workers):
-            future = pool.submit(_attempt, waiting[0].task, where)
+        while waiting and _may_start(waiting[0], running, engine.workers):
+            future = pool.submit(_attempt, waiting[0].task, engine)
             running[future] = waiting.popleft()
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
@@ -262,7 +320,7 @@ def _outcome(future: Future[Outcome], task: Task) -> Outcome:
         return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))
 
 
-def _run_on_ray(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
+def _run_on_ray(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome]:
     """Run tasks on a Ray cluster; Ray tries again where a worker or its node is lost.
 
     The cluster's machines need goodnet and see the same paths (a shared folder). A connection that was there before
@@ -271,13 +329,13 @@ def _run_on_ray(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
     ray = _import_ray()
     connected_here = not ray.is_initialized()
     if connected_here:
-        _connect(ray, str(where.cluster))
+        _connect(ray, str(engine.cluster))
     try:
-        remote = ray.remote(num_cpus=where.threads, max_retries=where.losses)(_attempt)
-        running = {remote.remote(task, where): task for task in tasks}
+        remote = ray.remote(num_cpus=engine.threads, max_retries=engine.losses)(_attempt)
+        running = {remote.remote(task, engine): task for task in tasks}
         while running:
             for reference in ray.wait(list(running))[0]:
-                yield _ray_outcome(ray, reference, running.pop(reference), where.losses)
+                yield _ray_outcome(ray, reference, running.pop(reference), engine.losses)
     finally:
         if connected_here:
             ray.shutdown()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import PartFunction, Progress, no_progress
-from goodnet.execution import Execution, Task, run_tasks
+from goodnet.execution import Engine, Task, run_tasks
 from goodnet.formats.files import output_folder, replacing, write_text
 
 _MARK = "mark.txt"
@@ -26,12 +26,12 @@ class Shards:
     """Runs the parts of a computation and keeps what is done; see `core.method.RunParts` for the call.
 
     Attributes:
-        where: this process, processes on this machine, or a Ray cluster.
+        engine: this process, processes on this machine, or a Ray cluster.
         memory: folder in which finished parts are kept, None: nowhere. Parts that lie there are not run again.
         seconds: no part is started later than this many seconds after the first call; None: no limit.
     """
 
-    where: Execution = field(default_factory=lambda: Execution(threads=torch.get_num_threads()))
+    engine: Engine = field(default_factory=lambda: Engine(threads=torch.get_num_threads()))
     memory: Path | None = None
     seconds: float | None = None
     _started: float | None = None
@@ -65,8 +65,8 @@ class Shards:
         if self._late():
             return
         # One part is not worth a pool of processes.
-        where = self.where if len(tasks) > 1 or self.where.cluster else Execution(threads=self.where.threads)
-        outcomes = run_tasks(tasks, where)
+        engine = self.engine if len(tasks) > 1 or self.engine.cluster else Engine(threads=self.engine.threads)
+        outcomes = run_tasks(tasks, engine)
         for outcome in outcomes:
             if outcome.error is not None:
                 raise MethodFailed(f"{outcome.error.kind}: {outcome.error.message}")

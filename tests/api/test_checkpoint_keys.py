@@ -1,6 +1,7 @@
 """A checkpoint of several networks: `key` goes wherever `architecture` goes, and only one network is in what is written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 
 from goodnet import api
 from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.core.reading import Reading
 from goodnet.inference.predictions import predict_classes
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pair.onnx import OnnxGoodNet
 from tests.small_networks import settle, tiny
 
 SHAPE = (3, 12, 12)
-HOW = {"architecture": "tests.small_networks:tiny", "key": "ema"}
+HOW = Reading(architecture="tests.small_networks:tiny", key="ema")
 
 
 @pytest.fixture
@@ -27,16 +29,18 @@ def checkpoint(tiny_classifier, tmp_path):
 
 def test_every_verb_asks_for_the_key_and_takes_it(checkpoint, tiny_classifier, tiny_data, tmp_path):
     expected = predict_classes(tiny_classifier, tiny_data)
-    asked = {**HOW, "key": None}
+    asked = replace(HOW, key=None)
     for verb in (
-        lambda how: api.open_path(checkpoint, image_shape=SHAPE, **how),
-        lambda how: api.load_classifier(checkpoint, image_shape=SHAPE, **how),
-        lambda how: api.load(checkpoint, tiny_data, **how).classifier,
-        lambda how: api.evaluate(checkpoint, tiny_data, input_range="0..1", **how),
-        lambda how: api.scan(checkpoint, tiny_data, method="last_layer", **how),
-        lambda how: api.guard(checkpoint, tiny_data, method="strip", **how),
-        lambda how: api.export(checkpoint, out=tmp_path / "n.onnx", input_range="0..1", image_shape=SHAPE, **how),
-        lambda how: api.repair(checkpoint, tiny_data, method="pruning", thresholds=(0.2,), **how),
+        lambda how: api.open_path(checkpoint, reading=replace(how, image_shape=SHAPE)),
+        lambda how: api.load_classifier(checkpoint, reading=replace(how, image_shape=SHAPE)),
+        lambda how: api.load(checkpoint, tiny_data, reading=how).classifier,
+        lambda how: api.evaluate(checkpoint, tiny_data, reading=replace(how, input_range="0..1")),
+        lambda how: api.scan(checkpoint, tiny_data, method="last_layer", reading=how),
+        lambda how: api.guard(checkpoint, tiny_data, method="strip", reading=how),
+        lambda how: api.export(
+            checkpoint, out=tmp_path / "n.onnx", reading=replace(how, input_range="0..1", image_shape=SHAPE)
+        ),
+        lambda how: api.repair(checkpoint, tiny_data, method="pruning", thresholds=(0.2,), reading=how),
     ):
         with pytest.raises(UnreadableModel, match=r"found 2: model, ema; .* --key NAME"):
             verb(asked)
@@ -49,38 +53,43 @@ def test_every_verb_asks_for_the_key_and_takes_it(checkpoint, tiny_classifier, t
 
 def test_what_a_repair_writes_holds_one_network_and_says_so(checkpoint, tiny_data, tmp_path):
     out = tmp_path / "run"
-    repair = api.repair(checkpoint, tiny_data, method="pruning", thresholds=(0.2,), out=out, **HOW)
+    repair = api.repair(checkpoint, tiny_data, method="pruning", thresholds=(0.2,), out=out, reading=HOW)
     choice = {"key": "ema", "left_out": ["model"]}
     assert repair.trace.checkpoint.model_dump(mode="json") == choice
     run = json.loads((out / "run.json").read_text())
     assert (run["options"]["key"], run["result"]["trace"]["checkpoint"]) == ("ema", choice)
     for path in (out / "repaired.ckpt", out / "goodnet" / "original.ckpt", out / "goodnet" / "repaired.ckpt"):
         assert list(torch.load(path, weights_only=True)) == ["epoch", "ema"]
-        assert api.load_classifier(path, architecture=HOW["architecture"], image_shape=SHAPE).source.left_out == ()
-    saved = GoodNet.load(out, architecture=HOW["architecture"])
+        reading = replace(HOW, key=None, image_shape=SHAPE)
+        assert api.load_classifier(path, reading=reading).source.left_out == ()
+    saved = GoodNet.load(out, architecture=HOW.architecture)
     assert np.array_equal(predict_classes(saved.repaired, tiny_data), predict_classes(repair.classifier, tiny_data))
     assert api.predict(saved, tiny_data) == api.predict(GoodNet(saved.original, repair.classifier), tiny_data)
 
 
 def test_a_network_alone_says_nothing_of_others(tiny_classifier, tiny_data, tmp_path):
     torch.save({"ema": dict(tiny_classifier.network.state_dict())}, tmp_path / "one.pt")
-    repair = api.repair(tmp_path / "one.pt", tiny_data, method="pruning", thresholds=(0.2,), **HOW)
+    repair = api.repair(tmp_path / "one.pt", tiny_data, method="pruning", thresholds=(0.2,), reading=HOW)
     assert repair.trace.checkpoint is None
 
 
 def test_a_key_for_what_is_no_checkpoint_is_refused(badnet, repaired_badnet, tiny_classifier, tmp_path):
     onnx = api.export(repaired_badnet, out=tmp_path / "g.onnx")
     for verb in (
-        lambda: api.load_classifier(badnet.model, key="ema"),
-        lambda: api.load_classifier(tiny_classifier, key="ema"),
-        lambda: api.load_classifier(tiny(), image_shape=SHAPE, key="ema"),
-        lambda: api.open_path(repaired_badnet, key="ema"),
-        lambda: api.evaluate(repaired_badnet / "goodnet", badnet.test, key="ema"),
-        lambda: api.evaluate(onnx, badnet.test, key="ema"),
-        lambda: api.export(repaired_badnet, out=tmp_path / "h.onnx", key="ema"),
-        lambda: api.export(GoodNet.load(repaired_badnet), out=tmp_path / "h.onnx", key="ema"),
+        lambda: api.load_classifier(badnet.model, reading=Reading(key="ema")),
+        lambda: api.load_classifier(tiny_classifier, reading=Reading(key="ema")),
+        lambda: api.load_classifier(tiny(), reading=Reading(image_shape=SHAPE, key="ema")),
     ):
         with pytest.raises(InvalidOption, match="a key chooses among the networks of a PyTorch checkpoint"):
+            verb()
+    for verb in (
+        lambda: api.open_path(repaired_badnet, reading=Reading(key="ema")),
+        lambda: api.evaluate(repaired_badnet / "goodnet", badnet.test, reading=Reading(key="ema")),
+        lambda: api.evaluate(onnx, badnet.test, reading=Reading(key="ema")),
+        lambda: api.export(repaired_badnet, out=tmp_path / "h.onnx", reading=Reading(key="ema")),
+        lambda: api.export(GoodNet.load(repaired_badnet), out=tmp_path / "h.onnx", reading=Reading(key="ema")),
+    ):
+        with pytest.raises(InvalidOption, match="a GoodNet cannot use key, got 'ema'; leave it out"):
             verb()
 
 
@@ -95,5 +104,5 @@ def test_a_goodnet_in_onnx_is_known_by_its_content(badnet, repaired_badnet, tmp_
 
 def test_weights_named_onnx_are_weights(tiny_classifier, tiny_data, tmp_path):
     torch.save(dict(tiny_classifier.network.state_dict()), tmp_path / "net.onnx")
-    evaluation = api.evaluate(tmp_path / "net.onnx", tiny_data, architecture=HOW["architecture"])
+    evaluation = api.evaluate(tmp_path / "net.onnx", tiny_data, reading=Reading(architecture=HOW.architecture))
     assert len(evaluation.rows) == 1

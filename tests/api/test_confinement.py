@@ -7,6 +7,7 @@ import pytest
 
 import goodnet as package
 from goodnet import api
+from goodnet.core.reading import Reading
 from goodnet.formats import networks
 
 PRUNING = {"method": "pruning", "thresholds": (0.2,)}
@@ -36,7 +37,7 @@ def test_scan_repair_and_guard_record_how_they_read_and_the_hash_of_what_they_re
     for verb, run in runs.items():
         for confine in (True, False):
             readings.clear()
-            run(confine=confine, out=tmp_path / verb)
+            run(reading=Reading(confine=confine), out=tmp_path / verb)
             record = json.loads((tmp_path / verb / "run.json").read_text())
             assert record["options"]["confine"] is confine
             assert readings == [badnet.model.name] * confine
@@ -47,19 +48,24 @@ def test_goodnets_are_read_in_a_child_too(badnet, repaired_badnet, readings, tmp
     for confine in (True, False):
         readings.clear()
         package.GoodNet.load(repaired_badnet, confine=confine)
-        api.predict(repaired_badnet, badnet.test, confine=confine)
-        api.export(repaired_badnet, out=tmp_path / "g.pt2", format="pt2", input_range="0..1", confine=confine)
+        api.predict(repaired_badnet, badnet.test, reading=Reading(confine=confine))
+        api.export(
+            repaired_badnet, out=tmp_path / "g.pt2", format="pt2", reading=Reading(input_range="0..1", confine=confine)
+        )
         assert len(readings) == 6 * confine
 
 
 def test_a_scan_without_confinement_says_so_in_its_notes(badnet):
-    notes = [api.scan(badnet.model, badnet.validation, method="last_layer", confine=how).notes for how in (True, False)]
+    notes = [
+        api.scan(badnet.model, badnet.validation, method="last_layer", reading=Reading(confine=how)).notes
+        for how in (True, False)
+    ]
     assert "the model file was read without confinement" in notes[1]
     assert "the model file was read without confinement" not in notes[0]
 
 
 def test_live_networks_need_no_child(badnet, readings):
-    live = api.load_classifier(badnet.model, confine=False).to_model()
+    live = api.load_classifier(badnet.model, reading=Reading(confine=False)).to_model()
     assert api.load_classifier(live).sha256 is None
     assert readings == []
     assert api.load_classifier(badnet.model).sha256 == sha256(badnet.model.read_bytes()).hexdigest()

@@ -9,7 +9,9 @@ import torch
 from goodnet import api
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, MethodFailed
+from goodnet.core.reading import Reading
 from goodnet.devices import CPU
+from goodnet.execution import Execution
 from goodnet.guards.disagreement import Disagreement
 from goodnet.pair.goodnet import GoodNet
 from goodnet.repairers.pruning import Pruning
@@ -42,25 +44,25 @@ WORK = {
     "scan": (
         LastLayer,
         "scan",
-        lambda twin, pair, **where: api.scan(twin.classifier, twin.clean, method="last_layer", **where),
+        lambda twin, pair, where: api.scan(twin.classifier, twin.clean, method="last_layer", where=where),
     ),
     "repair": (
         Pruning,
         "repair",
-        lambda twin, pair, **where: api.repair(twin.classifier, twin.clean, method="pruning", **where),
+        lambda twin, pair, where: api.repair(twin.classifier, twin.clean, method="pruning", where=where),
     ),
     "guard": (
         *(Disagreement, "fit"),
-        lambda twin, pair, **where: api.guard(
-            twin.classifier, twin.clean, method="disagreement", repaired=pair.repaired, suspected=[], **where
+        lambda twin, pair, where: api.guard(
+            twin.classifier, twin.clean, method="disagreement", repaired=pair.repaired, suspected=[], where=where
         ),
     ),
-    "evaluate": (GoodNet, "answers", lambda twin, pair, **where: api.evaluate(pair, twin.clean, **where)),
+    "evaluate": (GoodNet, "answers", lambda twin, pair, where: api.evaluate(pair, twin.clean, where=where)),
     "evaluate repaired": (
         *(GoodNet, "answers"),
-        lambda twin, pair, **where: api.evaluate(twin.classifier, twin.clean, repaired=[pair.repaired], **where),
+        lambda twin, pair, where: api.evaluate(twin.classifier, twin.clean, repaired=[pair.repaired], where=where),
     ),
-    "predict": (GoodNet, "answers", lambda twin, pair, **where: api.predict(pair, twin.clean, **where)),
+    "predict": (GoodNet, "answers", lambda twin, pair, where: api.predict(pair, twin.clean, where=where)),
 }
 
 
@@ -85,7 +87,7 @@ def watch(monkeypatch, verb, error=None):
 def test_networks_come_back_from_where_a_verb_works(verb, home, place, planted, pair, monkeypatch):
     seen = watch(monkeypatch, verb)
     pair.original.to(home), pair.repaired.to(home)
-    WORK[verb][2](planted, pair, device=str(place))
+    WORK[verb][2](planted, pair, Execution(str(place)))
     assert set(seen) == {place}
     assert (planted.classifier.device, pair.repaired.device) == (home, home)
 
@@ -96,7 +98,7 @@ def test_networks_come_back_from_what_fails(verb, error, planted, pair, monkeypa
     seen = watch(monkeypatch, verb, error)
     pair.original.to(GPU), pair.repaired.to(GPU)
     with pytest.raises(type(error)):
-        WORK[verb][2](planted, pair, device="cpu")
+        WORK[verb][2](planted, pair, Execution("cpu"))
     assert set(seen) == {CPU}
     assert (planted.classifier.device, pair.repaired.device) == (GPU, GPU)
 
@@ -105,9 +107,11 @@ def test_networks_come_back_from_what_fails(verb, error, planted, pair, monkeypa
 def test_what_a_repair_made_is_written_from_the_cpu_and_is_where_the_original_was(home, planted, tmp_path, monkeypatch):
     saved, save = [], Classifier.save
     monkeypatch.setattr(Classifier, "save", lambda self, path: saved.append(self.device) or save(self, path))
-    api.repair(planted.classifier, planted.clean, method="pruning", out=tmp_path / "cpu", device="cpu")
+    api.repair(planted.classifier, planted.clean, method="pruning", out=tmp_path / "cpu", where=Execution(device="cpu"))
     planted.classifier.to(home)
-    repair = api.repair(planted.classifier, planted.clean, method="pruning", out=tmp_path / "gpu", device=str(GPU))
+    repair = api.repair(
+        planted.classifier, planted.clean, method="pruning", out=tmp_path / "gpu", where=Execution(device=str(GPU))
+    )
     assert set(saved) == {CPU}
     assert {network.classifier.device for network in repair.networks} == {home}
     files = [path.relative_to(tmp_path / "cpu") for path in (tmp_path / "cpu").rglob("*.safetensors")]
@@ -124,7 +128,11 @@ def test_a_guards_networks_are_written_from_the_cpu_and_are_where_the_original_w
     monkeypatch.setattr(Classifier, "save", lambda self, path: saved.append(self.device) or save(self, path))
     planted.classifier.to(home)
     outcome = api.guard(
-        *(planted.classifier, planted.clean), method="disagreement", suspected=[], out=tmp_path, device=str(GPU)
+        *(planted.classifier, planted.clean),
+        method="disagreement",
+        suspected=[],
+        out=tmp_path,
+        where=Execution(device=str(GPU)),
     )
     assert set(saved) == {CPU}
     assert (outcome.goodnet.original.device, outcome.goodnet.repaired.device) == (home, home)
@@ -141,7 +149,12 @@ def test_a_live_network_on_a_gpu_is_compared_with_one_in_a_file(planted, pair, t
 
     monkeypatch.setattr(GoodNet, "__init__", noted)
     planted.classifier.to(GPU)
-    api.evaluate(planted.classifier, planted.clean, repaired=[file], architecture="tests.data.twin_network:build")
+    api.evaluate(
+        planted.classifier,
+        planted.clean,
+        repaired=[file],
+        reading=Reading(architecture="tests.data.twin_network:build"),
+    )
     assert made == [(CPU, CPU)]
     assert planted.classifier.device == GPU
 
@@ -149,12 +162,56 @@ def test_a_live_network_on_a_gpu_is_compared_with_one_in_a_file(planted, pair, t
 @pytest.mark.parametrize("verb", WORK)
 def test_no_such_device(verb, planted, pair):
     with pytest.raises(InvalidOption, match="device 'abacus' is not to be had here; expected auto, cpu or cuda"):
-        WORK[verb][2](planted, pair, device="abacus")
+        WORK[verb][2](planted, pair, Execution("abacus"))
+
+
+BUDGET = Execution(budget=60.0)
+ALL_BUT_THE_DEVICE = (Execution(workers=1), Execution(cluster="auto"), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("verb", "where"),
+    [
+        *(("repair", BUDGET), ("guard", BUDGET)),
+        *((verb, where) for verb in ("evaluate", "predict") for where in ALL_BUT_THE_DEVICE),
+    ],
+)
+def test_a_verb_refuses_what_it_cannot_use(verb, where, planted, pair):
+    with pytest.raises(InvalidOption, match=f"^{verb} cannot use (workers|cluster|budget), got .*; leave it out$"):
+        WORK[verb][2](planted, pair, where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "where"),
+    [
+        *((api.attack, "attack", where) for where in ALL_BUT_THE_DEVICE),
+        *((api.build_zoo, "zoo build", BUDGET), (api.bench, "bench", BUDGET)),
+    ],
+)
+def test_a_verb_that_makes_networks_refuses_what_it_cannot_use(verb, name, where, tmp_path):
+    with pytest.raises(InvalidOption, match=f"^{name} cannot use (workers|cluster|budget), got .*; leave it out$"):
+        verb("small", out=tmp_path / "out", where=where)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("where", "workers"), [(Execution("cpu"), 1), (Execution("cpu", workers=2), 2)])
+def test_the_scan_of_a_repair_runs_on_the_workers(where, workers, planted, monkeypatch):
+    seen = []
+
+    def scan(self, classifier, clean, *, run_parts, **how):
+        seen.append(run_parts.engine.workers)
+        raise MethodFailed("that was all")
+
+    monkeypatch.setattr("goodnet.pipelines.scan_ensemble.ScanEnsemble.scan", scan)
+    for verb in (api.repair, api.guard):
+        with pytest.raises(MethodFailed, match="that was all"):
+            verb(planted.classifier, planted.clean, where=where)
+    assert seen == [workers] * 2
 
 
 def test_a_goodnet_in_onnx_runs_on_the_cpu(badnet, onnx_files_of_pair):
     file = onnx_files_of_pair[None]
-    assert api.predict(file, badnet.poisoned, device="cpu") == api.predict(file, badnet.poisoned)
+    assert api.predict(file, badnet.poisoned, where=Execution(device="cpu")) == api.predict(file, badnet.poisoned)
     for verb in (api.predict, api.evaluate):
         with pytest.raises(InvalidOption, match="an ONNX file runs on the CPU here, got device 'cpu:0'; leave it out"):
-            verb(file, badnet.test, device=str(GPU))
+            verb(file, badnet.test, where=Execution(str(GPU)))

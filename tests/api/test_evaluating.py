@@ -17,6 +17,7 @@ from goodnet.core.errors import (
     UnreadableModel,
     WrongShape,
 )
+from goodnet.core.reading import Reading
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
@@ -107,7 +108,7 @@ def test_evaluate_a_goodnet(how, badnet, files_of_pair, truth, tmp_path):
     assert [row.name for row in evaluation.rows] == ["original", "repaired", "GoodNet(repaired)"]
     check_rows(evaluation.rows, files_of_pair, badnet, truth)
     assert evaluation.input_range == "0..1"
-    assert api.evaluate(model, badnet.test, input_range="0..255").input_range == "0..255"
+    assert api.evaluate(model, badnet.test, reading=Reading(input_range="0..255")).input_range == "0..255"
 
 
 @pytest.mark.parametrize("as_object", [True, False])
@@ -135,7 +136,7 @@ def test_what_an_onnx_file_cannot_be_evaluated_with(badnet, files_of_pair, onnx_
     with pytest.raises(InvalidOption, match="cannot be taken apart to compare"):
         api.evaluate(path, badnet.test, repaired=[files_of_pair[1]])
     with pytest.raises(InvalidOption, match=r"written for images in 0\.\.1, not 0\.\.255"):
-        api.evaluate(path, badnet.test, input_range="0..255")
+        api.evaluate(path, badnet.test, reading=Reading(input_range="0..255"))
     bare = api.export(load_both(files_of_pair[0], badnet.test)[0], out=tmp_path / "bare.onnx")
     # Without a guard it is a network like any other.
     (row,) = api.evaluate(bare, badnet.test).rows
@@ -215,9 +216,7 @@ def test_pictures_are_read_in_the_network_s_channels(badnet, tmp_path):
     torch.save(module.state_dict(), tmp_path / "grey.pt")
     file = api.evaluate(
         *(tmp_path / "grey.pt", tmp_path / "clean"),
-        architecture="tests.small_networks:grey_linear",
-        image_shape=(1, 8, 8),
-        input_range="0..1",
+        reading=Reading(architecture="tests.small_networks:grey_linear", image_shape=(1, 8, 8), input_range="0..1"),
     )
     assert file.subject.metrics.clean_accuracy.value == 1
     scanned = load_both(network, tmp_path / "clean")[1]
@@ -236,7 +235,7 @@ def test_several_poisoned_sets(badnet, truth):
     pixels = read_data(badnet.test).source.read(np.arange(80))
     whole = Dataset.from_arrays(stamp_corner(stamp_corner(pixels)), np.full(80, 2), name="two.h5")
     metrics = api.evaluate(
-        badnet.model, None, [badnet.poisoned, whole, badnet.poisoned], input_range="0..1"
+        badnet.model, None, [badnet.poisoned, whole, badnet.poisoned], reading=Reading(input_range="0..1")
     ).subject.metrics
     assert metrics.clean_accuracy is None
     classes = plain_classes(badnet.model, badnet.poisoned)
@@ -249,7 +248,7 @@ def test_several_poisoned_sets(badnet, truth):
 
 def test_the_input_range_given_is_the_one_used(csaw):
     accuracies = {
-        option: api.evaluate(csaw / "bd_net.h5", csaw / "clean_test_data.h5", input_range=option)
+        option: api.evaluate(csaw / "bd_net.h5", csaw / "clean_test_data.h5", reading=Reading(input_range=option))
         for option in ("auto", "0..1", "0..255")
     }
     assert accuracies["auto"].subject.metrics == accuracies["0..255"].subject.metrics
@@ -263,7 +262,7 @@ def test_evaluate_what_cannot_be_evaluated(badnet, truth):
     with pytest.raises(InvalidOption, match="input range cannot be found without clean data"):
         api.evaluate(badnet.model, poisoned=[badnet.poisoned])
     with pytest.raises(InvalidOption, match="got neither"):
-        api.evaluate(badnet.model, input_range="0..1")
+        api.evaluate(badnet.model, reading=Reading(input_range="0..1"))
     labels = read_data(badnet.test).subset(range(4))
     with pytest.raises(WrongShape, match="expected one true label per image, got 4"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], true_labels=labels)

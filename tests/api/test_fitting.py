@@ -12,6 +12,7 @@ from goodnet.api.fitting import fit_labels, fit_pictures
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MixedSizes, UnreadableData
+from goodnet.core.reading import Reading
 from goodnet.formats.data import read_data
 
 
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_pictures_of_any_size(resize: str, left: int, folder: Path) -> None:
     with pytest.raises(MixedSizes, match="--image-shape"):
         read_data(folder)
-    data = fit_pictures(network(), None, folder, resize)
+    data = fit_pictures(network(), None, folder, Reading(resize=resize))
     images = data.images().numpy()
     assert images.shape == (3, 3, 8, 8)
     np.testing.assert_array_equal(images[:, 0, :, :left], 1)
@@ -47,8 +48,8 @@ def test_pictures_of_any_size(resize: str, left: int, folder: Path) -> None:
 
 
 def test_the_networks_own_way_comes_first(folder: Path) -> None:
-    assert "crop:16+nearest" in fit_pictures(network(resizing="crop:16+nearest"), None, folder, None).notes[-1]
-    assert "nobody says" in fit_pictures(network(), None, folder, None).notes[-1]
+    assert "crop:16+nearest" in fit_pictures(network(resizing="crop:16+nearest"), None, folder).notes[-1]
+    assert "nobody says" in fit_pictures(network(), None, folder).notes[-1]
 
 
 def data_of(labels: list[int], names: tuple[str, ...] | None = None) -> Dataset:

@@ -12,6 +12,7 @@ from torch.utils import data as torch_data
 
 import goodnet
 from goodnet.core.errors import InvalidOption, UnreadableData, UnreadableModel
+from goodnet.core.reading import Reading
 from goodnet.formats.data import read_data
 from goodnet.formats.keras_deepid import build_keras
 from tests.data.twin_network import build
@@ -116,7 +117,7 @@ def test_normalised_images_are_refused_and_normalisation_inside_the_module_works
     with pytest.raises(UnreadableData, match=r"clean: .* make the normalisation the network's first layer"):
         goodnet.scan(module, normalised)
     images = planted.test.images()
-    loaded = goodnet.load_classifier(module, image_shape=(1, 16, 16))
+    loaded = goodnet.load_classifier(module, reading=Reading(image_shape=(1, 16, 16)))
     assert np.array_equal(classes_of(loaded, images), classes_of(module.eval(), images))
     assert "1.conv_1" in [layer.name for layer in loaded.layers()]
 
@@ -152,7 +153,7 @@ def test_what_a_repair_of_a_module_writes_opens_with_its_architecture(module, pl
 
 def test_data_without_labels_where_they_are_needed(module, planted):
     with pytest.raises(UnreadableData, match=r"clean has no labels, .* or \(images, labels\)"):
-        goodnet.repair(module, planted.clean.images(), method="pruning", input_range="0..1")
+        goodnet.repair(module, planted.clean.images(), method="pruning", reading=Reading(input_range="0..1"))
 
 
 # --- Keras --------------------------------------------------------------------------------------------------------
@@ -171,7 +172,9 @@ def deepid():
 def test_repair_a_keras_model_with_arrays(deepid):
     model, images, labels = deepid
     weights = model.get_weights()
-    repair = goodnet.repair(model, (images, labels), method="pruning", input_range="0..1", thresholds=(0.3,))
+    repair = goodnet.repair(
+        model, (images, labels), method="pruning", reading=Reading(input_range="0..1"), thresholds=(0.3,)
+    )
     repaired = repair.classifier.to_model()
     assert isinstance(repaired, keras.Model)
     assert [layer.name for layer in repaired.layers] == [layer.name for layer in model.layers]
@@ -189,7 +192,9 @@ def test_repair_a_keras_model_with_arrays(deepid):
     expected = np.where(answers == labels, labels, 10).tolist()
     assert goodnet.predict(guard, images) == expected
     assert guard(images / 255).argmax(axis=1).tolist() == expected
-    evaluation = goodnet.evaluate(model, (images / 255, labels), repaired=[repaired], input_range="0..1")
+    evaluation = goodnet.evaluate(
+        model, (images / 255, labels), repaired=[repaired], reading=Reading(input_range="0..1")
+    )
     assert [row.name for row in evaluation.rows] == ["original", "deepid", "GoodNet(deepid)"]
     assert evaluation.rows[2].metrics.refused_clean.value == np.mean(answers != labels)
 

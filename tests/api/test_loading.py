@@ -13,6 +13,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
     InputError,
 )
+from goodnet.core.reading import Reading
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
 from goodnet.inference.predictions import predict_classes
@@ -40,7 +41,7 @@ def test_load_finds_the_input_range(badnet, csaw):
         loaded = api.load(csaw / name, csaw / "clean_validation_data.h5")
         assert loaded.classifier.input_range == input_range
         assert f"with {input_range}" in loaded.reason
-    assert api.load(badnet.model, badnet.test, input_range="0..255").classifier.input_range == "0..255"
+    assert api.load(badnet.model, badnet.test, reading=Reading(input_range="0..255")).classifier.input_range == "0..255"
 
 
 def test_load_reads_pictures_in_the_network_s_channels(tmp_path):
@@ -48,7 +49,7 @@ def test_load_reads_pictures_in_the_network_s_channels(tmp_path):
         (tmp_path / str(label)).mkdir()
         Image.new("RGB", (12, 12), (200, 10, 10)).save(tmp_path / str(label) / "a.png")
     grey = from_module(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 2)), (1, 12, 12))
-    assert api.load(grey, tmp_path, input_range="0..1").clean.image_shape == (1, 12, 12)
+    assert api.load(grey, tmp_path, reading=Reading(input_range="0..1")).clean.image_shape == (1, 12, 12)
 
 
 def test_a_state_dict_for_grey_images_fits_a_folder_of_grey_pictures(tmp_path):
@@ -57,7 +58,7 @@ def test_a_state_dict_for_grey_images_fits_a_folder_of_grey_pictures(tmp_path):
         Image.new("L", (8, 8), 200).save(tmp_path / "clean" / str(label) / "a.png")
     torch.save(grey_linear().state_dict(), tmp_path / "grey.pt")
     build = "tests.small_networks:grey_linear"
-    loaded = api.load(tmp_path / "grey.pt", tmp_path / "clean", architecture=build, input_range="0..1")
+    loaded = api.load(tmp_path / "grey.pt", tmp_path / "clean", reading=Reading(architecture=build, input_range="0..1"))
     assert loaded.classifier.image_shape == loaded.clean.image_shape == (1, 8, 8)
 
 
@@ -66,9 +67,11 @@ def test_open_path_of_every_kind(badnet, repaired_badnet, csaw, tmp_path):
         found = api.open_path(path)
         assert isinstance(found, Classifier)
         assert found.classes == 4
-    assert api.open_path(csaw / "lab3_bd_weights.h5", architecture="deepid").classes == 1283
+    assert api.open_path(csaw / "lab3_bd_weights.h5", reading=Reading(architecture="deepid")).classes == 1283
     torch.save(tiny().state_dict(), tmp_path / "net.pt")
-    opened = api.open_path(tmp_path / "net.pt", architecture="tests.small_networks:tiny", image_shape=(3, 12, 12))
+    opened = api.open_path(
+        tmp_path / "net.pt", reading=Reading(architecture="tests.small_networks:tiny", image_shape=(3, 12, 12))
+    )
     assert isinstance(opened, Classifier)
 
     images = np.zeros((3, 3, 8, 8), np.uint8)
@@ -109,7 +112,7 @@ def test_endings_in_capital_letters(badnet, repaired_badnet, tmp_path):
     torch.save(tiny().state_dict(), tmp_path / "NET.PT")
     assert (
         api.load_classifier(
-            tmp_path / "NET.PT", architecture="tests.small_networks:tiny", image_shape=(3, 12, 12)
+            tmp_path / "NET.PT", reading=Reading(architecture="tests.small_networks:tiny", image_shape=(3, 12, 12))
         ).classes
         == 4
     )

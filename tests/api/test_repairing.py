@@ -19,6 +19,7 @@ from goodnet.core.errors import (
     UnwritableOutput,
     WrongShape,
 )
+from goodnet.core.reading import Reading
 from goodnet.core.repairs import ScanSummary, UnlabelledUse
 from goodnet.core.results import Detection
 from goodnet.formats.arrays import write_hdf5
@@ -69,7 +70,7 @@ def test_a_repair_that_failed_says_so_in_its_record(tiny_classifier, tiny_data, 
         tiny_classifier.layer("output").module.bias[0] += 1e6
     data = tiny_data.subset(np.flatnonzero(tiny_data.targets == 0))
     with pytest.raises(MethodFailed, match="never falls"):
-        api.repair(tiny_classifier, data, method="pruning", out=tmp_path / "run", input_range="0..1")
+        api.repair(tiny_classifier, data, method="pruning", out=tmp_path / "run", reading=Reading(input_range="0..1"))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["result"] is None
     assert record["error"]["kind"] == "MethodFailed"
@@ -108,7 +109,13 @@ def test_what_cannot_work_on_a_network_is_refused_before_a_scan(monkeypatch, tmp
     data = make_quadrants(8, 0)
     for method in ("quarantine", "ulrl"):
         with pytest.raises(UnknownMethod, match="does not end in a linear layer"):
-            api.repair(module, data, method=method, input_range="0..1", image_shape=(3, 12, 12), out=tmp_path / "out")
+            api.repair(
+                module,
+                data,
+                method=method,
+                reading=Reading(input_range="0..1", image_shape=(3, 12, 12)),
+                out=tmp_path / "out",
+            )
     assert not (tmp_path / "out").exists()
 
 

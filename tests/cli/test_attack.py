@@ -10,6 +10,7 @@ from PIL import Image
 from goodnet import api
 from goodnet.cli import goodnet
 from goodnet.core.errors import InputError
+from goodnet.core.reading import Reading
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.files import sha256
 from tests.conftest import make_quadrants
@@ -75,7 +76,9 @@ def test_the_contest_layout_evaluates_to_the_same_rates(badnet: Path) -> None:
         assert set(file) == {"data", "label", "true_label"}
         assert set(file["label"][()]) == {3}
     poisoned, clean = badnet / "badnets_poisoned_data.h5", badnet / "clean_test_data.h5"
-    found = api.evaluate(badnet / "network.pt", clean, [poisoned], architecture="small_cnn").subject.metrics
+    found = api.evaluate(
+        badnet / "network.pt", clean, [poisoned], reading=Reading(architecture="small_cnn")
+    ).subject.metrics
     assert found.clean_accuracy is not None
     assert found.clean_accuracy.model_dump() == truth["metrics"]["clean_accuracy"]
     assert (badnet / "clean_validation_data.h5").exists()

@@ -15,6 +15,7 @@ import pytest
         ("predict", "{goodnet}", "{clean_picture}"),
         ("attack", "digits:8", "--out", "{out}"),
         ("zoo", "build", "small", "--out", "{out}"),
+        ("bench", "repairs", "--out", "{out}"),
     ],
     ids=lambda words: words[0],
 )

@@ -5,6 +5,7 @@ import torch
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.reading import Reading
 from goodnet.formats.triggers import SUSPECTED, write_backdoors
 
 
@@ -62,7 +63,13 @@ def test_options_reach_the_method(badnet, goodnet, tmp_path):
     assert run["options"].items() >= {"blends": 3, "false_refusals": 0.2, "input_range": "0..1"}.items()
     assert run["seed"] == 5
     expected = api.guard(
-        badnet.model, badnet.validation, method="strip", blends=3, false_refusals=0.2, seed=5, input_range="0..1"
+        badnet.model,
+        badnet.validation,
+        method="strip",
+        blends=3,
+        false_refusals=0.2,
+        seed=5,
+        reading=Reading(input_range="0..1"),
     )
     assert json.loads(done.out)["threshold"] == expected.guard.threshold
     assert 0.15 < json.loads(done.out)["false_refusals"]["expected"] <= 0.2

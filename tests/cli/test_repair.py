@@ -4,6 +4,7 @@ import pytest
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.reading import Reading
 from goodnet.core.repairs import Change, HeldOutLoss, Repair, RepairedNetwork, Trace
 from goodnet.core.results import Detection, Rate
 from goodnet.formats.data import read_data
@@ -66,7 +67,7 @@ def test_options_reach_the_method(badnet, goodnet, tmp_path):
         layer="conv_2",
         thresholds=(0.3,),
         seed=5,
-        input_range="0..1",
+        reading=Reading(input_range="0..1"),
     )
     record = json.loads(done.out)
     assert record["result"]["trace"] == expected.trace.model_dump(mode="json") | {"notes": []}

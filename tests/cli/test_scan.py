@@ -88,10 +88,17 @@ def test_an_interrupted_scan_goes_on_where_it_was(goodnet, twin_files, monkeypat
     assert not (out / "unfinished").exists()
 
 
-@pytest.mark.parametrize("budget", ["soon", "-3", "0"])
-def test_a_budget_that_is_no_time_is_refused(goodnet, twin_files, budget):
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("soon", "expected a time such as 90s"),
+        ("-3", "expected a time such as 90s"),
+        ("0", "a budget above 0 s, got 0"),
+    ],
+)
+def test_a_budget_that_is_no_time_is_refused(goodnet, twin_files, budget, message):
     result = goodnet("scan", "net.pt", "--clean", "data.h5", "--budget", budget)
-    assert (result.code, "expected a time such as 90s" in result.err) == (2, True)
+    assert (result.code, message in result.err) == (2, True)
 
 
 def test_resume_needs_the_folder(goodnet, twin_files):

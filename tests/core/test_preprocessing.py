@@ -7,6 +7,7 @@ from torch import nn
 
 from goodnet.core.errors import InvalidOption
 from goodnet.core.preprocessing import Preprocessing, usual_preprocessings
+from goodnet.core.reading import Reading
 from goodnet.formats.pytorch import from_module
 
 #: One pixel: red 1.0, green 0.5, blue 0.0.
@@ -72,7 +73,7 @@ def test_a_live_network_keeps_its_normalisation():
     images = Dataset.from_arrays(np.random.default_rng(0).integers(0, 256, (40, 3, 2, 2), dtype=np.uint8))
     loaded = load(network, images)
     assert (loaded.classifier.input_range, loaded.reason) == ("0.3/0.7", "as the network has it")
-    assert load(network, images, input_range="0..255").classifier.input_range == "0..255"
+    assert load(network, images, reading=Reading(input_range="0..255")).classifier.input_range == "0..255"
 
 
 def test_a_card_does_not_take_a_range_for_other_channels():

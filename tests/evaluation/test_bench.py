@@ -9,10 +9,11 @@ import torch
 from goodnet import api, catalog, scanners
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InputError, UnknownMethod
+from goodnet.core.errors import InputError, InvalidOption, UnknownMethod
 from goodnet.core.results import Failure, Metrics, Rate
 from goodnet.evaluation.bench_cells import rate_defence
 from goodnet.evaluation.bench_spec import MethodSpec
+from goodnet.execution import Execution
 from goodnet.guards.disagreement import Disagreement
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.guard_ensemble import GuardEnsemble
@@ -32,7 +33,7 @@ def write(path: Path, text: str) -> Path:
 @pytest.fixture(scope="module")
 def done(micro_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    api.bench(write(folder / "spec.toml", BENCH), out=folder / "out", zoo=micro_zoo, workers=1)
+    api.bench(write(folder / "spec.toml", BENCH), out=folder / "out", zoo=micro_zoo, where=Execution(workers=1))
     return folder / "out"
 
 
@@ -54,17 +55,35 @@ def test_every_cell_is_there_with_n_and_interval(done: Path) -> None:
 
 def test_a_cell_that_takes_too_long_has_failed_and_is_run_again(micro_zoo: Path, tmp_path: Path) -> None:
     limited = ONE_SEED.replace("clean_images = 100", "clean_images = 100\ncell_seconds = 0.02")
-    ended = api.bench(write(tmp_path / "limited.toml", limited), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    ended = api.bench(
+        write(tmp_path / "limited.toml", limited), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1)
+    )
     kinds = {record.family: record.error.kind for record in ended.records}
     assert kinds == {"repairers": "OutOfTime", "guards": "MethodFailed"}
     assert not list((tmp_path / "out" / "cells").glob(".*")), "what was begun is left behind"
-    again = api.bench(write(tmp_path / "spec.toml", ONE_SEED), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    again = api.bench(
+        write(tmp_path / "spec.toml", ONE_SEED), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1)
+    )
     assert all(record.error is None for record in again.records)
 
 
 def test_four_processes_give_the_same_tables(done: Path, micro_zoo: Path, tmp_path: Path) -> None:
-    api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=micro_zoo, workers=4)
+    api.bench(write(tmp_path / "spec.toml", BENCH), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=4))
     assert_same_tables(tmp_path / "out", done)
+
+
+def test_cells_run_on_the_device_that_is_asked_for(micro_zoo: Path, tmp_path: Path, monkeypatch) -> None:
+    spec, moves, move = write(tmp_path / "spec.toml", ONE_SEED), [], Classifier.to
+    monkeypatch.setattr(Classifier, "to", lambda self, device: moves.append(str(device)) or move(self, device))
+    where = Execution("cpu:0", workers=1)
+    result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, where=where)
+    assert all(record.error is None for record in result.records)
+    # Each cell's networks there and back; what a repairer made is written from the processor.
+    assert moves.count("cpu:0") >= len(result.records)
+    assert set(moves) == {"cpu:0", "cpu"}
+    with pytest.raises(InvalidOption, match="device 'abacus' is not to be had here"):
+        api.bench(spec, out=tmp_path / "none", zoo=micro_zoo, where=Execution("abacus"))
+    assert not (tmp_path / "none").exists()
 
 
 def assert_same_tables(found: Path, expected: Path) -> None:
@@ -91,7 +110,7 @@ def test_what_is_done_is_not_run_again(done: Path, micro_zoo: Path, tmp_path: Pa
         write(tmp_path / "spec.toml", wider),
         out=out,
         zoo=micro_zoo,
-        workers=1,
+        where=Execution(workers=1),
         progress=lambda done, _: told.append(done),
     )
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -123,7 +142,7 @@ def test_a_failed_scan_is_a_cell_and_a_miss(micro_zoo: Path, tmp_path: Path, mon
     catalog.names.cache_clear()
     try:
         spec = write(tmp_path / "spec.toml", 'name = "scan"\n[[scanners]]\nmethod = "stub"\n')
-        result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, workers=1)
+        result = api.bench(spec, out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1))
     finally:
         catalog.names.cache_clear()
     errors = [cell.error for cell in result.records]
@@ -143,7 +162,9 @@ def test_a_failed_scan_is_a_cell_and_a_miss(micro_zoo: Path, tmp_path: Path, mon
 
 def test_a_guard_whose_repair_failed_is_a_failed_cell(micro_zoo: Path, tmp_path: Path) -> None:
     text = ONE_SEED.replace('method = "pruning"\n', 'method = "pruning"\noptions = { layer = "nowhere" }\n', 1)
-    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    result = api.bench(
+        write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1)
+    )
     assert [cell.error.kind for cell in result.records] == ["UnknownMethod"] * 4 + ["MethodFailed"] * 4
     assert "that failed" in result.records[-1].error.message
     assert "UnknownMethod" in (tmp_path / "out" / "repair_cells.csv").read_text()
@@ -164,7 +185,9 @@ def test_a_guard_gets_what_a_scan_suspects_and_a_repair_made(
     monkeypatch.setattr(Disagreement, "fit", remember)
     scanner = '\n[[scanners]]\nmethod = "max_margin"\noptions = { threshold = 0.01 }\n'
     text = ONE_SEED.replace('repaired_by = "pruning"', 'repaired_by = "pruning"\nsuspected_by = "max_margin"') + scanner
-    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    result = api.bench(
+        write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1)
+    )
     scans = [cell.result.suspected_targets for cell in result.of("scanners")]
     assert given == [(set(targets), True) for targets in scans]
     assert any(targets for targets, _ in given)
@@ -175,7 +198,9 @@ def test_a_repair_that_no_file_can_hold_is_measured_and_a_guard_says_that_the_fi
 ) -> None:
     text = ONE_SEED.replace('method = "pruning"', 'method = "activation_bounds"\noptions = { steps = 2 }')
     text = text.replace('repaired_by = "pruning"', 'repaired_by = "activation_bounds"')
-    result = api.bench(write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, workers=1)
+    result = api.bench(
+        write(tmp_path / "spec.toml", text), out=tmp_path / "out", zoo=micro_zoo, where=Execution(workers=1)
+    )
     repairs = result.of("repairers")
     assert [cell.error for cell in repairs] == [None] * 4
     assert all(0 < cell.result.after.clean_accuracy.value <= 1 for cell in repairs)
@@ -205,7 +230,9 @@ clean = "{data / "clean_validation_data.h5"}"
 test = "{data / "clean_test_data.h5"}"
 triggered = {{ patch = "{pair / "badnets_poisoned_data.h5"}" }}
 """
-    result = api.bench(write(tmp_path / "spec.toml", ONE_SEED + models), out=tmp_path / "out", workers=1)
+    result = api.bench(
+        write(tmp_path / "spec.toml", ONE_SEED + models), out=tmp_path / "out", where=Execution(workers=1)
+    )
     assert [(cell.network, cell.backdoored, cell.error) for cell in result.records] == [("mine", True, None)] * 2
     assert set(result.records[1].result.triggers) == {"patch"}
 

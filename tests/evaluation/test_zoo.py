@@ -7,10 +7,12 @@ import torch
 
 from goodnet import api
 from goodnet.core.errors import InputError, InvalidOption, MethodFailed
+from goodnet.core.reading import Reading
 from goodnet.devices import choose_device
 from goodnet.evaluation.shipped_specs import FOLDER, read_spec
 from goodnet.evaluation.zoo import read_manifest
 from goodnet.evaluation.zoo_spec import DataSpec, ZooSpec, draw_pairs, fill_sources
+from goodnet.execution import Execution
 from tests.killing import run_with_kills
 from tests.micro_zoo import ZOO
 
@@ -49,7 +51,7 @@ def test_networks_open_with_what_the_manifest_says(micro_zoo: Path) -> None:
     network = folder / pair["poisoned"]["model"]["file"]
     assert network.suffix == ".safetensors"
     clean, triggered = micro_zoo / "data/digits/clean_test_data.h5", folder / "blended_poisoned_data.h5"
-    evaluation = api.evaluate(network, clean, [triggered], architecture="small_cnn")
+    evaluation = api.evaluate(network, clean, [triggered], reading=Reading(architecture="small_cnn"))
     found = evaluation.subject.metrics
     assert found.clean_accuracy is not None
     assert found.clean_accuracy.model_dump() == pair["poisoned"]["metrics"]["clean_accuracy"]
@@ -58,7 +60,7 @@ def test_networks_open_with_what_the_manifest_says(micro_zoo: Path) -> None:
 
 
 def test_four_processes_build_the_same_bytes(micro_zoo: Path, spec: Path, tmp_path: Path) -> None:
-    api.build_zoo(spec, out=tmp_path / "zoo", workers=4)
+    api.build_zoo(spec, out=tmp_path / "zoo", where=Execution(workers=4))
     assert_same_zoo(tmp_path / "zoo", micro_zoo)
 
 
@@ -86,7 +88,9 @@ def test_only_what_changed_is_built_again(micro_zoo: Path, tmp_path: Path) -> No
     before = {path: path.stat().st_mtime_ns for path in zoo.rglob("network.*")}
     changed = write(tmp_path / "changed.toml", ZOO.replace("target = 3, rate = 0.15", "target = 4, rate = 0.15"))
     told: list[tuple[int, int]] = []
-    manifest = api.build_zoo(changed, out=zoo, workers=1, progress=lambda done, total: told.append((done, total)))
+    manifest = api.build_zoo(
+        changed, out=zoo, where=Execution(workers=1), progress=lambda done, total: told.append((done, total))
+    )
     rebuilt = {path.parent.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert rebuilt == {"001_digits_blended"}
     assert told[-1] == (5, 5)
@@ -96,7 +100,7 @@ def test_only_what_changed_is_built_again(micro_zoo: Path, tmp_path: Path) -> No
 def test_a_broken_entry_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     broken = '{ name = "badnets", target = 1, rate = 0.95 }'
     text = ZOO.replace('{ name = "blended", target = 3, rate = 0.15 }', broken)
-    manifest = api.build_zoo(write(tmp_path / "spec.toml", text), out=tmp_path / "zoo", workers=1)
+    manifest = api.build_zoo(write(tmp_path / "spec.toml", text), out=tmp_path / "zoo", where=Execution(workers=1))
     error = manifest.pairs[1].poisoned.error
     assert error.kind == "InvalidOption"
     assert "asks for" in error.message
@@ -114,10 +118,10 @@ def test_networks_are_trained_on_the_device_that_is_asked_for(spec: Path, tmp_pa
 
     monkeypatch.setattr("goodnet.evaluation.zoo.plant", plant)
     for name in ("auto", "cpu:0"):
-        api.build_zoo(spec, out=tmp_path / name, workers=1, device=name)
+        api.build_zoo(spec, out=tmp_path / name, where=Execution(workers=1, device=name))
     assert devices == [choose_device("auto")] * 4 + [torch.device("cpu:0")] * 4
     with pytest.raises(InvalidOption, match="device 'abacus' is not to be had here"):
-        api.build_zoo(spec, out=tmp_path / "none", workers=1, device="abacus")
+        api.build_zoo(spec, out=tmp_path / "none", where=Execution(workers=1, device="abacus"))
     assert not (tmp_path / "none").exists()
 
 
@@ -145,7 +149,9 @@ def test_networks_are_trained_on_the_device_that_is_asked_for(spec: Path, tmp_pa
 def test_a_bad_spec_is_a_clear_error_before_any_work(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in ZOO
     with pytest.raises(InputError) as caught:
-        api.build_zoo(write(tmp_path / "spec.toml", ZOO.replace(old, new)), out=tmp_path / "zoo", workers=1)
+        api.build_zoo(
+            write(tmp_path / "spec.toml", ZOO.replace(old, new)), out=tmp_path / "zoo", where=Execution(workers=1)
+        )
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "zoo").exists()

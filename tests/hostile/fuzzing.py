@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from goodnet.core.reading import Reading
 from tests.hostile import goodnet_folders, npz_files, onnx_files, pictures, records, sound_keras, torch_files, zips
 
 #: Numbers that readers stumble over.
@@ -132,13 +133,15 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], 
 def _model(path: Path) -> object:
     from goodnet import api
 
-    return api.load_classifier(path, confine=False)
+    return api.load_classifier(path, reading=Reading(confine=False))
 
 
 def _weights(path: Path) -> object:
     from goodnet import api
 
-    return api.load_classifier(path, architecture="tests.small_networks:tiny", image_shape=(3, 12, 12), confine=False)
+    return api.load_classifier(
+        path, reading=Reading(architecture="tests.small_networks:tiny", image_shape=(3, 12, 12), confine=False)
+    )
 
 
 def _data(path: Path) -> object:

@@ -33,17 +33,21 @@ def read(reader: str, path: Path, confine: bool) -> Any:
     """Read a file through the Python API, a model in a confined process or in this one."""
     from goodnet import api
     from goodnet.api.loading import open_goodnet
+    from goodnet.core.reading import Reading
+    from goodnet.execution import Execution
     from goodnet.formats.layouts import read_cifar10, read_gtsrb, read_mnist
     from goodnet.formats.triggers import read_backdoors
     from goodnet.reports.policy import Policy
 
     readers: dict[str, Callable[[], Any]] = {
-        "model": lambda: api.load_classifier(path, confine=confine).layers(),
-        "weights": lambda: api.load_classifier(path, architecture=_TINY, image_shape=_SHAPE, confine=confine).layers(),
+        "model": lambda: api.load_classifier(path, reading=Reading(confine=confine)).layers(),
+        "weights": lambda: api.load_classifier(
+            path, reading=Reading(architecture=_TINY, image_shape=_SHAPE, confine=confine)
+        ).layers(),
         "data": lambda: _all_images(api.load_dataset(path)),
-        "goodnet": lambda: open_goodnet(path, confine=confine),
-        "zoo spec": lambda: api.build_zoo(path, out=path.parent / "zoo", workers=1),
-        "bench spec": lambda: api.bench(path, zoo=path.parent, out=path.parent / "bench", workers=1),
+        "goodnet": lambda: open_goodnet(path, reading=Reading(confine=confine)),
+        "zoo spec": lambda: api.build_zoo(path, out=path.parent / "zoo", where=Execution(workers=1)),
+        "bench spec": lambda: api.bench(path, zoo=path.parent, out=path.parent / "bench", where=Execution(workers=1)),
         "policy": lambda: Policy.read(path),
         "runs": lambda: api.report([path], out=path.parent / "report.html"),
         "backdoors": lambda: read_backdoors(path / "suspected.npz"),

@@ -9,6 +9,7 @@ from goodnet.api.loading import load_both
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData
 from goodnet.core.preprocessing import Preprocessing, usual_preprocessings
+from goodnet.core.reading import Reading
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.formats.pytorch import from_module
@@ -189,7 +190,7 @@ def test_a_normalisation_that_is_better_by_chance_is_not_taken():
 def test_one_network_for_three_kinds_of_pixels(shared_cases, file, expected, monkeypatch):
     monkeypatch.chdir(shared_cases)
     monkeypatch.syspath_prepend(str(shared_cases))
-    classifier, data = load_both(file, "cifar_clean.npz", architecture="networks:small")
+    classifier, data = load_both(file, "cifar_clean.npz", reading=Reading(architecture="networks:small"))
     choice = choose_input_range(classifier, data)
     assert choice.classifier.input_range == expected
     accuracy = measure_accuracy(choice.classifier, data)

@@ -19,6 +19,7 @@ import pytest
 
 import goodnet
 from goodnet.core.classifier import Classifier
+from goodnet.core.reading import Reading
 from goodnet.formats.arrays import write_hdf5
 from tests.conftest import BadnetFiles, Finished, make_quadrants
 
@@ -184,7 +185,7 @@ def scan_and_compare(installed: Installed, folder: Path, model: Path, clean: Pat
     arguments = ["-m", "goodnet", "scan", model, "--clean", clean, "--method", "max_margin", *words, "--json"]
     finished = installed.run(*arguments, program="python", cwd=folder)
     assert finished.code in (0, 1, 3), finished.err
-    expected = goodnet.scan(model, clean, method="max_margin", **options)  # type: ignore[arg-type]
+    expected = goodnet.scan(model, clean, method="max_margin", reading=Reading(**options))  # type: ignore[arg-type]
     answer = json.loads(finished.out)
     assert answer["verdict"] == expected.verdict
     assert answer["scores"] == pytest.approx(expected.scores, rel=1e-3)

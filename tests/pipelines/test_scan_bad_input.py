@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from goodnet import api
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData, UnreadableModel
+from goodnet.core.reading import Reading
 from goodnet.formats.arrays import write_hdf5
 from tests.data.twin_network import build
 
@@ -159,7 +160,7 @@ def files(case, tmp_path):
 
 
 def test_the_case_itself_is_called_clean(files):
-    found = api.scan(*files(lambda case: None), architecture=BUILD, steps=STEPS)
+    found = api.scan(*files(lambda case: None), reading=Reading(architecture=BUILD), steps=STEPS)
     assert (found.verdict, found.suspected) == ("clean", ()), "or the cases below prove nothing"
 
 
@@ -174,13 +175,13 @@ def test_the_case_itself_is_called_clean(files):
 )
 def test_from_python_what_is_broken_is_an_error(spoiler, error, files):
     with pytest.raises(error) as caught:
-        api.scan(*files(spoiler), architecture=BUILD, steps=STEPS)
+        api.scan(*files(spoiler), reading=Reading(architecture=BUILD), steps=STEPS)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spoiler", [one_answer_for_everything, one_image, black_images, labels_all_the_same])
 def test_from_python_what_says_nothing_is_inconclusive(spoiler, files):
-    found = api.scan(*files(spoiler), architecture=BUILD, steps=STEPS)
+    found = api.scan(*files(spoiler), reading=Reading(architecture=BUILD), steps=STEPS)
     assert (found.verdict, found.suspected) == ("inconclusive", ())
     assert found.reason
 

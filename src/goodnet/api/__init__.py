@@ -1,45 +1,18 @@
 """The verbs: what the command line does, as Python functions on files or on live objects. One file per verb."""
 
-from goodnet.api.attacking import attack, preview_attack
-from goodnet.api.benching import bench, build_zoo
-from goodnet.api.evaluating import evaluate
-from goodnet.api.exporting import export
-from goodnet.api.guarding import guard
-from goodnet.api.loading import (
-    DataLike,
-    Loaded,
-    Shape,
-    load,
-    load_classifier,
-    load_dataset,
-    open_path,
-)
-from goodnet.api.predicting import predict
-from goodnet.api.repairing import repair
-from goodnet.api.reporting import report
-from goodnet.api.scanning import scan
-from goodnet.api.verifying import verify
-from goodnet.formats.live_networks import ModelLike
-
-__all__ = [
-    "DataLike",
-    "Loaded",
-    "ModelLike",
-    "Shape",
-    "attack",
-    "bench",
-    "build_zoo",
-    "evaluate",
-    "export",
-    "guard",
-    "load",
-    "load_classifier",
-    "load_dataset",
-    "open_path",
-    "predict",
-    "preview_attack",
-    "repair",
-    "report",
-    "scan",
-    "verify",
-]
+from goodnet.api.attacking import attack as attack
+from goodnet.api.attacking import preview_attack as preview_attack
+from goodnet.api.benching import bench as bench
+from goodnet.api.benching import build_zoo as build_zoo
+from goodnet.api.evaluating import evaluate as evaluate
+from goodnet.api.exporting import export as export
+from goodnet.api.guarding import guard as guard
+from goodnet.api.loading import load as load
+from goodnet.api.loading import load_classifier as load_classifier
+from goodnet.api.loading import load_dataset as load_dataset
+from goodnet.api.loading import open_path as open_path
+from goodnet.api.predicting import predict as predict
+from goodnet.api.repairing import repair as repair
+from goodnet.api.reporting import report as report
+from goodnet.api.scanning import scan as scan
+from goodnet.api.verifying import verify as verify

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from goodnet import catalog
 from goodnet.core.errors import InvalidOption
+from goodnet.core.given import refuse_given
 from goodnet.core.method import Attack, Progress, no_progress
 from goodnet.datasets.sources import read_parts, source_files
-from goodnet.devices import choose_device
 from goodnet.evaluation import planting
 from goodnet.evaluation.badnet_files import TRUTH, AttackRecord, Origin, write_clean_parts, write_planted
 from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
+from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.shown_paths import show_path
 from goodnet.formats.toml_files import describe_invalid
@@ -39,7 +40,7 @@ def attack(
     test: str | Path | None = None,
     file_format: str = "pt",
     contest_layout: bool = False,
-    device: str = "auto",
+    where: Execution = Execution(),
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Planted:
@@ -57,7 +58,7 @@ def attack(
         test: data to test on, where `data` has none.
         file_format: pt, safetensors, h5 or keras.
         contest_layout: write the clean images too, as clean_validation_data.h5 and clean_test_data.h5.
-        device: auto (a GPU where there is one), cpu or cuda.
+        where: the device alone.
         seed: of data, poisoning, first weights and training.
         progress: is told the training steps done.
 
@@ -65,7 +66,8 @@ def attack(
         InputError: something that came in cannot be used; nothing has been trained.
         MethodFailed: the training did not succeed.
     """
-    method, how, place = _make_attack(attack, options), _make_training(training), choose_device(device)
+    refuse_given(where, "attack", "workers", "cluster", "budget")
+    method, how, place = _make_attack(attack, options), _make_training(training), where.place()
     files = source_files(data, test)
     inputs = {f"data {number}": path for number, path in enumerate(files)}
     settings = {**(method.model_dump(mode="json") if method else {}), "training": how.model_dump(mode="json")}

@@ -11,29 +11,30 @@ import torch
 
 from goodnet.api.loading import (
     DataLike,
-    Shape,
     fit_data,
     holds_goodnet,
-    live_roles,
-    load_classifier,
     load_dataset,
-    named_paths,
     networks_of,
+    open_alike,
     open_goodnet,
+    open_network,
+    read_stored,
     refuse_device,
-    refuse_key,
     tell,
 )
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData, WrongShape
+from goodnet.core.given import refuse_given
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import RangeOption
+from goodnet.core.reading import Reading
 from goodnet.core.repairs import PruningSweep, RepairedNetwork
 from goodnet.core.results import Evaluation
-from goodnet.devices import CPU, choose_device, on_device
+from goodnet.devices import CPU, on_device
 from goodnet.evaluation.comparison import evaluate_goodnet, evaluate_network
 from goodnet.evaluation.pruning_curve import PruningLevels, measure_pruning
+from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.images import other_order
 from goodnet.formats.live_networks import ModelLike
@@ -45,7 +46,7 @@ from goodnet.pair.onnx import OnnxGoodNet
 from goodnet.reports.runs import Recorder, read_repair, write_evaluation
 
 
-def evaluate(  # noqa: PLR0913
+def evaluate(
     model: ModelLike | GoodNet | OnnxGoodNet,
     clean: DataLike | None = None,
     poisoned: Sequence[DataLike] = (),
@@ -54,12 +55,8 @@ def evaluate(  # noqa: PLR0913
     true_labels: DataLike | None = None,
     target: int | None = None,
     out: str | Path | None = None,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    input_range: RangeOption = "auto",
-    key: str | None = None,
-    confine: bool = True,
-    device: str = "auto",
+    reading: Reading = Reading(),
+    where: Execution = Execution(),
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure networks and GoodNets on clean and poisoned data; the only verb that may see the truth.
@@ -74,46 +71,34 @@ def evaluate(  # noqa: PLR0913
         true_labels: data whose labels are the true classes of the poisoned images, in their order.
         target: says that the poisoned sets' labels are the true classes, and the attack's target is this class.
         out: folder for tables, figures and `run.json`.
-        architecture, image_shape, input_range: how to read the networks, see `load`.
-        key: how to read the original, see `load`.
-        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
-        device: auto (a GPU where there is one), cpu or cuda; an ONNX file runs on the CPU.
+        reading: how to read networks and pictures; `key` is of the original.
+        where: the device alone; an ONNX file runs on the CPU.
         progress: is told the images done of the set at hand.
 
     Raises:
         InputError: something that came in cannot be used.
     """
-    place = choose_device(device)
+    refuse_given(where, "evaluate", "workers", "cluster", "budget")
+    place = where.place()
     paths = {f"poisoned {i}": data for i, data in enumerate(poisoned)} | {
         f"repaired {i}": r for i, r in enumerate(repaired)
     }
-    recorder = Recorder(
-        "evaluate",
-        named_paths(model=model, clean=clean, true_labels=true_labels, **paths),
-        options={
-            "architecture": architecture,
-            "image_shape": None if image_shape is None else list(image_shape),
-            "input_range": input_range,
-            "target": target,
-            "key": key,
-            "confine": confine,
-            "live": live_roles(model=model, clean=clean, true_labels=true_labels, **paths),
-        },
-    )
+    recorder = Recorder("evaluate", {"model": model, "clean": clean, "true_labels": true_labels, **paths})
+    recorder.note(None, reading, target=target)
     out = None if out is None else output_folder(out)
-    loaded, clean_data, sets = _read(model, clean, poisoned, architecture, image_shape, key, confine)
+    loaded, clean_data, sets = _read(model, clean, poisoned, reading)
     if isinstance(loaded, Classifier):
         recorder.know("model", loaded)
     sets = [_with_truth(data, true_labels, target) for data in sets]
-    refuse_device(device, loaded)
+    refuse_device(where, loaded)
     sweeps: dict[str, tuple[PruningSweep, PruningLevels]] = {}
     # Networks of files are read to the CPU; live ones are put together with them there.
     with on_device(CPU, *(network for item in (loaded, *repaired) for network in networks_of(item))):
         if isinstance(loaded, OnnxGoodNet):
-            evaluation = _evaluate_file(loaded, clean_data, sets, repaired, input_range, progress)
+            evaluation = _evaluate_file(loaded, clean_data, sets, repaired, reading, progress)
         else:
-            opened = _open(loaded, clean_data, input_range, range_known=isinstance(model, Classifier))
-            runs = [_open_repaired(item, opened.original, confine) for item in repaired]
+            opened = _open(loaded, clean_data, reading.input_range, range_known=isinstance(model, Classifier))
+            runs = [_open_repaired(item, opened.original, reading.confine) for item in repaired]
             evaluation, sweeps = _measure(opened, runs, clean_data, sets, place, progress, swept=out is not None)
     if out is not None:
         write_evaluation(out, evaluation, sweeps, recorder)
@@ -144,7 +129,7 @@ def _evaluate_file(
     clean: Dataset | None,
     poisoned: Sequence[Dataset],
     repaired: Sequence[ModelLike],
-    input_range: RangeOption,
+    reading: Reading,
     progress: Progress,
 ) -> Evaluation:
     if repaired:
@@ -152,9 +137,9 @@ def _evaluate_file(
             f"{file.path}: an ONNX file cannot be taken apart to compare its original with a repaired network; give the "
             "GoodNet's folder, or the original, beside --repaired"
         )
-    if input_range not in ("auto", file.card.input_range):
+    if reading.input_range not in ("auto", file.card.input_range):
         raise InvalidOption(
-            f"{file.path}: the file was written for images in {file.card.input_range}, not {input_range}; leave out "
+            f"{file.path}: the file was written for images in {file.card.input_range}, not {reading.input_range}; leave out "
             "--input-range, or export it again"
         )
     rows = evaluate_goodnet(file, clean, poisoned, progress=progress)
@@ -183,28 +168,23 @@ def _read(
     model: ModelLike | GoodNet | OnnxGoodNet,
     clean: DataLike | None,
     poisoned: Sequence[DataLike],
-    architecture: str | None,
-    image_shape: Shape | None,
-    key: str | None,
-    confine: bool,
+    reading: Reading,
 ) -> tuple[Classifier | GoodNet | OnnxGoodNet, Dataset | None, list[Dataset]]:
-    """Return the network, the clean set and the poisoned ones, pictures in as many channels as the network takes."""
-    given = [] if clean is None else [clean]
-    found = [load_dataset(data, name="clean") for data in given] + [load_dataset(p, name="poisoned") for p in poisoned]
-    if isinstance(model, str | Path) and holds_goodnet(model):
-        model = open_goodnet(model, architecture=architecture, confine=confine)
-    if not isinstance(model, GoodNet | OnnxGoodNet):
-        shape = image_shape or next((data.image_shape for data in found), None)
-        model = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
+    """Return the network, the clean set and the poisoned ones, pictures as the network takes them."""
+    given = {"clean": [] if clean is None else [clean], "poisoned": poisoned}
+    found = [(read_stored(item, name, reading), item) for name, items in given.items() for item in items]
+    if isinstance(model, GoodNet | OnnxGoodNet) or (isinstance(model, str | Path) and holds_goodnet(model)):
+        model = open_goodnet(model, reading)
     else:
-        refuse_key(key, model)
-    fitting = [fit_data(model, data, source) for data, source in zip(found, [*given, *poisoned], strict=True)]
+        shape = reading.image_shape or next((data.image_shape for data, _ in found if data is not None), None)
+        model = open_network(model, replace(reading, image_shape=shape))
+    fitting = [fit_data(model, data, item, reading) for data, item in found]
     network = model.original if isinstance(model, GoodNet) else model
     if isinstance(network, Classifier):
-        fitting = _in_class_order(network, fitting) if given else fitting
+        fitting = _in_class_order(network, fitting) if clean is not None else fitting
         tell(*network.notes)
     tell(*(note for data in fitting for note in data.notes))
-    return model, fitting[0] if given else None, fitting[len(given) :]
+    return (model, None, fitting) if clean is None else (model, fitting[0], fitting[1:])
 
 
 def _in_class_order(model: Classifier, sets: list[Dataset]) -> list[Dataset]:
@@ -259,9 +239,7 @@ def _open_repaired(item: ModelLike, original: Classifier, confine: bool) -> _Ope
         return (name, repair.trace.sweep), [
             (f"{name}/{n.name}", GoodNet(original, n.classifier, targets=targets), n) for n in repair.networks
         ]
-    network = load_classifier(
-        item, architecture=original.architecture, image_shape=original.image_shape, confine=confine
-    )
+    network = open_alike(item, original, confine=confine)
     return ("", None), [(Path(network.name).stem, GoodNet(original, network), None)]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from pydantic import ValidationError
 
-from goodnet.api.loading import Shape, load_classifier, refuse_key
+from goodnet.api.loading import open_goodnet, open_network
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnwritableOutput
+from goodnet.core.given import refuse_given
 from goodnet.core.preprocessing import InputRange
+from goodnet.core.reading import Reading
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pair.deployment import Deployed, DeployedCard, write_pt2
 from goodnet.pair.goodnet import GoodNet
@@ -26,12 +28,8 @@ def export(
     *,
     out: str | Path,
     format: Format = "onnx",
-    input_range: InputRange | None = None,
     class_names: Sequence[str] | None = None,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    key: str | None = None,
-    confine: bool = True,
+    reading: Reading = Reading(),
 ) -> Path:
     """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
 
@@ -39,10 +37,8 @@ def export(
         model: a GoodNet, or the folder that holds one; or a network alone, whose scores are its N probabilities.
         out: the file; its ending is the format's.
         format: "onnx"; "pt2" (`torch.export.load`); "keras", for GoodNets of two Keras networks.
-        input_range: the range in which the networks were trained, where GoodNet or network do not know it.
         class_names: one per class, for whoever reads the answers.
-        architecture, image_shape, key: how to read a network, see `load_classifier`.
-        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        reading: how to read GoodNet or network; its `input_range` is needed where they do not know it.
 
     Returns:
         The path. The file takes images float32 (batch, H, W, C) or (batch, C, H, W), as the original does, in its
@@ -56,12 +52,13 @@ def export(
         UnwritableOutput: the path cannot be written, or has another ending.
     """
     _check_output(Path(out), format)
-    found = _open(model, architecture, image_shape, key, confine)
+    refuse_given(reading, "export", "strict")
+    found = _open(model, reading)
     original = found.original if isinstance(found, GoodNet) else found
-    if input_range is None:
-        known = found.range_known if isinstance(found, GoodNet) else isinstance(model, Classifier)
-        input_range = _require_range(original, known)
-    card = _card(original, found.targets if isinstance(found, GoodNet) else None, input_range, class_names)
+    known = found.range_known if isinstance(found, GoodNet) else isinstance(model, Classifier)
+    input_range = _choose_range(original, reading, known=known)
+    targets = found.targets if isinstance(found, GoodNet) else None
+    card = _card(original, targets, input_range, reading.resize or original.resizing, class_names)
     if format == "keras":
         if not isinstance(found, GoodNet):
             raise InvalidOption(f"{original.name}: --format keras is for GoodNets; a network alone is saved as it came")
@@ -82,23 +79,15 @@ def _check_output(out: Path, format: str) -> None:
         raise UnwritableOutput(f"{out}: expected a file to write to, found a folder")
 
 
-def _open(
-    model: GoodNet | ModelLike,
-    architecture: str | None,
-    image_shape: Shape | None,
-    key: str | None,
-    confine: bool,
-) -> GoodNet | Classifier:
-    if isinstance(model, str | Path) and Path(model).is_dir():
-        refuse_key(key, model)
-        return GoodNet.load(model, architecture=architecture, confine=confine)
-    if isinstance(model, GoodNet):
-        refuse_key(key, model)
-        return model
-    return load_classifier(model, architecture=architecture, image_shape=image_shape, key=key, confine=confine)
+def _open(model: GoodNet | ModelLike, reading: Reading) -> GoodNet | Classifier:
+    if isinstance(model, GoodNet) or (isinstance(model, str | Path) and Path(model).is_dir()):
+        return cast(GoodNet, open_goodnet(model, reading))  # Of a folder it is no ONNX file.
+    return open_network(model, reading)
 
 
-def _require_range(original: Classifier, known: bool) -> InputRange:
+def _choose_range(original: Classifier, reading: Reading, *, known: bool) -> InputRange:
+    if reading.input_range != "auto":
+        return reading.input_range
     if not known:
         raise InvalidOption(
             f"{original.name}: the input range is not known; say in which range it was trained: --input-range 0..1, ..."
@@ -107,7 +96,11 @@ def _require_range(original: Classifier, known: bool) -> InputRange:
 
 
 def _card(
-    original: Classifier, targets: tuple[int, ...] | None, input_range: InputRange, class_names: Sequence[str] | None
+    original: Classifier,
+    targets: tuple[int, ...] | None,
+    input_range: InputRange,
+    resizing: str | None,
+    class_names: Sequence[str] | None,
 ) -> DeployedCard:
     try:
         return DeployedCard(
@@ -118,6 +111,7 @@ def _card(
             input_range=input_range,
             targets=targets,
             class_names=None if class_names is None else tuple(class_names),
+            resizing=resizing,
         )
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")

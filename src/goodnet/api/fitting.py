@@ -13,6 +13,7 @@ import numpy as np
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData
+from goodnet.core.reading import Reading
 from goodnet.core.resizing import USUAL, Fitting, Resizing
 from goodnet.formats.data import read_data
 from goodnet.formats.images import ImageFiles, fit_arrays
@@ -25,18 +26,19 @@ class TakesImages(Protocol):
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
 
+    @property
+    def resizing(self) -> str | None:
+        """How pictures of other sizes are brought to it, a text of `Resizing.read`; None: nobody says."""
 
-def fit_pictures(
-    network: TakesImages, dataset: Dataset | None, path: Path, resize: str | None, *, strict: bool = False
-) -> Dataset:
+
+def fit_pictures(network: TakesImages, dataset: Dataset | None, path: Path, reading: Reading = Reading()) -> Dataset:
     """Return the data at `path` in the size and colours that a network takes.
 
     Args:
-        network: its `resizing`, where it has one, says how pictures of another size are brought to its own.
+        network: its `resizing` says how pictures of another size are brought to its own.
         dataset: the data as it was read, None where its pictures are of several sizes.
         path: where it lies; pictures are read again.
-        resize: how the user wants pictures to be brought to the network's size, None leaves it to the network.
-        strict: refuses where a picture cannot be read.
+        reading: its `resize` goes before what the network says; `strict` refuses where a picture cannot be read.
 
     Raises:
         InputError: it cannot be read.
@@ -44,11 +46,11 @@ def fit_pictures(
     shape = network.image_shape
     if dataset is not None and dataset.image_shape == shape:
         return dataset
-    said = resize or getattr(network, "resizing", None)
+    said = reading.resize or network.resizing
     fitting = Fitting(shape[1:], Resizing.read(said or USUAL))
     if dataset is None or isinstance(dataset.source, ImageFiles):
         alike = dataset is not None and dataset.image_shape[1:] == shape[1:]
-        found = read_data(path, shape[0], None if alike else fitting, strict=strict)
+        found = read_data(path, shape[0], None if alike else fitting, strict=reading.strict)
         return found if alike else _note(found.in_memory(), fitting, said)
     if said is None or dataset.image_shape[1:] == shape[1:]:
         return dataset

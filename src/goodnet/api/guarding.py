@@ -8,17 +8,18 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Loaded, Shape, live_roles, load, load_classifier, named_paths, networks_of
+from goodnet.api.loading import DataLike, Loaded, load, networks_of, open_alike
 from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
+from goodnet.core.given import refuse_given
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
-from goodnet.core.preprocessing import RangeOption
-from goodnet.core.resizing import ResizeOption
+from goodnet.core.reading import Reading
 from goodnet.core.results import Rate
-from goodnet.devices import CPU, choose_device, on_device
+from goodnet.devices import CPU, on_device
+from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.guards.calibration import Calibrated, Calibration, calibrate, score_all
@@ -34,7 +35,7 @@ from goodnet.reports.runs import Recorder, read_repair
 _MEASURED = 1000
 
 
-def guard(  # noqa: PLR0913
+def guard(
     model: ModelLike,
     clean: DataLike,
     *,
@@ -42,15 +43,9 @@ def guard(  # noqa: PLR0913
     repaired: ModelLike | None = None,
     suspected: Suspects | None = None,
     out: str | Path | None = None,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    input_range: RangeOption = "auto",
-    key: str | None = None,
-    resize: ResizeOption | None = None,
-    strict: bool = False,
-    confine: bool = True,
+    reading: Reading = Reading(),
+    where: Execution = Execution(),
     seed: int = 0,
-    device: str = "auto",
     progress: Progress = no_progress,
     **options: Any,
 ) -> GuardOutcome:
@@ -66,11 +61,9 @@ def guard(  # noqa: PLR0913
         suspected: the folder of a scan, or backdoors; without it the network is scanned first, where the method or
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
-        architecture, image_shape, input_range, resize, strict: how to read networks and pictures, see `load`.
-        key: how to read the original, see `load`.
-        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        reading: how to read networks and pictures; `key` is of the original.
+        where: the device, and what runs the scan; no budget. What comes back is where the original was before.
         seed: of whatever is drawn at random.
-        device: auto (a GPU where there is one), cpu or cuda. What comes back is where the original was before.
         progress: is told the steps done.
 
     Returns:
@@ -80,32 +73,23 @@ def guard(  # noqa: PLR0913
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    place = choose_device(device)
+    refuse_given(where, "guard", "budget")
+    place = where.place()
     fitting = cast(Guard, catalog.make("guards", method, options))
-    recorded = fitting.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture, "key": key}
-    recorded |= {"confine": confine} | told_targets(suspected)
-    recorded |= {"image_shape": None if image_shape is None else list(image_shape), "resize": resize, "strict": strict}
-    recorded["live"] = live_roles(model=model, clean=clean, repaired=repaired, suspected=beyond_targets(suspected))
-    inputs = named_paths(model=model, clean=clean, repaired=repaired, suspected=suspected)
-    recorder = Recorder("guard", inputs, fitting.name(), recorded, seed)
-    loaded = load(
-        model,
-        clean,
-        architecture=architecture,
-        image_shape=image_shape,
-        input_range=input_range,
-        key=key,
-        confine=confine,
-        resize=resize,
-        strict=strict,
+    recorder = Recorder(
+        "guard",
+        {"model": model, "clean": clean, "repaired": repaired, "suspected": beyond_targets(suspected)},
+        seed=seed,
     )
+    recorder.note(fitting, reading, **told_targets(suspected))
+    loaded = load(model, clean, reading=reading)
     recorder.know("model", loaded.classifier)
-    network = None if repaired is None else _read_repaired(repaired, loaded.classifier, confine)
+    network = None if repaired is None else _read_repaired(repaired, loaded.classifier, confine=reading.confine)
     backdoors = None if suspected is None else read_suspects(suspected, loaded.classifier)
     folder = None if out is None else output_folder(out)
     try:
         with on_device(place, loaded.classifier, *networks_of(network)):
-            outcome = _fit(fitting, loaded, backdoors, network, seed, progress)
+            outcome = _fit(fitting, loaded, backdoors, network, seed, where, progress)
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
@@ -119,14 +103,12 @@ def guard(  # noqa: PLR0913
     return outcome
 
 
-def _read_repaired(repaired: ModelLike, original: Classifier, confine: bool) -> Classifier:
+def _read_repaired(repaired: ModelLike, original: Classifier, *, confine: bool) -> Classifier:
     """Return the repaired network, of a repair's folder the recommended one, in the original's input range."""
     if isinstance(repaired, str | Path) and Path(repaired).is_dir():
         network = read_repair(repaired, original.architecture, original, confine=confine).classifier
     else:
-        network = load_classifier(
-            repaired, architecture=original.architecture, image_shape=original.image_shape, confine=confine
-        )
+        network = open_alike(repaired, original, confine=confine)
     return network.with_input_range(original.input_range)
 
 
@@ -136,6 +118,7 @@ def _fit(
     suspected: tuple[Backdoor, ...] | None,
     repaired: Classifier | None,
     seed: int,
+    where: Execution,
     progress: Progress,
 ) -> GuardOutcome:
     """Scan and repair where that is needed and has not been done, and fit the guard."""
@@ -143,7 +126,7 @@ def _fit(
     to_repair = fitting.needs_repaired and repaired is None
     unseen = None  # What a repair was fitted to does not tell what it does to further images.
     if suspected is None and (fitting.needs_suspects or to_repair):
-        suspected = look_for_suspects(classifier, clean, seed=seed, progress=progress).suspected
+        suspected = look_for_suspects(classifier, clean, seed=seed, where=where, progress=progress).suspected
     suspected = suspected or ()
     if to_repair:
         seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from goodnet.api.fitting import TakesImages, fit_labels, fit_pictures
 from goodnet.architectures.libraries import is_library
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InputError, InvalidOption, MixedSizes, UnknownImageSize, WrongShape
+from goodnet.core.errors import InputError, InvalidOption, MixedSizes, UnknownImageSize
+from goodnet.core.given import refuse_given
 from goodnet.core.preprocessing import PLAIN_RANGES, RangeOption
+from goodnet.core.reading import Reading
+from goodnet.execution import Execution
 from goodnet.formats.data import read_data
 from goodnet.formats.file_kinds import HEAD, is_onnx_goodnet, kind_by_beginning
 from goodnet.formats.first_bytes import HDF5_BEGINNING
@@ -21,7 +24,7 @@ from goodnet.formats.images import ImageFiles, other_order
 from goodnet.formats.live_data import LiveData, as_dataset
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.network_folders import is_network_folder
-from goodnet.formats.networks import ModelFile, build_network, read_model_file, read_network, says_its_size
+from goodnet.formats.networks import ModelFile, build_network, read_model_file, says_its_size
 from goodnet.formats.one_reading import ZIP_BEGINNINGS
 from goodnet.formats.shown_paths import show_path
 from goodnet.inference.class_order import choose_class_order
@@ -31,36 +34,46 @@ from goodnet.pair.onnx import OnnxGoodNet
 
 #: What stands for data wherever it is asked for: a file, a folder, or a live object.
 DataLike: TypeAlias = Dataset | LiveData | str | Path
-Shape = tuple[int, int, int]
 
 _log = logging.getLogger(__name__)
 
 
-def load_classifier(
-    model: ModelLike,
-    *,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    key: str | None = None,
-    confine: bool = True,
-) -> Classifier:
+def load_classifier(model: ModelLike, *, reading: Reading = Reading()) -> Classifier:
     """Return a model file or a live model as a `Classifier`; a `Classifier` comes back as it is.
 
     Args:
         model: a file of Keras (HDF5, `.keras`), of torch.save, or safetensors, whatever its ending; or a `keras.Model` or
             `torch.nn.Module`, which stays as it is, whatever is done with the classifier. `Classifier.to_model()` gives
             one of its kind back.
-        architecture: for files that hold weights alone, a name or `package.module:factory`.
-        image_shape: (C, H, W), for modules, and for architectures that do not know theirs.
-        key: which network of a PyTorch checkpoint that holds several that fit, as the error lists them. What `save` then
-            writes does not hold the others.
-        confine: let a process of its own, which can reach nothing, read the bytes of a file (docs/threat-model.md).
+        reading: how to read it; a module needs its `image_shape`. Of a checkpoint of several networks, what `save` writes
+            holds only the one under `key`.
 
     Raises:
         UnreadableModel: the model cannot be read, is hostile, does not fit the architecture, or holds several networks.
-        InvalidOption: a module came without `image_shape`, or there is no such key.
+        InvalidOption: a module came without `image_shape`, there is no such key, or `strict` was given, which is for data.
     """
-    return as_classifier(model, architecture, image_shape, key, confine=confine)
+    refuse_given(reading, "load_classifier", "strict")
+    classifier = open_network(model, reading)
+    return classifier if reading.input_range == "auto" else classifier.with_input_range(reading.input_range)
+
+
+def open_network(model: ModelLike, reading: Reading) -> Classifier:
+    """Return the network as `load_classifier` does, in whatever input range it has.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    classifier = as_classifier(model, reading.architecture, reading.image_shape, reading.key, confine=reading.confine)
+    return classifier if reading.resize is None else classifier.with_resizing(reading.resize)
+
+
+def open_alike(model: ModelLike, original: Classifier, *, confine: bool) -> Classifier:
+    """Return a repaired network, read as `original` was.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return open_network(model, Reading(original.architecture, original.image_shape, confine=confine))
 
 
 def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "data") -> Dataset:
@@ -82,53 +95,47 @@ def load_dataset(data: DataLike, *, channels: int | None = None, name: str = "da
     return read_data(data, channels) if isinstance(data, str | Path) else as_dataset(data, name)
 
 
-def fit_data(network: TakesImages, dataset: Dataset, data: DataLike) -> Dataset:
-    """Return `dataset`, which was read from `data`, in the size and colours that the network takes, see `fit_pictures`."""
-    if network.image_shape == dataset.image_shape or not isinstance(data, str | Path):
-        return dataset
-    return fit_pictures(network, dataset, Path(data), None)
+def fit_data(network: TakesImages, dataset: Dataset | None, data: DataLike, reading: Reading = Reading()) -> Dataset:
+    """Return what `read_stored` returned for `data` in the size and colours that the network takes, see `fit_pictures`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if isinstance(data, str | Path):
+        return fit_pictures(network, dataset, Path(data), reading)
+    return cast(Dataset, dataset)  # Only files hold pictures of several sizes.
 
 
-def load_both(
-    model: ModelLike,
-    clean: DataLike,
-    *,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    key: str | None = None,
-    resize: str | None = None,
-    strict: bool = False,
-    confine: bool = True,
-) -> tuple[Classifier, Dataset]:
+def read_stored(data: DataLike, name: str, reading: Reading = Reading()) -> Dataset | None:
+    """Return data as it is stored, None where its pictures are of several sizes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if not isinstance(data, str | Path):
+        return load_dataset(data, name=name)
+    try:
+        return read_data(data, strict=reading.strict)
+    except MixedSizes:
+        return None
+
+
+def load_both(model: ModelLike, clean: DataLike, reading: Reading = Reading()) -> tuple[Classifier, Dataset]:
     """Return network and clean data, the network in whatever input range it has; see `load`.
 
     Raises:
         InputError: one of them cannot be read.
     """
-    data = _read_first(clean, strict=strict)
-    shape = image_shape or _shape_for(model, architecture, data)
-    classifier = load_classifier(model, architecture=architecture, image_shape=shape, key=key, confine=confine)
-    if isinstance(clean, str | Path):
-        data = fit_pictures(classifier, data, Path(clean), resize, strict=strict)
-    if data is None:
-        raise WrongShape("expected live images of one size, got several; scale them to what the network takes")
-    data = fit_labels(classifier, data)
+    stored = read_stored(clean, "clean", reading)
+    shape = reading.image_shape or _shape_for(model, reading.architecture, stored)
+    classifier = open_network(model, replace(reading, image_shape=shape))
+    data = fit_labels(classifier, fit_data(classifier, stored, clean, reading))
     data = choose_class_order(classifier, data, other_order(data))
     tell(*classifier.notes, *data.notes)
     return classifier, data
 
 
-def _read_first(clean: DataLike, *, strict: bool) -> Dataset | None:
-    """Return the clean data as it is stored, None where its pictures are of several sizes."""
-    if not isinstance(clean, str | Path):
-        return load_dataset(clean, name="clean")
-    try:
-        return read_data(clean, strict=strict)
-    except MixedSizes:
-        return None
-
-
-def _shape_for(model: ModelLike, architecture: str | None, data: Dataset | None) -> Shape | None:
+def _shape_for(model: ModelLike, architecture: str | None, data: Dataset | None) -> tuple[int, int, int] | None:
     """Return the shape of the images that a network is to be read for, None where it says that itself.
 
     Photographs of one size are still photographs: a network of a library is read for the size that it was published for.
@@ -171,19 +178,6 @@ def _is_onnx(path: Path, *, guarded: bool = True) -> bool:
     return (kind == "onnx" and (not guarded or is_onnx_goodnet(path))) or (not known and path.suffix.lower() == ".onnx")
 
 
-def refuse_key(key: str | None, model: object) -> None:
-    """Refuse a key for what is a GoodNet.
-
-    Raises:
-        InvalidOption: there is one.
-    """
-    if key is not None:
-        name = model if isinstance(model, str | Path) else type(model).__name__
-        raise InvalidOption(
-            f"{name}: a key chooses among the networks of a PyTorch checkpoint, got '{key}' for a GoodNet"
-        )
-
-
 def networks_of(model: object) -> tuple[Classifier, ...]:
     """Return the networks that a verb was given as one object: itself, or the two of a GoodNet; none of a file."""
     if isinstance(model, GoodNet):
@@ -191,61 +185,60 @@ def networks_of(model: object) -> tuple[Classifier, ...]:
     return (model,) if isinstance(model, Classifier) else ()
 
 
-def refuse_device(device: str, model: object) -> None:
+def refuse_device(where: Execution, model: object) -> None:
     """Refuse a GPU for a GoodNet in an ONNX file.
 
     Raises:
         InvalidOption: one was asked for.
     """
-    if isinstance(model, OnnxGoodNet) and device not in ("auto", "cpu"):
+    if isinstance(model, OnnxGoodNet) and where.device not in ("auto", "cpu"):
         raise InvalidOption(
-            f"{model.path}: an ONNX file runs on the CPU here, got device '{device}'; leave it out, or give the GoodNet's folder"
+            f"{model.path}: an ONNX file runs on the CPU here, got device '{where.device}'; leave it out, or give the "
+            "GoodNet's folder"
         )
 
 
-def open_goodnet(path: str | Path, *, architecture: str | None = None, confine: bool = True) -> GoodNet | OnnxGoodNet:
-    """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one.
+def open_goodnet(goodnet: GoodNet | OnnxGoodNet | str | Path, reading: Reading) -> GoodNet | OnnxGoodNet:
+    """Return the GoodNet in a folder, or in the ONNX file that `export` wrote of one; an object comes back as it is.
 
     Raises:
         UnreadableModel: there is none.
+        InvalidOption: there is an image shape or a key, or, unless it is a folder, an architecture.
     """
-    # A network alone in ONNX goes the same way: the reader says what it lacks.
-    if not Path(path).is_dir() and _is_onnx(Path(path), guarded=False):
-        return OnnxGoodNet(path)
-    return GoodNet.load(path, architecture=architecture, confine=confine)
+    refuse_given(reading, "a GoodNet", "image_shape", "key")
+    if isinstance(goodnet, str | Path):
+        # A network alone in ONNX goes the same way: the reader says what it lacks.
+        if Path(goodnet).is_dir() or not _is_onnx(Path(goodnet), guarded=False):
+            return GoodNet.load(goodnet, architecture=reading.architecture, confine=reading.confine)
+        goodnet = OnnxGoodNet(goodnet)
+    refuse_given(reading, "a GoodNet that is no folder", "architecture")
+    return goodnet
 
 
-def open_path(
-    path: str | Path,
-    *,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    key: str | None = None,
-    confine: bool = True,
-) -> Classifier | Dataset:
+def open_path(path: str | Path, *, reading: Reading = Reading()) -> Classifier | Dataset:
     """Return what lies at `path`: a network (of a GoodNet the original) or a data set.
 
     Raises:
         InputError: there is nothing that can be read.
+        InvalidOption: an input range, a way to resize or `strict` was given.
     """
+    refuse_given(reading, "inspect", "input_range", "resize", "strict")
     path = Path(path)
     if path.is_dir() and is_goodnet(path):
-        refuse_key(key, path)
-        return GoodNet.load(path, architecture=architecture, confine=confine).original
+        refuse_given(reading, "a GoodNet", "image_shape", "key")
+        return GoodNet.load(path, architecture=reading.architecture, confine=reading.confine).original
     if path.is_dir() and is_network_folder(path):
-        return read_network(path, architecture, image_shape, key)
-    file = read_model_file(path, confine=confine) if path.is_file() else None
+        return open_network(path, reading)
+    file = read_model_file(path, confine=reading.confine) if path.is_file() else None
     if file is None or not file.is_network:
         return read_data(path)
     try:
-        return build_network(file, architecture, image_shape, key)
+        return build_network(file, reading.architecture, reading.image_shape, reading.key)
     except UnknownImageSize as error:
-        return _open_at_a_usual_size(file, architecture, key, error)
+        return _open_at_a_usual_size(file, reading, error)
 
 
-def _open_at_a_usual_size(
-    file: ModelFile, architecture: str | None, key: str | None, error: UnknownImageSize
-) -> Classifier:
+def _open_at_a_usual_size(file: ModelFile, reading: Reading, error: UnknownImageSize) -> Classifier:
     """Return a network that is only to be looked at, for images of a usual size that it takes, and a note that says so.
 
     Raises:
@@ -253,7 +246,7 @@ def _open_at_a_usual_size(
     """
     for shape in _USUAL_SIZES:
         with suppress(InputError):
-            classifier = build_network(file, architecture, shape, key)
+            classifier = build_network(file, reading.architecture, shape, reading.key)
             size = ",".join(map(str, shape))
             classifier.notes += (f"the image size is not known: shown for {size}; give it with --image-shape C,H,W",)
             return classifier
@@ -280,38 +273,17 @@ class Loaded:
         return (*self.classifier.notes, *pixels, *self.clean.notes)
 
 
-def load(
-    model: ModelLike,
-    clean: DataLike,
-    *,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    input_range: RangeOption = "auto",
-    key: str | None = None,
-    resize: str | None = None,
-    strict: bool = False,
-    confine: bool = True,
-) -> Loaded:
+def load(model: ModelLike, clean: DataLike, *, reading: Reading = Reading()) -> Loaded:
     """Return network and clean data, the network in the input range in which it answers them.
 
-    Pictures of another size are brought to the network's, by `resize` (a text of `Resizing.read`) or as the network says;
-    with `strict` none may be left out. A network that has a normalisation keeps it; see `choose_input_range` and, without
-    labels, `choose_unlabelled_range`.
+    Pictures of another size are brought to the network's. A network that has a normalisation keeps it; see
+    `choose_input_range` and, without labels, `choose_unlabelled_range`.
 
     Raises:
         InputError: one of them cannot be read, or they do not fit each other.
     """
-    classifier, data = load_both(
-        model,
-        clean,
-        architecture=architecture,
-        image_shape=image_shape,
-        key=key,
-        resize=resize,
-        strict=strict,
-        confine=confine,
-    )
-    choice = choose_range(classifier, data, input_range)
+    classifier, data = load_both(model, clean, reading)
+    choice = choose_range(classifier, data, reading.input_range)
     return Loaded(choice.classifier, data, choice.reason)
 
 
@@ -325,13 +297,3 @@ def choose_range(classifier: Classifier, data: Dataset, option: RangeOption) -> 
         return RangeChoice(classifier, "as the network has it")
     choose = choose_unlabelled_range if data.labels is None else choose_input_range
     return choose(classifier, data, option)
-
-
-def named_paths(**inputs: object) -> dict[str, str | Path]:
-    """Return those of the inputs that are paths, by their role: what a run's record hashes."""
-    return {role: value for role, value in inputs.items() if isinstance(value, str | Path)}
-
-
-def live_roles(**inputs: object) -> list[str]:
-    """Return the roles of inputs that are live objects: no record can lead back to them."""
-    return [role for role, value in inputs.items() if value is not None and not isinstance(value, str | Path)]

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Shape, fit_data, live_roles, load, load_dataset, named_paths
+from goodnet.api.loading import DataLike, fit_data, load, read_stored
 from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
+from goodnet.core.given import refuse_given
 from goodnet.core.method import Progress, Repairer, no_progress
-from goodnet.core.preprocessing import RangeOption
+from goodnet.core.reading import Reading
 from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
-from goodnet.core.resizing import ResizeOption
 from goodnet.core.results import Detection
-from goodnet.devices import CPU, choose_device, on_device
+from goodnet.devices import CPU, on_device
+from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.pytorch import StateDictSource
@@ -28,7 +29,7 @@ from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, record_repair, remove_previous, write_repair
 
 
-def repair(  # noqa: PLR0913
+def repair(
     model: ModelLike,
     clean: DataLike,
     *,
@@ -37,15 +38,9 @@ def repair(  # noqa: PLR0913
     suspected: Suspects | None = None,
     unlabelled: DataLike | None = None,
     keep_all: bool = False,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    input_range: RangeOption = "auto",
-    key: str | None = None,
-    resize: ResizeOption | None = None,
-    strict: bool = False,
-    confine: bool = True,
+    reading: Reading = Reading(),
+    where: Execution = Execution(),
     seed: int = 0,
-    device: str = "auto",
     progress: Progress = no_progress,
     **options: Any,
 ) -> Repair:
@@ -63,11 +58,10 @@ def repair(  # noqa: PLR0913
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: also write intermediate networks, and for Keras models a file of weights alone.
-        architecture, image_shape, input_range, key, resize, strict: how to read both, see `load`. Of a checkpoint of
-            several networks the one under `key` is repaired, and the others are in none of the files that are written.
-        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        reading: how to read both. Of a checkpoint of several networks the one under `key` is repaired, and the others are
+            in none of the files that are written.
+        where: the device, and what runs the scans; no budget. What comes back is where the original was before.
         seed: seed of whatever the method draws at random.
-        device: auto (a GPU where there is one), cpu or cuda. What comes back is where the original was before.
         progress: is told the steps done.
 
     Returns:
@@ -77,38 +71,24 @@ def repair(  # noqa: PLR0913
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    place = choose_device(device)
+    refuse_given(where, "repair", "budget")
+    place = where.place()
     repairer = cast(Repairer, catalog.make("repairers", method, options))
-    options = repairer.model_dump(mode="json") | {"input_range": input_range, "architecture": architecture}
-    options |= {"key": key, "confine": confine, "keep_all": keep_all, **told_targets(suspected)}
-    options |= {"image_shape": None if image_shape is None else list(image_shape), "resize": resize, "strict": strict}
-    options["live"] = live_roles(model=model, clean=clean, unlabelled=unlabelled, suspected=beyond_targets(suspected))
     recorder = Recorder(
         "repair",
-        named_paths(model=model, clean=clean, unlabelled=unlabelled, suspected=suspected),
-        repairer.name(),
-        options,
-        seed,
+        {"model": model, "clean": clean, "unlabelled": unlabelled, "suspected": beyond_targets(suspected)},
+        seed=seed,
     )
-    loaded = load(
-        model,
-        clean,
-        architecture=architecture,
-        image_shape=image_shape,
-        input_range=input_range,
-        key=key,
-        confine=confine,
-        resize=resize,
-        strict=strict,
-    )
+    recorder.note(repairer, reading, keep_all=keep_all, **told_targets(suspected))
+    loaded = load(model, clean, reading=reading)
     recorder.know("model", loaded.classifier)
-    further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled)
+    further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled, reading)
     given = None if suspected is None else read_suspects(suspected, loaded.classifier)
     repairer.refuse(loaded.classifier, loaded.clean)
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
-    work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, progress)
+    work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, where, progress)
     try:
         with on_device(place, loaded.classifier):
             result, backdoors = work.run(given)
@@ -134,14 +114,14 @@ def repair(  # noqa: PLR0913
     return result
 
 
-def load_unlabelled(classifier: Classifier, unlabelled: DataLike) -> Dataset:
+def load_unlabelled(classifier: Classifier, unlabelled: DataLike, reading: Reading) -> Dataset:
     """Return further images without their labels.
 
     Raises:
         InputError: they cannot be read or do not fit the network.
     """
-    data = load_dataset(unlabelled, name="unlabelled")
-    return without_labels(classifier, fit_data(classifier, data, unlabelled))
+    data = read_stored(unlabelled, "unlabelled", reading)
+    return without_labels(classifier, fit_data(classifier, data, unlabelled, reading))
 
 
 @dataclass(frozen=True)
@@ -153,6 +133,7 @@ class _Work:
     clean: Dataset
     unlabelled: Dataset | None
     seed: int
+    where: Execution
     progress: Progress
 
     def run(self, suspected: Sequence[Backdoor] | None) -> tuple[Repair, tuple[Backdoor, ...]]:
@@ -178,7 +159,7 @@ class _Work:
 
     def scan(self, classifier: Classifier) -> Detection:
         """Scan a network with the clean images."""
-        return look_for_suspects(classifier, self.clean, seed=self.seed, progress=self.progress)
+        return look_for_suspects(classifier, self.clean, seed=self.seed, where=self.where, progress=self.progress)
 
     def repair(self, suspected: Sequence[Backdoor]) -> Repair:
         """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.

@@ -11,14 +11,13 @@ from typing import Any, cast
 import torch
 
 from goodnet import catalog
-from goodnet.api.loading import DataLike, Loaded, Shape, choose_range, live_roles, load_both, named_paths
-from goodnet.api.suspects import choose_place
+from goodnet.api.loading import DataLike, Loaded, choose_range, load_both
+from goodnet.api.suspects import choose_engine
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
 from goodnet.core.method import Progress, Scanner, no_progress
-from goodnet.core.preprocessing import RangeOption
-from goodnet.core.resizing import ResizeOption
+from goodnet.core.reading import Reading
 from goodnet.core.results import Detection, Rate
-from goodnet.devices import CPU, choose_device, on_device
+from goodnet.devices import CPU, on_device
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
@@ -34,24 +33,16 @@ _MEASURED = 2000
 _MARKED = 100
 
 
-def scan(  # noqa: PLR0913
+def scan(
     model: ModelLike,
     clean: DataLike,
     *,
     method: str | Scanner = "ensemble",
     out: str | Path | None = None,
-    architecture: str | None = None,
-    image_shape: Shape | None = None,
-    input_range: RangeOption = "auto",
-    key: str | None = None,
-    resize: ResizeOption | None = None,
-    strict: bool = False,
-    confine: bool = True,
+    reading: Reading = Reading(),
+    where: Execution = Execution(),
     seed: int = 0,
-    budget: float | None = None,
     resume: bool = False,
-    where: Execution | None = None,
-    device: str = "auto",
     recorder: Recorder | None = None,
     progress: Progress = no_progress,
     **options: Any,
@@ -63,13 +54,11 @@ def scan(  # noqa: PLR0913
         clean: clean images, with labels or without, a file, a folder or a live object, see `load_dataset`.
         method: a scanner, or its name; the `options` are the fields of the one named.
         out: folder for `scan.json`, table and plot of the scores, pictures of the triggers; None writes nothing.
-        architecture, image_shape, input_range, key, resize, strict: how to read network and pictures, see `load`.
-        confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md).
+        reading: how to read network and pictures.
+        where: the device, and processes or a Ray cluster: without either, one process per core where there are many
+            classes, else this process. Of a scan that ends with its `budget`, what was not finished is said.
         seed: of whatever the method draws at random.
-        budget: seconds after which no further work is begun; what was not finished is said.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
-        where: processes or a Ray cluster; None: one process per core where there are many classes, else this process.
-        device: auto (a GPU where there is one), cpu or cuda.
         recorder: is told what is scanned and how, for who writes the record of the run elsewhere too; None: a new one.
         progress: is told the classes done.
 
@@ -77,40 +66,26 @@ def scan(  # noqa: PLR0913
         InputError: something that came in cannot be used.
         MethodFailed: the method reached no result.
     """
-    place = choose_device(device)
+    place = where.place()
     scanner = cast(Scanner, catalog.make("scanners", method, options))
-    recorder = recorder or Recorder("scan", named_paths(model=model, clean=clean), seed=seed)
-    recorder.method = scanner.name()
-    loaded = _load(model, clean, architecture, image_shape, input_range, key, resize, strict, confine)
-    recorder.options = scanner.model_dump(mode="json") | {
-        "architecture": architecture,
-        "image_shape": None if image_shape is None else list(image_shape),
-        "input_range": input_range,
-        "key": key,
-        "resize": resize,
-        "strict": strict,
-        "confine": confine,
-        "budget": budget,
-        "device": str(place),
-        "live": live_roles(model=model, clean=clean),
-        "found": {
-            "input_range": loaded.classifier.input_range,
-            "resize": resize or loaded.classifier.resizing,
-        },
-    }
-    recorder.know("model", loaded.classifier)
+    recorder = recorder or Recorder("scan", {"model": model, "clean": clean}, seed=seed)
+    recorder.note(scanner, reading, budget=where.budget, device=str(place))
+    loaded = _load(model, clean, reading)
+    network = loaded.classifier
+    recorder.options["found"] = {"input_range": network.input_range, "resize": network.resizing}
+    recorder.know("model", network)
     folder = None if out is None else output_folder(out)
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
-    with on_device(place, loaded.classifier):
-        shards = Shards(where or choose_place(loaded.classifier), seconds=budget)
+    with on_device(place, network):
+        shards = Shards(choose_engine(network, where), seconds=where.budget)
         if folder is not None:
             shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
-        detection = scanner.scan(loaded.classifier, loaded.clean, seed=seed, run_parts=shards, progress=progress)
+        detection = scanner.scan(network, loaded.clean, seed=seed, run_parts=shards, progress=progress)
         detection = replace(detection, clean_accuracy=_accuracy(loaded), notes=loaded.notes)
     if folder is not None:
-        with on_device(CPU, loaded.classifier):
-            write_scan(folder, detection, loaded.clean, loaded.classifier, recorder)
+        with on_device(CPU, network):
+            write_scan(folder, detection, loaded.clean, network, recorder)
     shards.close_memory()
     return detection
 
@@ -133,35 +108,16 @@ def _accuracy(loaded: Loaded) -> Rate | None:
     return measure_accuracy(loaded.classifier, loaded.clean.sample(_MEASURED, seed=0))
 
 
-def _load(
-    model: ModelLike,
-    clean: DataLike,
-    architecture: str | None,
-    image_shape: Shape | None,
-    input_range: RangeOption,
-    key: str | None,
-    resize: str | None,
-    strict: bool,
-    confine: bool,
-) -> Loaded:
+def _load(model: ModelLike, clean: DataLike, reading: Reading) -> Loaded:
     """Return network and images, in an order that depends only on the images.
 
     Where the network does not know the labels in any range, the images decide: the scan then says that it does not do its
     task.
     """
-    classifier, data = load_both(
-        model,
-        clean,
-        architecture=architecture,
-        image_shape=image_shape,
-        key=key,
-        resize=resize,
-        strict=strict,
-        confine=confine,
-    )
+    classifier, data = load_both(model, clean, reading)
     data = data.in_canonical_order()
     try:
-        choice = choose_range(classifier, data, input_range)
+        choice = choose_range(classifier, data, reading.input_range)
     except ImplausibleLabels:
-        choice = choose_unlabelled_range(classifier, data, input_range)
+        choice = choose_unlabelled_range(classifier, data, reading.input_range)
     return Loaded(choice.classifier, data, choice.reason)

@@ -13,7 +13,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import WrongShape
 from goodnet.core.method import Progress
 from goodnet.core.results import Detection
-from goodnet.execution import Execution, count_cores
+from goodnet.execution import Engine, Execution
 from goodnet.formats.triggers import SUSPECTED, read_backdoors
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.shards import Shards
@@ -62,14 +62,20 @@ def beyond_targets(suspected: Suspects | None) -> Suspects | None:
     return None if told else suspected
 
 
-def look_for_suspects(classifier: Classifier, clean: Dataset, *, seed: int, progress: Progress) -> Detection:
+def look_for_suspects(
+    classifier: Classifier, clean: Dataset, *, seed: int, where: Execution, progress: Progress
+) -> Detection:
     """Scan `classifier` as `goodnet scan` does by default."""
-    shards = Shards(choose_place(classifier))
+    shards = Shards(choose_engine(classifier, where))
     return ScanEnsemble().scan(classifier, clean, seed=seed, run_parts=shards, progress=progress)
 
 
-def choose_place(classifier: Classifier) -> Execution:
-    """Return where a scan's parts run: a pool of processes costs seconds to start and pays for many classes alone."""
-    if classifier.classes <= _MANY_CLASSES or classifier.device.type != "cpu":
-        return Execution(threads=torch.get_num_threads())
-    return Execution(count_cores())
+def choose_engine(classifier: Classifier, where: Execution) -> Engine:
+    """Return what runs a scan's parts: what was given, else this process, or for many classes one process per core.
+
+    A pool of processes costs seconds to start.
+    """
+    few = classifier.classes <= _MANY_CLASSES or classifier.device.type != "cpu"
+    if where.workers is None and where.cluster is None and few:
+        return Engine(threads=torch.get_num_threads())
+    return where.engine()

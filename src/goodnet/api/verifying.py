@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +22,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import MethodFailed, UnreadableData, UnreadableModel
 from goodnet.core.method import Guard, Progress, Repairer, Scanner, no_progress
-from goodnet.core.preprocessing import RangeOption
-from goodnet.core.resizing import ResizeOption
+from goodnet.core.reading import Reading
 from goodnet.core.results import Run
 from goodnet.core.verification import Comparison, Verification
+from goodnet.execution import Execution
 from goodnet.formats.files import require_file, sha256
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.records import read_run
@@ -65,12 +65,12 @@ def verify(
     """
     folder = Path(run)
     recorded = read_run(folder / "run.json")
-    asked = _read_asked(folder, recorded, architecture)
+    asked = _read_asked(folder, recorded, architecture, confine=confine)
     paths = _find_inputs(recorded, None if search is None else Path(search))
     with tempfile.TemporaryDirectory(prefix="goodnet-verify-") as name:
         out = Path(name) / "run"
         inputs = {role: _under_its_name(path, role, recorded, Path(name)) for role, path in paths.items()}
-        again = _Again(recorded, asked, inputs, out, confine, progress)
+        again = _Again(recorded, asked, inputs, out, progress)
         original = None
         try:
             original = _VERBS[recorded.verb](again)
@@ -89,13 +89,8 @@ def verify(
 class _Asked(BaseModel):
     """What a run was asked for besides the options of its method, as its record says; a method's own are left aside."""
 
-    architecture: str | None
-    image_shape: tuple[int, int, int] | None
-    input_range: RangeOption
-    key: str | None
+    reading: Reading
     live: tuple[str, ...]
-    resize: ResizeOption | None = None
-    strict: bool = False
     keep_all: bool = False
     suspected_targets: tuple[int, ...] | None = None
     target: int | None = None
@@ -111,7 +106,6 @@ class _Again:
     asked: _Asked
     inputs: Mapping[str, Path]
     out: Path
-    confine: bool
     progress: Progress
 
     def method(self, family: Family) -> object:
@@ -122,13 +116,11 @@ class _Again:
 
     def networks(self) -> dict[str, Any]:
         """Return the arguments of all verbs."""
-        asked = self.asked
-        said = {"architecture": asked.architecture, "image_shape": asked.image_shape, "input_range": asked.input_range}
-        return said | {"key": asked.key, "confine": self.confine, "out": self.out, "progress": self.progress}
+        return {"reading": self.asked.reading, "out": self.out, "progress": self.progress}
 
     def defence(self) -> dict[str, Any]:
         """Return the arguments of scan, repair and guard."""
-        return self.networks() | {"resize": self.asked.resize, "strict": self.asked.strict, "seed": self.run.seed or 0}
+        return self.networks() | {"seed": self.run.seed or 0}
 
     def suspected(self) -> Path | list[Backdoor] | None:
         """Return what was suspected: the folder of a scan, targets, or nothing."""
@@ -144,7 +136,8 @@ class _Again:
 
 def _scan(again: _Again) -> Classifier | None:
     method = cast(Scanner, again.method("scanners"))
-    scan(again.inputs["model"], again.inputs["clean"], method=method, device=again.asked.device, **again.defence())
+    where = Execution(again.asked.device)
+    scan(again.inputs["model"], again.inputs["clean"], method=method, where=where, **again.defence())
     return None  # It writes no network.
 
 
@@ -202,8 +195,8 @@ _NEEDED = {
 }
 
 
-def _read_asked(folder: Path, run: Run, architecture: str | None) -> _Asked:
-    """Return what a run was asked for.
+def _read_asked(folder: Path, run: Run, architecture: str | None, *, confine: bool) -> _Asked:
+    """Return what a run was asked for, `confine` aside.
 
     Raises:
         UnreadableData: the run cannot be repeated.
@@ -221,7 +214,8 @@ def _read_asked(folder: Path, run: Run, architecture: str | None) -> _Asked:
             f"{path}: this record does not say all that a repetition needs: an older goodnet wrote it; run {run.verb} anew"
         )
     try:
-        asked = _Asked.model_validate(run.options)
+        reading = {field.name: run.options[field.name] for field in fields(Reading) if field.name in run.options}
+        asked = _Asked.model_validate(run.options | {"reading": reading | {"confine": confine}})
     except ValidationError as error:
         raise UnreadableData(f"{path}: expected the options of a run of {run.verb}, but they are damaged") from error
     missing = [role for role in _NEEDED[run.verb] if role not in {given.partition(": ")[0] for given in run.inputs}]
@@ -230,7 +224,7 @@ def _read_asked(folder: Path, run: Run, architecture: str | None) -> _Asked:
             f"{path}: the run was given live objects ({', '.join(asked.live or missing)}), which no record leads back to; it "
             "can be verified where all inputs were files"
         )
-    named = asked.architecture
+    named = asked.reading.architecture
     if named is not None and ":" in named and not is_library(named) and named != architecture:
         raise UnreadableModel(
             f"{path}: refused, it names code outside goodnet as its architecture; if it is yours, say so: --architecture {named}"

@@ -9,7 +9,7 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import MethodCommand, device_option, json_option, out_option, seed_option, take_given
+from goodnet.cli.options import MethodCommand, execution_options, json_option, out_option, seed_option, take_given
 from goodnet.evaluation.badnet_files import TRUTH
 from goodnet.evaluation.planting import Planted
 from goodnet.reports.tables import show_rate
@@ -50,7 +50,7 @@ from goodnet.training import Training
 @click.option(
     "--preview", is_flag=True, help="Only draw clean images, triggered images and the difference; do not train."
 )
-@device_option
+@execution_options("device")
 @seed_option
 @json_option
 @click.pass_context

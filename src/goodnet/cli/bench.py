@@ -11,6 +11,7 @@ from rich.markup import escape
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import execution_options, json_option, out_option
+from goodnet.execution import Execution
 from goodnet.reports.bench_tables import bench_tables
 
 
@@ -18,15 +19,15 @@ from goodnet.reports.bench_tables import bench_tables
 @click.argument("spec")
 @click.option("--zoo", type=click.Path(path_type=Path), help="Folder of a zoo; more networks may be listed in SPEC.")
 @out_option("Folder for cells and tables; a bench that was stopped is continued there.", required=True)
-@execution_options
+@execution_options("device", "workers", "cluster")
 @json_option
-def command(spec: str, zoo: Path | None, out: Path, workers: int | None, cluster: str | None, as_json: bool) -> None:
+def command(spec: str, zoo: Path | None, out: Path, where: Execution, as_json: bool) -> None:
     """Run the scanners, repairers and guards of SPEC (TOML) on every network; tables go to OUT as CSV.
 
     A cell that has run before with the same files, options, seed and code does not run again.
     """
     with progress_bar("running the bench") as progress:
-        result = api.bench(spec, out=out, zoo=zoo, workers=workers, cluster=cluster, progress=progress)
+        result = api.bench(spec, out=out, zoo=zoo, where=where, progress=progress)
     if as_json:
         cells = [record.model_dump(mode="json") for record in result.records]
         click.echo(json.dumps({"name": result.name, "cells": cells}, indent=1))

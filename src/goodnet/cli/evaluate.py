@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
-from goodnet.cli.options import device_option, json_option, model_options, out_option
+from goodnet.cli.options import execution_options, json_option, out_option, reading_options
 from goodnet.reports.json_output import evaluation_json
 from goodnet.reports.tables import evaluation_tables
 
@@ -27,8 +27,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the poisoned images.")
 @click.option("--target", type=int, help="The attacker's class, where the poisoned sets' labels are the true classes.")
 @out_option("Folder for tables, figures and run.json.")
-@device_option
-@model_options
+@execution_options("device")
+@reading_options()
 @json_option
 def command(model: Path, as_json: bool, **given: Any) -> None:
     """Measure MODEL on clean and poisoned data. MODEL is a network, or the folder or ONNX file of a GoodNet.

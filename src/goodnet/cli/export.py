@@ -11,7 +11,7 @@ from rich.markup import escape
 from goodnet import api
 from goodnet.api.exporting import Format
 from goodnet.cli.console import output
-from goodnet.cli.options import InputRangeType, file_options
+from goodnet.cli.options import reading_options
 from goodnet.core.errors import UnreadableData
 from goodnet.formats.files import require_file
 
@@ -24,11 +24,8 @@ _PATH = click.Path(path_type=Path)
     "--format", type=click.Choice(get_args(Format)), default="onnx", show_default=True, help="Kind of file to write."
 )
 @click.option("--out", type=_PATH, required=True, help="The file; its ending is the format's.")
-@click.option(
-    "--input-range", type=InputRangeType(auto=False), help="Pixels that the network was trained on, if unknown."
-)
 @click.option("--class-names", type=_PATH, help="Text file with one class name per line, to store in the file.")
-@file_options
+@reading_options("architecture", "image_shape", "key", "confine", "input_range", "resize")
 def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:
     """Write GOODNET, the folder that goodnet repair wrote, as one file. A model file is written without a guard.
 

@@ -12,11 +12,10 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
-    device_option,
+    execution_options,
     json_option,
-    model_options,
     out_option,
-    picture_options,
+    reading_options,
     seed_option,
     suspects_options,
     take_given,
@@ -45,9 +44,8 @@ from goodnet.reports.guards import guard_record, guard_table
 @suspects_options
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
-@device_option
-@model_options
-@picture_options
+@execution_options("device", "workers", "cluster")
+@reading_options()
 @json_option
 @click.pass_context
 def command(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.markup import escape
 
 from goodnet import api
 from goodnet.cli.console import output
-from goodnet.cli.options import file_options, out_option
+from goodnet.cli.options import out_option, reading_options
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
+from goodnet.core.reading import Reading
 from goodnet.formats.files import output_folder
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.architecture import draw_architecture
@@ -24,15 +24,15 @@ from goodnet.reports.tables import class_table, data_table, layer_table
 @click.command("inspect", short_help="Show what a network or a data set is.")
 @click.argument("path", type=click.Path(path_type=Path))
 @out_option("Folder for pictures: of a network the architecture, of a data set the class distribution and samples.")
-@file_options
-def command(path: Path, out: Path | None, **given: Any) -> None:
+@reading_options("architecture", "image_shape", "key", "confine")
+def command(path: Path, out: Path | None, reading: Reading) -> None:
     """Show what PATH is.
 
     For a network: its layers with kind, output shape (channels x height x width) and parameters, and which can be pruned.
     For a data set: the number of images and classes, their shape, range and distribution, and what was left out. For
     class folders: which folder is which class.
     """
-    found = api.open_path(path, **given)
+    found = api.open_path(path, reading=reading)
     console = output()
     if isinstance(found, Classifier):
         console.print(layer_table(found))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -15,10 +17,10 @@ from pydantic.fields import FieldInfo
 from goodnet import catalog
 from goodnet.catalog import Family
 from goodnet.core.backdoor import Backdoor
-from goodnet.core.errors import InvalidOption
-from goodnet.core.preprocessing import FORMS, Preprocessing
+from goodnet.core.preprocessing import FORMS
+from goodnet.core.reading import Reading
 from goodnet.core.resizing import FORMS as RESIZE_FORMS
-from goodnet.core.resizing import Resizing
+from goodnet.execution import Execution
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,36 +39,16 @@ class ImageShape(click.ParamType[tuple[int, int, int]]):
         return channels, height, width
 
 
-class InputRangeType(click.ParamType[str]):
-    """How pixels enter a network: a name of `Preprocessing.read`; with `auto` that word too."""
+class _Duration(click.ParamType[float]):
+    """A number of seconds: 90, 90s, 2m or 1h."""
 
-    name = "RANGE"
+    name = "duration"
 
-    def __init__(self, *, auto: bool) -> None:
-        self._auto = auto
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name."""
-        if not (self._auto and value == "auto"):
-            try:
-                Preprocessing.read(value)
-            except InvalidOption as error:
-                self.fail(str(error), param, ctx)
-        return str(value)
-
-
-class ResizeType(click.ParamType[str]):
-    """How pictures are brought to a network's size: a text of `Resizing.read`."""
-
-    name = "WAY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text."""
-        try:
-            Resizing.read(value)
-        except InvalidOption as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        if match is None:
+            self.fail(f"expected a time such as 90s, 2m or 1h, got '{value}'", param, ctx)
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 confine_option = click.option(
@@ -76,45 +58,69 @@ confine_option = click.option(
     help="Read model files in a separate process without access to other files, the network or programs.",
 )
 
-
-def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how the network in a model file is to be read."""
-    for option in (
-        confine_option,
-        click.option("--key", metavar="NAME", help="Network to read, where a PyTorch checkpoint holds several."),
-        click.option(
-            "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
-        ),
-        click.option("--architecture", help="Network of a weights-only file: a name, or package.module:factory."),
-    ):
-        function = option(function)
-    return function
-
-
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how the network in a model file is to be read, and what pixels it takes."""
-    input_range = click.option(
+_READING = {
+    "architecture": click.option(
+        "--architecture", help="Network of a weights-only file: a name, or package.module:factory."
+    ),
+    "image_shape": click.option(
+        "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
+    ),
+    "key": click.option("--key", metavar="NAME", help="Network to read, where a PyTorch checkpoint holds several."),
+    "confine": confine_option,
+    "input_range": click.option(
         "--input-range",
-        type=InputRangeType(auto=True),
+        metavar="RANGE",
         default="auto",
         show_default=True,
-        help=f"Pixels that the network was trained on: {FORMS}. auto tries the usual ones on the clean labels.",
-    )
-    return file_options(input_range(function))
+        help=f"Pixels that the network was trained on: {FORMS}. auto takes what its files say, else what fits the clean images.",
+    ),
+    "resize": click.option(
+        "--resize", metavar="WAY", help=f"How pictures are resized to the network's size: {RESIZE_FORMS}."
+    ),
+    "strict": click.option(
+        "--strict", is_flag=True, help="Refuse data with an unreadable picture, instead of leaving the picture out."
+    ),
+}
+_EXECUTION = {
+    "device": click.option(
+        "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu or cuda."
+    ),
+    "workers": click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Processes on this machine; default: one per core, or one if that is faster.",
+    ),
+    "cluster": click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
+    "budget": click.option(
+        "--budget", type=_Duration(), metavar="90s|2m|1h", help="Start no further work after this time."
+    ),
+}
 
 
-def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how pictures are read."""
-    for option in (
-        click.option(
-            "--strict", is_flag=True, help="Refuse data with an unreadable picture, instead of leaving the picture out."
-        ),
-        click.option(
-            "--resize", type=ResizeType(), help=f"How pictures are resized to the network's size: {RESIZE_FORMS}."
-        ),
-    ):
-        function = option(function)
-    return function
+def reading_options(*fields: str) -> Decorator:
+    """Return a decorator that adds the options of these fields of `Reading`, by default of all; it becomes `reading`."""
+    return _record_options("reading", Reading, {name: _READING[name] for name in fields or _READING})
+
+
+def execution_options(*fields: str) -> Decorator:
+    """Return a decorator that adds the options of these fields of `Execution`; it becomes `where`."""
+    return _record_options("where", Execution, {name: _EXECUTION[name] for name in fields})
+
+
+def _record_options(parameter: str, record: Callable[..., object], options: Mapping[str, Decorator]) -> Decorator:
+    """Return a decorator that adds options and hands their values to the command as one record."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*args: Any, **given: Any) -> Any:
+            made = record(**{name: given.pop(name) for name in options})
+            return function(*args, **given, **{parameter: made})
+
+        for option in reversed(list(options.values())):
+            option(command)
+        return command
+
+    return decorate
 
 
 def out_option(text: str, *, required: bool = False) -> Decorator:
@@ -155,21 +161,6 @@ def take_suspects(given: dict[str, Any]) -> list[Backdoor] | Path | None:
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
 )
-
-
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu or cuda."
-)
-
-
-def execution_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where tasks run."""
-    for option in (
-        click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
-        click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine; default: one per core."),
-    ):
-        function = option(function)
-    return function
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

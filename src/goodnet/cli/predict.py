@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from goodnet import api
 from goodnet.api.loading import open_goodnet
-from goodnet.cli.options import confine_option, device_option, json_option
+from goodnet.cli.options import execution_options, json_option, reading_options
+from goodnet.core.reading import Reading
+from goodnet.execution import Execution
 from goodnet.formats.shown_paths import show_path
 
 
 @click.command("predict", short_help="Classify images with a GoodNet; backdoored ones get class N.")
 @click.argument("goodnet", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--architecture", help="Your own package.module:factory, if the GoodNet was made with it.")
-@confine_option
-@device_option
+@execution_options("device")
+@reading_options("architecture", "confine", "resize")
 @json_option
-def command(
-    goodnet: Path, images: tuple[Path, ...], architecture: str | None, confine: bool, device: str, as_json: bool
-) -> None:
+def command(goodnet: Path, images: tuple[Path, ...], where: Execution, reading: Reading, as_json: bool) -> None:
     """Print the class number of each picture; N, one more than the last class, means backdoored.
 
     GOODNET is the folder that goodnet repair wrote, or the ONNX file that goodnet export made of it. For several
     pictures, each line has the class, a tab and the file.
     """
-    guard = open_goodnet(goodnet, architecture=architecture, confine=confine)
-    classes = api.predict(guard, images, device=device)
+    guard = open_goodnet(goodnet, reading)
+    classes = api.predict(guard, images, reading=replace(reading, architecture=None), where=where)
     if as_json:
         answers = [
             {"image": str(path), "class": label, "backdoored": label == guard.classes}

@@ -14,11 +14,10 @@ from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import (
     MethodCommand,
-    device_option,
+    execution_options,
     json_option,
-    model_options,
     out_option,
-    picture_options,
+    reading_options,
     seed_option,
     suspects_options,
     take_given,
@@ -51,9 +50,8 @@ from goodnet.reports.tables import repair_table
     "--keep-all", is_flag=True, help="Also write intermediate networks, and for Keras models a file of weights alone."
 )
 @seed_option
-@device_option
-@model_options
-@picture_options
+@execution_options("device", "workers", "cluster")
+@reading_options()
 @json_option
 @click.pass_context
 def command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,35 +15,21 @@ from goodnet.cli.console import output, progress_bar
 from goodnet.cli.last_resort import exit_code, say
 from goodnet.cli.options import (
     MethodCommand,
-    device_option,
     execution_options,
     json_option,
-    model_options,
     out_option,
-    picture_options,
+    reading_options,
+    seed_option,
+    take_given,
 )
 from goodnet.core.errors import CodeInFile, GoodnetError
 from goodnet.core.results import Detection, Failure
-from goodnet.execution import Execution, count_cores
 from goodnet.formats.files import output_folder, write_text
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.policy import Policy, Violation
 from goodnet.reports.runs import Recorder
 from goodnet.reports.sarif import scan_sarif
 from goodnet.reports.scans import scan_table
-
-
-class _Duration(click.ParamType[float]):
-    """A number of seconds: 90, 90s, 2m or 1h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
-        if match is None or float(match[1]) == 0:
-            self.fail(f"expected a time such as 90s, 2m or 1h, got '{value}'", param, ctx)
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
 
 _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -62,15 +47,10 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @out_option("Folder for scan.json, the scores and pictures of the recovered triggers.")
 @click.option("--sarif", type=click.Path(path_type=Path), help="File for the findings as SARIF 2.1.0.")
 @click.option("--policy", type=click.Path(path_type=Path), help="TOML file that says what may not pass.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
-)
-@click.option("--budget", type=_Duration(), metavar="90s|2m|1h", help="Start no further work after this time.")
+@seed_option
 @click.option("--resume", is_flag=True, help="Continue an interrupted scan whose files are in OUT.")
-@device_option
-@execution_options
-@model_options
-@picture_options
+@execution_options("device", "workers", "cluster", "budget")
+@reading_options()
 @json_option
 @click.pass_context
 def command(
@@ -82,8 +62,6 @@ def command(
     as_json: bool,
     sarif: Path | None,
     policy: Path | None,
-    workers: int | None,
-    cluster: str | None,
     **given: Any,
 ) -> None:
     """Decide whether MODEL carries a backdoor, from clean images alone.
@@ -97,17 +75,9 @@ def command(
     rules = None if policy is None else Policy.read(policy)
     if sarif is not None:
         output_folder(sarif.parent)  # Better refused now than after the scan.
-    if workers or cluster:
-        given["where"] = Execution(workers or count_cores(), cluster)
-    own = {name: given.pop(name) for name in ctx.obj["options"]}
-    options = {name: value for name, value in own.items() if value is not None}
-    recorder = Recorder(
-        "scan",
-        {"model": model, "clean": clean},
-        method,
-        options | {"key": given["key"], "confine": given["confine"]},
-        given["seed"],
-    )
+    options = take_given(given, ctx.obj["options"])
+    recorder = Recorder("scan", {"model": model, "clean": clean}, method, seed=given["seed"])
+    recorder.note(None, given["reading"], **options)
     detection: Detection | None = None
     violations: tuple[Violation, ...] = ()
     try:

@@ -12,6 +12,7 @@ from goodnet.cli.options import execution_options, json_option, out_option
 from goodnet.core.errors import MethodFailed
 from goodnet.core.results import Failure
 from goodnet.evaluation.zoo import BrokenTwin
+from goodnet.execution import Execution
 from goodnet.reports.bench_tables import zoo_table
 
 
@@ -26,24 +27,13 @@ def command() -> None:
 @click.option(
     "--data", multiple=True, metavar="NAME=PATH", help="Your files for a data set of the spec; may be repeated."
 )
-@click.option("--device", default="cpu", show_default=True, help="Where networks are trained: auto, cpu or cuda.")
-@execution_options
+@execution_options("device", "workers", "cluster")
 @json_option
-def build(
-    spec: str,
-    out: Path,
-    data: tuple[str, ...],
-    device: str,
-    workers: int | None,
-    cluster: str | None,
-    as_json: bool,
-) -> None:
+def build(spec: str, out: Path, data: tuple[str, ...], where: Execution, as_json: bool) -> None:
     """Build the zoo that SPEC describes: a TOML file, or small or standard, which come with goodnet."""
     sources = dict(_split(item) for item in data)
     with progress_bar("building the zoo") as progress:
-        manifest = api.build_zoo(
-            spec, out=out, data=sources, workers=workers, cluster=cluster, device=device, progress=progress
-        )
+        manifest = api.build_zoo(spec, out=out, data=sources, where=where, progress=progress)
     if as_json:
         click.echo(manifest.model_dump_json(indent=1))
     else:

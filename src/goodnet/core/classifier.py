@@ -295,6 +295,12 @@ class Classifier:
         same.sha256 = self.sha256
         return same
 
+    def with_resizing(self, resizing: str) -> Classifier:
+        """Return the same network (weights shared), for which pictures of other sizes are resized in another way."""
+        same = copy.copy(self)
+        same.resizing = resizing
+        return same
+
     def _with(self, network: fx.GraphModule, input_range: InputRange) -> Classifier:
         return Classifier(
             network,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from goodnet.core.errors import InvalidOption
 
@@ -86,3 +86,5 @@ def _check(text: str) -> str:
 
 #: How pictures become as large as a network takes them: a text of `Resizing.read`.
 ResizeOption = Annotated[str, AfterValidator(_check)]
+#: The same in the card of a GoodNet, which says nothing where nobody says anything, as older ones do.
+CardResizing = Annotated[ResizeOption | None, Field(exclude_if=lambda text: text is None)]

@@ -17,7 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from goodnet.core.errors import GoodnetError, MethodFailed
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import SCHEMA_VERSION, Failure
+from goodnet.devices import choose_device
 from goodnet.evaluation.bench_cells import Cell, measure_cell
 from goodnet.evaluation.bench_records import CellFamily, CellRecord, TimedCell
 from goodnet.evaluation.bench_spec import BenchSpec, MethodSpec, Subject, list_subjects
@@ -55,7 +56,7 @@ def run_bench(
     out: str | Path,
     *,
     zoo: str | Path | None = None,
-    where: Execution | None = None,
+    where: Execution = Execution(),
     progress: Progress = no_progress,
 ) -> Bench:
     """Run what is missing of a bench and return all of it.
@@ -70,6 +71,7 @@ def run_bench(
     Raises:
         InputError: something in the spec or its files cannot work; nothing has been run.
     """
+    where.require_place()
     spec.check_methods()
     subjects = list_subjects(spec, zoo)
     out = output_folder(out).resolve()
@@ -77,13 +79,13 @@ def run_bench(
         shutil.rmtree(left)
     stages = _list_stages(spec, subjects, out)
     total, failures = sum(map(len, stages)), dict[str, Failure]()
-    where = replace(where or Execution(), seconds=spec.cell_seconds)
+    engine = where.engine(spec.cell_seconds)
     done = 0
     for stage in stages:
         missing = [cell for cell in stage if _read_done(out / "cells" / cell.key) is None]
         done += len(stage) - len(missing)
-        tasks = [Task(cell.key, run_cell, (cell, out)) for cell in missing]
-        for outcome in run_tasks(tasks, where):
+        tasks = [Task(cell.key, run_cell, (cell, out, where.device)) for cell in missing]
+        for outcome in run_tasks(tasks, engine):
             _note(outcome, failures)
             done += 1
             progress(done, total)
@@ -139,7 +141,7 @@ def _hash_cell(
     return hash_json(what)
 
 
-def run_cell(cell: Cell, out: Path) -> None:
+def run_cell(cell: Cell, out: Path, device: str) -> None:
     """Run one cell and put its folder in place; an error of ours is a record too.
 
     Raises:
@@ -150,7 +152,7 @@ def run_cell(cell: Cell, out: Path) -> None:
         record = _describe(cell)
         try:
             _require_needed(cell)
-            record = record.model_copy(update={"result": measure_cell(cell, temporary)})
+            record = record.model_copy(update={"result": measure_cell(cell, temporary, choose_device(device))})
         except GoodnetError as error:
             failure = Failure(kind=type(error).__name__, message=str(error))
             record = record.model_copy(update={"error": failure})

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -17,6 +18,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnwritableOutput, WrongShape
 from goodnet.core.method import Guard, Repairer, Scanner
 from goodnet.core.results import Metrics, Rate
+from goodnet.devices import CPU, on_device
 from goodnet.evaluation.bench_records import CellFamily, CellMetrics, GuardCell, RepairCell, ScanCell, TriggerCell
 from goodnet.evaluation.bench_spec import MethodSpec, Subject
 from goodnet.evaluation.comparison import evaluate_network
@@ -62,16 +64,21 @@ class Exhibit:
     triggered: list[Dataset]
 
 
-def measure_cell(cell: Cell, folder: Path) -> ScanCell | RepairCell | GuardCell:
-    """Run the cell's method and return its figures; files for later cells go into `folder`.
+def measure_cell(cell: Cell, folder: Path, device: torch.device) -> ScanCell | RepairCell | GuardCell:
+    """Run the cell's method on `device` and return its figures; files for later cells go into `folder`.
 
     Raises:
         GoodnetError: the method did not succeed, or the files do not fit one another.
     """
     exhibit = open_subject(cell)
-    if cell.family == "scanners":
-        return _measure_scan(cell, exhibit, folder)
-    return _measure_repair(cell, exhibit, folder) if cell.family == "repairers" else _measure_guard(cell, exhibit)
+    original = exhibit.classifier
+    repaired = None if cell.repair is None else _read_repaired(cell.repair, cell.subject, original)
+    with on_device(device, original, *(() if repaired is None else (repaired,))):
+        if cell.family == "scanners":
+            return _measure_scan(cell, exhibit, folder)
+        if cell.family == "repairers":
+            return _measure_repair(cell, exhibit, folder)
+        return _measure_guard(cell, exhibit, repaired)
 
 
 def open_subject(cell: Cell) -> Exhibit:
@@ -131,7 +138,7 @@ def _measure_repair(cell: Cell, exhibit: Exhibit, folder: Path) -> RepairCell:
     repairer = cast(Repairer, cell.method.make("repairers"))
     repair = repairer.repair(exhibit.classifier, exhibit.clean, suspected=cell.suspected, seed=cell.seed)
     # What cannot be written can be measured; a guard that wants to read it says that the file is missing.
-    with suppress(UnwritableOutput):
+    with suppress(UnwritableOutput), on_device(CPU, repair.classifier):
         repair.classifier.save(folder / f"repaired{exhibit.classifier.suffix}")
     before = evaluate_network(exhibit.classifier, exhibit.test, exhibit.triggered).metrics
     after = evaluate_network(repair.classifier, exhibit.test, exhibit.triggered).metrics
@@ -159,9 +166,8 @@ def rate_defence(before: Metrics, after: Metrics) -> float | None:
     return float(np.mean([(gain - lost + 1) / 2 for gain in gained]))
 
 
-def _measure_guard(cell: Cell, exhibit: Exhibit) -> GuardCell:
+def _measure_guard(cell: Cell, exhibit: Exhibit, repaired: Classifier | None) -> GuardCell:
     guard = cast(Guard, cell.method.make("guards"))
-    repaired = None if cell.repair is None else _read_repaired(cell.repair, cell.subject, exhibit.classifier)
     fitted = guard.fit(exhibit.classifier, exhibit.clean, suspected=cell.suspected, repaired=repaired, seed=cell.seed)
     clean = score_all(fitted, exhibit.test)
     refused = Rate.of(int((clean > fitted.threshold).sum()), len(clean))

@@ -69,8 +69,7 @@ def build_zoo(
     out: str | Path,
     *,
     data: Mapping[str, str] | None = None,
-    where: Execution | None = None,
-    device: str = "cpu",
+    where: Execution = Execution(),
     progress: Progress = no_progress,
 ) -> Manifest:
     """Build what is missing of a zoo and return its manifest.
@@ -80,25 +79,24 @@ def build_zoo(
         out: its folder.
         data: sources for data sets of the spec, by name.
         where: where the networks are trained; each is one task.
-        device: on which each is trained: auto (a GPU where there is one), cpu or cuda.
         progress: is told the networks that are done.
 
     Raises:
         InputError: something in the spec or the data cannot work; nothing has been trained.
     """
-    where = where or Execution()
-    if where.cluster is None:  # Machines of a cluster have devices of their own.
-        choose_device(device)
+    where.require_place()
     spec = fill_sources(spec, data or {})
     pairs = draw_pairs(spec, {name: describe_data(item) for name, item in spec.data.items()})
     entries = _list_entries(spec, pairs)
     out = output_folder(out).resolve()
     _sweep(out)
     tasks = [Task(f"data {name}", _write_data, (item, _origin(name, item), out)) for name, item in spec.data.items()]
-    tasks += [Task(e.key, _build_entry, (e, out, device)) for e in entries if _depends(_folder(out, e)) != e.depends]
+    tasks += [
+        Task(e.key, _build_entry, (e, out, where.device)) for e in entries if _depends(_folder(out, e)) != e.depends
+    ]
     total, done = len(entries) + len(spec.data), len(entries) + len(spec.data) - len(tasks)
     failures: dict[str, Failure] = {}
-    for outcome in run_tasks(tasks, where):
+    for outcome in run_tasks(tasks, where.engine()):
         if outcome.error is not None:
             failures[outcome.key] = outcome.error
         done += 1

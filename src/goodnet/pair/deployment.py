@@ -19,6 +19,7 @@ from goodnet.core.classifier import Layout
 from goodnet.core.errors import MethodFailed
 from goodnet.core.one_line import describe_error
 from goodnet.core.preprocessing import InputRange, Preprocessing
+from goodnet.core.resizing import CardResizing
 from goodnet.core.results import Record
 from goodnet.formats.declared_sizes import MOST_OF_IMAGE
 from goodnet.formats.files import replacing
@@ -35,7 +36,7 @@ class DeployedCard(Record):
     """What a deployed file says of itself.
 
     `image_shape` is (C, H, W), whatever the layout; `targets` are the classes that can be refused, None for all of
-    them; `class_names` has one name per class, the refusal's not among them.
+    them; `class_names` has one name per class, the refusal's not among them; `resizing` is the original's.
     """
 
     schema_version: Literal[1] = 1
@@ -46,6 +47,7 @@ class DeployedCard(Record):
     input_range: InputRange
     targets: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    resizing: CardResizing = None
 
     @model_validator(mode="after")
     def _fits(self) -> DeployedCard:

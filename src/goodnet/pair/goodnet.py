@@ -19,6 +19,7 @@ from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.preprocessing import InputRange
+from goodnet.core.resizing import CardResizing
 from goodnet.core.results import Record
 from goodnet.formats.files import replacing_folder, require_inside, write_text
 from goodnet.formats.json_texts import read_json
@@ -94,6 +95,11 @@ class GoodNet:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that both networks take."""
         return self.original.image_shape
+
+    @property
+    def resizing(self) -> str | None:
+        """How pictures of other sizes are brought to the networks', see `Classifier`."""
+        return self.original.resizing
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of B and of B', each (n, N), for images (n, C, H, W) float32 in [0, 1]."""
@@ -208,6 +214,7 @@ class GoodNet:
             classes=self.classes,
             targets=self.targets,
             tolerance=self.tolerance,
+            resizing=self.resizing,
         )
         with replacing_folder(folder) as temporary:
             self.original.save(temporary / files["original"])
@@ -241,9 +248,11 @@ class GoodNet:
             require_inside(folder / Path(name).name, folder, UnreadableModel) for name in (card.original, card.repaired)
         )
         read = partial(read_network, architecture=architecture or known, image_shape=card.image_shape, confine=confine)
-        networks = map(read, paths)
+        original, repaired = map(read, paths)
+        if card.resizing is not None:
+            original = original.with_resizing(card.resizing)
         try:
-            pair = cls(*networks, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
+            pair = cls(original, repaired, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
         except InvalidOption as error:
             raise _damaged_card(folder / _CARD) from error
         pair._range_known = card.input_range is not None
@@ -251,7 +260,7 @@ class GoodNet:
 
 
 class _Card(Record):
-    """What a GoodNet's folder says of itself; every entry is there, but for the tolerance in older ones."""
+    """What a GoodNet's folder says of itself; every entry is there, but for the last two in older ones."""
 
     kind: Literal["disagreement"] = "disagreement"
     schema_version: Literal[2] = 2
@@ -263,6 +272,7 @@ class _Card(Record):
     classes: int
     targets: tuple[int, ...] | None
     tolerance: float = 0.0
+    resizing: CardResizing = None
 
 
 def _read_card(path: Path) -> _Card:

@@ -187,6 +187,11 @@ class OnnxGoodNet:
         """(C, H, W) of the images, whatever the layout."""
         return self.card.image_shape
 
+    @property
+    def resizing(self) -> str | None:
+        """How pictures of other sizes are brought to it, see `Classifier`; None: the file does not say."""
+        return self.card.resizing
+
     def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return scores (n, N + 1), see `run`."""
         return self.run(images).scores

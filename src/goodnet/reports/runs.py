@@ -11,23 +11,32 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableData, UnreadableModel
+from goodnet.core.method import Method
+from goodnet.core.reading import Reading
 from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
 from goodnet.core.results import Detection, Evaluation, Failure, Record, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
 from goodnet.formats.files import output_folder, require_inside, sha256, write_text
 from goodnet.formats.keras_weights import has_weights_alone, write_weights_alone
+from goodnet.formats.live_data import LiveData
+from goodnet.formats.live_networks import ModelLike
 from goodnet.formats.networks import read_network
 from goodnet.formats.seen_files import SeenFile, look_at
 from goodnet.formats.shown_paths import show_path
 from goodnet.pair.goodnet import GoodNet, is_goodnet
+from goodnet.pair.onnx import OnnxGoodNet
 from goodnet.reports.figures import PruningCurve, draw_pruning_curves, draw_rates
 from goodnet.reports.records import read_run
 from goodnet.reports.tables import evaluation_csv, pruning_csv
 
+#: What a verb is given: a file or folder, or a live object.
+Given: TypeAlias = ModelLike | GoodNet | OnnxGoodNet | Dataset | LiveData | Sequence[Backdoor] | None
 _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
 
 
@@ -35,14 +44,14 @@ _PACKAGES = ("goodnet", "torch", "keras", "numpy", "h5py")
 class Recorder:
     """Writes `run.json`: starts the clock when made, holds what is known, stops it when it writes.
 
-    `inputs` are the files that went in; their hashes are written beside their names. It is made before they are read, and
-    takes note of what they are: a hash of other bytes than were read is never written.
+    `inputs` are what went in, by role. The hashes of files are written beside their names. It is made before they are read,
+    and takes note of what they are: a hash of other bytes than were read is never written.
     """
 
     verb: str
-    inputs: Mapping[str, str | Path]
+    inputs: Mapping[str, Given]
     method: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     seed: int | None = None
     _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
@@ -51,7 +60,18 @@ class Recorder:
     _hashes: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        self._seen = {role: look_at(path) for role, path in self.inputs.items()}
+        self._seen = {role: look_at(item) for role, item in self.inputs.items() if isinstance(item, str | Path)}
+
+    def note(self, method: Method | None, reading: Reading, **further: object) -> None:
+        """Take note of what is asked for: the method with its options, how inputs are read, and what else was given.
+
+        `live` are the roles of inputs that are no files: no record can lead back to them.
+        """
+        live = [role for role, item in self.inputs.items() if item is not None and role not in self._seen]
+        own = {} if method is None else method.model_dump(mode="json")
+        read = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(reading).items()}
+        self.method = self.method if method is None else method.name()
+        self.options = own | read | further | {"live": live}
 
     def know(self, role: str, network: Classifier) -> None:
         """Take the hash of the bytes that a network was read from, where it has it, instead of reading its file again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from goodnet.core.errors import InvalidOption
+from goodnet.core.reading import Reading
 from goodnet.serve.application import make_application
 from goodnet.serve.connections import limit_connections
 from goodnet.serve.network import ServedNetwork
@@ -51,7 +52,7 @@ def open_network(goodnet: str | Path, options: ServeOptions) -> ServedNetwork:
 
     with tempfile.TemporaryDirectory(prefix="goodnet-") as folder:
         path = Path(folder) / "goodnet.onnx"
-        export(goodnet, out=path, confine=options.confine)
+        export(goodnet, out=path, reading=Reading(confine=options.confine))
         return ServedNetwork(path, options.threads)
 
 
