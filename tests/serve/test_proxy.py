@@ -20,19 +20,24 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 @contextmanager
 def proxied(site, folder, **seconds):
-    """Run nginx with the page's configuration, other ports and shorter times, and give it as a `Site`."""
-    nginx = shutil.which("nginx")
-    if nginx is None:
+    """Run nginx in front of a site and give it as a `Site`."""
+    if shutil.which("nginx") is None:
         pytest.skip("needs nginx; apt-get install nginx-light")
+    with start_proxy(site.port, folder, **seconds) as port:
+        yield Site(port, site.network, site.application)
+
+
+@contextmanager
+def start_proxy(behind, folder, **seconds):
+    """Run nginx with the page's configuration in front of the port `behind`, with other times, and give its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    process = subprocess.Popen(
-        [nginx, "-p", folder, "-e", "error.log", "-c", write_configuration(folder, port, site.port, seconds)],
-        stderr=subprocess.DEVNULL,
-    )
+    configuration = write_configuration(folder, port, behind, seconds)
+    command = ["nginx", "-p", folder, "-e", "error.log", "-c", configuration]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_for(port)
-        yield Site(port, site.network, site.application)
+        yield port
     finally:
         process.terminate()
         process.wait(20)
@@ -110,12 +115,17 @@ def test_a_client_that_takes_no_answer_is_cut_off(proxy, site):
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", proxy.port))
-        end = time.perf_counter() + 20
         with pytest.raises(ConnectionError):
-            while time.perf_counter() < end:
-                connection.sendall(b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n")
-                time.sleep(0.01)
+            ask_for_ever(connection)
     assert site.predict(picture(2)).image["class"] == 2
+
+
+def ask_for_ever(connection):
+    """Ask without reading, until the proxy hangs up or 20 s have gone."""
+    end = time.perf_counter() + 20
+    while time.perf_counter() < end:
+        connection.sendall(b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n")
+        time.sleep(0.01)
 
 
 def test_more_connections_of_one_address_than_are_allowed(telling, tmp_path):
