@@ -151,22 +151,24 @@ def measure(
     memory, busy, clients = [resident(process.pid)], cpu_seconds(process.pid), 0.0
     batches = scrape(port)
     rates: list[tuple[float, float, float]] = []
+    lone_cpu: list[float] = []
     for _ in range(ROUNDS):
-        own = alone(network, load.pixels, seconds / ROUNDS / 4)
+        own, _ = alone(network, load.pixels, seconds / ROUNDS / 4)
         before, images = scrape(port), load.answered
         start, own_cpu = time.perf_counter(), time.process_time()
         asyncio.run(send(load, port, seconds / ROUNDS, in_flight))
         clients += time.process_time() - own_cpu
         rate = (load.answered - images) * load.size / (time.perf_counter() - start)
-        same = alone(network, regroup(load.pixels, mean_batch(before, scrape(port))), seconds / ROUNDS / 4)
+        same, lone = alone(network, regroup(load.pixels, mean_batch(before, scrape(port))), seconds / ROUNDS / 4)
         rates.append((rate, own, same))
+        lone_cpu.append(lone)
         memory.append(resident(process.pid))
     show(load, rates, mean_batch(batches, scrape(port)))
-    images = load.answered * load.size
-    served, client, lone = (cpu_seconds(process.pid) - busy) / images, clients / images, cpu_alone(network, load.pixels)
+    images, lone = load.answered * load.size, float(np.median(lone_cpu))
+    served, client = (cpu_seconds(process.pid) - busy) / images, clients / images
     print(
-        f"  ms of CPU for each image: server {served * 1e3:.3f}, clients {client * 1e3:.3f}, onnxruntime alone "
-        f"{lone * 1e3:.3f}; ratio {lone / (served + client):.2f}"
+        f"  ms of CPU for each image: server {served * 1e3:.3f}, clients {client * 1e3:.3f}, onnxruntime alone in the server's "
+        f"batches {lone * 1e3:.3f}; ratio {lone / (served + client):.2f}"
     )
     print(f"  memory of the server in MiB, at the start and after each round: {', '.join(f'{m:.0f}' for m in memory)}")
 
@@ -227,22 +229,14 @@ def _classes(body: bytes) -> list[int]:
     return [int(label) for label in re.findall(rb'\{"class": (\d+), "class_name"', body)]
 
 
-def alone(network: ServedNetwork, batches: list[Pixels], seconds: float) -> float:
-    """Return images per second of onnxruntime, fed with one batch after the other."""
-    start, images = time.perf_counter(), 0
+def alone(network: ServedNetwork, batches: list[Pixels], seconds: float) -> tuple[float, float]:
+    """Return images per second of onnxruntime, fed with one batch after the other, and seconds of CPU for each image."""
+    start, busy, images = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         for batch in batches:
             network.run(batch)
             images += len(batch)
-    return images / (time.perf_counter() - start)
-
-
-def cpu_alone(network: ServedNetwork, batches: list[Pixels]) -> float:
-    """Return seconds of CPU for each image of onnxruntime alone."""
-    start = time.process_time()
-    for batch in batches:
-        network.run(batch)
-    return (time.process_time() - start) / sum(len(batch) for batch in batches)
+    return images / (time.perf_counter() - start), (time.process_time() - busy) / images
 
 
 def regroup(batches: list[Pixels], size: float) -> list[Pixels]:
