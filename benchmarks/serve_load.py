@@ -1,6 +1,7 @@
 """What `goodnet serve` carries: 50 requests in flight, against onnxruntime alone with the same batches.
 
     .venv/bin/python benchmarks/serve_load.py [--goodnet GOODNET.onnx] [--seconds 60] [--in-flight 50] [--kind KIND]
+    .venv/bin/python benchmarks/serve_load.py --minutes 10 [--goodnet GOODNET.onnx]
 
 Three loads: requests of one PNG each, forms of 32, and arrays of 32 (.npy), each for `--seconds`. A load goes in rounds,
 a slice of onnxruntime alone, a slice of the server, a slice of onnxruntime alone, so that what else the machine does
@@ -10,6 +11,7 @@ onnxruntime alone runs here, on the same pictures unpacked beforehand: one call 
 and in batches as large as those that the server made of the requests. Errors are answers other than 200, or with other
 classes than onnxruntime's. The ratio is the median over rounds of images per second. Without a file a DeepID GoodNet
 with 1,283 classes and fresh weights is exported first.
+With `--minutes` all kinds come at the same time for so long, and the server's memory is printed for each minute.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -69,12 +72,17 @@ def main() -> None:
     arguments.add_argument(
         "--kind", choices=KINDS, action="append", help="of requests; may be given again; default: all"
     )
+    arguments.add_argument("--minutes", type=int, default=0)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.goodnet or export_deepid(Path(folder) / "goodnet.onnx")
         network = ServedNetwork(path)
         files = make_pictures(network)
         with running_server(path) as (port, process):
+            if given.minutes:
+                loads = [make_load(network, files, kind) for kind in KINDS]
+                watch_memory(loads, port, process.pid, given.minutes, given.in_flight)
+                return
             for kind in given.kind or KINDS:
                 load = make_load(network, files, kind)
                 measure(load, network, port, process, given.seconds, given.in_flight)
@@ -140,24 +148,47 @@ def measure(
     """Run the rounds and print what came of them."""
     asyncio.run(send(load, port, 2, in_flight))  # warm: threads, buffers, the allocator's arenas
     load.answered, load.seconds = 0, []
-    memory, busy = [resident(process.pid)], cpu_seconds(process.pid)
+    memory, busy, clients = [resident(process.pid)], cpu_seconds(process.pid), 0.0
     batches = scrape(port)
     rates: list[tuple[float, float, float]] = []
+    lone_cpu: list[float] = []
     for _ in range(ROUNDS):
-        own = alone(network, load.pixels, seconds / ROUNDS / 4)
+        own, _ = alone(network, load.pixels, seconds / ROUNDS / 4)
         before, images = scrape(port), load.answered
-        start = time.perf_counter()
+        start, own_cpu = time.perf_counter(), time.process_time()
         asyncio.run(send(load, port, seconds / ROUNDS, in_flight))
+        clients += time.process_time() - own_cpu
         rate = (load.answered - images) * load.size / (time.perf_counter() - start)
-        same = alone(network, regroup(load.pixels, mean_batch(before, scrape(port))), seconds / ROUNDS / 4)
+        same, lone = alone(network, regroup(load.pixels, mean_batch(before, scrape(port))), seconds / ROUNDS / 4)
         rates.append((rate, own, same))
+        lone_cpu.append(lone)
         memory.append(resident(process.pid))
     show(load, rates, mean_batch(batches, scrape(port)))
-    cpu = (cpu_seconds(process.pid) - busy) / (load.answered * load.size)
+    images, lone = load.answered * load.size, float(np.median(lone_cpu))
+    served, client = (cpu_seconds(process.pid) - busy) / images, clients / images
     print(
-        f"  server: {cpu * 1e3:.2f} ms of CPU for each image; onnxruntime alone: {cpu_alone(network, load.pixels) * 1e3:.2f} ms"
+        f"  ms of CPU for each image: server {served * 1e3:.3f}, clients {client * 1e3:.3f}, onnxruntime alone in the server's "
+        f"batches {lone * 1e3:.3f}; ratio {lone / (served + client):.2f}"
     )
     print(f"  memory of the server in MiB, at the start and after each round: {', '.join(f'{m:.0f}' for m in memory)}")
+
+
+def watch_memory(loads: list[Load], port: int, pid: int, minutes: int, in_flight: int) -> None:
+    """Send all loads at the same time, a share of `in_flight` each, and print the server's memory for each minute."""
+
+    async def send_all() -> None:
+        await asyncio.gather(*(send(load, port, 60, in_flight // len(loads)) for load in loads))
+
+    print(f"minute 0: {resident(pid):.0f} MiB")
+    for minute in range(1, minutes + 1):
+        busy = cpu_seconds(pid)
+        asyncio.run(send_all())
+        answered, errors = sum(load.answered for load in loads), sum(load.errors for load in loads)
+        cores = (cpu_seconds(pid) - busy) / 60
+        print(
+            f"minute {minute}: {resident(pid):.0f} MiB, {answered} answered, {errors} errors, {cores:.2f} cores busy",
+            flush=True,
+        )
 
 
 def show(load: Load, rates: list[tuple[float, float, float]], batch: float) -> None:
@@ -198,22 +229,14 @@ def _classes(body: bytes) -> list[int]:
     return [int(label) for label in re.findall(rb'\{"class": (\d+), "class_name"', body)]
 
 
-def alone(network: ServedNetwork, batches: list[Pixels], seconds: float) -> float:
-    """Return images per second of onnxruntime, fed with one batch after the other."""
-    start, images = time.perf_counter(), 0
+def alone(network: ServedNetwork, batches: list[Pixels], seconds: float) -> tuple[float, float]:
+    """Return images per second of onnxruntime, fed with one batch after the other, and seconds of CPU for each image."""
+    start, busy, images = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         for batch in batches:
             network.run(batch)
             images += len(batch)
-    return images / (time.perf_counter() - start)
-
-
-def cpu_alone(network: ServedNetwork, batches: list[Pixels]) -> float:
-    """Return seconds of CPU for each image of onnxruntime alone."""
-    start = time.process_time()
-    for batch in batches:
-        network.run(batch)
-    return (time.process_time() - start) / sum(len(batch) for batch in batches)
+    return images / (time.perf_counter() - start), (time.process_time() - busy) / images
 
 
 def regroup(batches: list[Pixels], size: float) -> list[Pixels]:
@@ -234,10 +257,12 @@ def mean_batch(before: tuple[float, float], after: tuple[float, float]) -> float
 
 
 @contextmanager
-def running_server(goodnet: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Run `goodnet serve` and give its port and process."""
+def running_server(
+    goodnet: Path, *options: str, log: IO[str] | None = None
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run `goodnet serve` and give its port and process; what it says on stderr goes to `log`."""
     command = [sys.executable, "-m", "goodnet", "serve", str(goodnet), "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)

@@ -62,6 +62,7 @@ docs/notebook/files
 docs/formats
 docs/threat-model
 docs/hostile-files
+docs/reliability
 docs/glossary
 docs/api
 docs/architecture

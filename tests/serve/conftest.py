@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import http.client
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -77,12 +76,10 @@ def form(files: list[bytes], extra: bytes = b"") -> bytes:
 
 
 @contextmanager
-def serving(network: ServedNetwork, *, send_buffer: int | None = None, **options: Any) -> Iterator[Site]:
+def serving(network: ServedNetwork, **options: Any) -> Iterator[Site]:
     """Serve in a thread while the block runs; the server must then stop in time."""
     choices = ServeOptions.from_options(port=0, **options)
     listener = listen(choices)
-    if send_buffer is not None:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = listener.getsockname()[1]
     server = make_server(network, choices)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

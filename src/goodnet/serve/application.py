@@ -55,7 +55,7 @@ _REQUEST = {
 }
 #: Why each status is given; every one carries a `Problem`.
 _PROBLEMS = {
-    400: "what came is not HTTP, or ended before the request did",
+    400: "the connection ended before the body did",
     408: "the request came too slowly",
     413: "the body, a picture or the number of pictures is over its limit",
     415: "no picture of a kind that is read",

@@ -14,7 +14,6 @@ import uvicorn
 from goodnet.core.errors import InvalidOption
 from goodnet.core.reading import Reading
 from goodnet.serve.application import make_application
-from goodnet.serve.connections import limit_connections
 from goodnet.serve.network import ServedNetwork
 from goodnet.serve.options import ServeOptions
 
@@ -66,7 +65,7 @@ def make_server(network: ServedNetwork, options: ServeOptions) -> uvicorn.Server
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         make_application(network, options),
-        http=limit_connections(options),
+        http="httptools",  # refuses what two parsers could read in two ways; h11 reads it
         ws="none",
         lifespan="on",
         log_level="error",
