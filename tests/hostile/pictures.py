@@ -78,6 +78,14 @@ def _webp() -> bytes:
     return content[:at] + b"\xfe\xbf\xff\x0f" + content[at + 4 :]
 
 
+def _many_scans(count: int = 2_000) -> bytes:
+    """Return a progressive JPEG whose last scan stands there again and again: each is unpacked anew."""
+    stream = BytesIO()
+    Image.new("RGB", (1_000, 1_000)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * count + content[-2:]
+
+
 MANY: dict[str, bytes] = {
     "PNG": png(WIDE, WIDE, b""),
     "PNG that is all there": b"\x89PNG\r\n\x1a\n"
@@ -123,6 +131,7 @@ DAMAGED: dict[str, bytes] = {
     "a note that unpacks to a gigabyte": png(12, 12, b"", chunk(b"zTXt", b"x\0\0" + _zeros(1 << 27))),
     "a thousand notes": png(12, 12, b"", *(chunk(b"zTXt", b"%d\0\0" % n + _zeros(1 << 20)) for n in range(200))),
     "a part longer than the file": b"\x89PNG\r\n\x1a\n\xff\xff\xff\xf0IHDR" + bytes(20),
+    "two thousand scans": _many_scans(),
     "a size below zero": encoded("BMP")[:18] + struct.pack("<ii", -1, -1) + encoded("BMP")[26:],
     "a directory that follows itself": b"II*\0\x08\0\0\0\0\0\x08\0\0\0" + bytes(20),
     "half a picture": encoded("PNG", (64, 64))[:3000],

@@ -30,6 +30,8 @@ from goodnet.formats.shown_paths import show_path
 
 #: More pixels than any classifier takes: a picture of that size is a decompression bomb.
 _MOST_PIXELS = 64_000_000
+#: Scans in a JPEG, of which progressive ones have 10: each may go through the whole picture again, for a few bytes.
+_MOST_SCANS = 100
 #: Pillow's modes of pictures without colours.
 GREY = ("1", "L", "LA", "La")
 
@@ -69,6 +71,8 @@ def open_picture(path: Stored) -> Iterator[Image.Image]:
                 unpacked = picture.width * picture.height * len(picture.getbands())
                 held = len(path) if isinstance(path, bytes) else path.stat().st_size
                 require_held(shown, unpacked, held, UnreadableData)
+                if picture.format == "JPEG":
+                    require_few_scans(path if isinstance(path, bytes) else path.read_bytes(), shown)
                 yield picture
     except WrongDepth as error:
         raise UnreadableData(f"{shown}: {error}") from error
@@ -80,6 +84,16 @@ def open_picture(path: Stored) -> Iterator[Image.Image]:
         raise UnreadableData(
             f"{shown}: expected a picture ({', '.join(PICTURES)}), but the file is damaged or of another kind"
         ) from error
+
+
+def require_few_scans(data: bytes, shown: str) -> None:
+    """Refuse a JPEG file that takes minutes to unpack.
+
+    Raises:
+        UnreadableData: `data` has too many scans.
+    """
+    if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise UnreadableData(f"{shown}: expected a JPEG of at most {_MOST_SCANS} scans, got {scans}; save it anew")
 
 
 class WrongDepth(UnreadableData):

@@ -11,8 +11,9 @@ import numpy as np
 from kornia_rs.io import decode_image_png_u8
 from PIL import Image, UnidentifiedImageError
 
+from goodnet.core.errors import UnreadableData
 from goodnet.formats.first_bytes import PICTURES
-from goodnet.formats.images import WrongDepth, picture_pixels
+from goodnet.formats.images import picture_pixels, require_few_scans
 from goodnet.serve.network import Pixels
 from goodnet.serve.rejections import Rejected
 
@@ -21,8 +22,6 @@ _BEGINNINGS = {kind: PICTURES[kind] for kind in ("PNG", "JPEG", "BMP", "PPM")}
 KINDS = ", ".join(_BEGINNINGS)
 #: How a PNG begins, up to its size.
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-#: Scans in a JPEG; progressive ones have 10.
-_MOST_SCANS = 100
 
 
 def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, resize: bool) -> Pixels:
@@ -46,9 +45,9 @@ def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, r
     if kind is None:
         what = "nothing" if not data else "something else"
         raise Rejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected a picture ({KINDS}), got {what}")
-    if kind == "JPEG":
-        _check_scans(data)
     try:
+        if kind == "JPEG":
+            require_few_scans(data, "the picture")
         with Image.open(BytesIO(data), formats=(kind,)) as picture:
             _check_size(picture, shape, max_pixels, resize)
             return picture_pixels(picture, shape[0], (shape[2], shape[1]))
@@ -56,7 +55,7 @@ def read_picture(data: bytes, shape: tuple[int, int, int], *, max_pixels: int, r
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large("more pixels than any camera takes", max_pixels) from error
-    except WrongDepth as error:
+    except UnreadableData as error:
         raise Rejected(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
     except Exception as error:  # a decoder may fail in any way on hostile bytes
         what = (
@@ -83,15 +82,6 @@ def _read_plain(data: bytes, shape: tuple[int, int, int]) -> Pixels | None:
             pixels: Pixels = decode_image_png_u8(data, (height, width), mode)
             return pixels.transpose(2, 0, 1)
     return None
-
-
-def _check_scans(data: bytes) -> None:
-    """Refuse a JPEG with so many scans that a few bytes take minutes: each may go through the whole picture again."""
-    if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
-        raise Rejected(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"expected a JPEG of at most {_MOST_SCANS} scans, got {scans}; save it anew",
-        )
 
 
 def _check_size(picture: Image.Image, shape: tuple[int, int, int], max_pixels: int, resize: bool) -> None:
