@@ -248,10 +248,10 @@ class GoodNet:
             require_inside(folder / Path(name).name, folder, UnreadableModel) for name in (card.original, card.repaired)
         )
         read = partial(read_network, architecture=architecture or known, image_shape=card.image_shape, confine=confine)
-        original, repaired = map(read, paths)
-        if card.resizing is not None:
-            original = original.with_resizing(card.resizing)
         try:
+            original, repaired = map(read, paths)
+            if card.resizing is not None:
+                original = original.with_resizing(card.resizing)
             pair = cls(original, repaired, targets=card.targets, tolerance=card.tolerance, input_range=card.input_range)
         except InvalidOption as error:
             raise _damaged_card(folder / _CARD) from error
