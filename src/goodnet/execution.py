@@ -193,13 +193,21 @@ def _run_in_processes(tasks: Sequence[Task], where: Execution) -> Iterator[Outco
         except BrokenProcessPool:
             pass
         finally:
-            pool.shutdown(wait=not running, cancel_futures=True)
+            _end(pool, running)
         for item in running.values():
             item.losses += 1
             if item.losses > where.losses:
                 yield _lost(item.task, item.losses)
             else:
                 waiting.appendleft(item)
+
+
+def _end(pool: ProcessPoolExecutor, running: dict[Future[Outcome], _Pending]) -> None:
+    """End a pool; what still runs in it is not waited for: nobody takes the outcome."""
+    if running:
+        for worker in list((pool._processes or {}).values()):
+            worker.kill()
+    pool.shutdown(cancel_futures=True)
 
 
 def _make_pool(workers: int) -> ProcessPoolExecutor:
@@ -211,11 +219,15 @@ def _make_pool(workers: int) -> ProcessPoolExecutor:
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone; a killed parent cannot tell it to."""
+def _prepare_worker() -> None:
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the process that started this one, and end with that one.
+
+    A killed parent cannot tell its workers to end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -38,10 +38,10 @@ class _Unseen(Exception):
 
 @contextmanager
 def _past_click() -> Iterator[None]:
-    """Hide what click would take for its own: a closed pipe (exit code 1), a file that ends too early (Ctrl-C)."""
+    """Hide what click would take for its own: a closed pipe (exit code 1), a file that ends too early (Ctrl-C), SIGTERM."""
     try:
         yield
-    except (EOFError, SystemExit) as error:
+    except (EOFError, SystemExit, KeyboardInterrupt) as error:
         raise _Unseen from error
     except OSError as error:
         if error.errno != errno.EPIPE:

@@ -14,7 +14,6 @@ is there is not run again; a cell that failed is.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +23,16 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from goodnet.core.errors import GoodnetError, MethodFailed
+from goodnet.core.errors import GoodnetError, MethodFailed, UnwritableOutput
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import SCHEMA_VERSION, Failure
 from goodnet.evaluation.bench_cells import Cell, measure_cell
 from goodnet.evaluation.bench_records import CellFamily, CellRecord, TimedCell
 from goodnet.evaluation.bench_spec import BenchSpec, MethodSpec, Subject, list_subjects
+from goodnet.evaluation.failures import note_failure
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
-from goodnet.execution import Execution, Outcome, Task, run_tasks
-from goodnet.formats.files import output_folder, replacing_folder, write_text
+from goodnet.execution import Execution, Task, run_tasks
+from goodnet.formats.files import output_folder, remove, replacing_folder, write_text
 
 _CELL = "cell.json"
 
@@ -69,12 +69,13 @@ def run_bench(
 
     Raises:
         InputError: something in the spec or its files cannot work; nothing has been run.
+        UnwritableOutput: the disk is full, or `out` may no longer be written to; what was finished is kept.
     """
     spec.check_methods()
     subjects = list_subjects(spec, zoo)
     out = output_folder(out).resolve()
     for left in out.glob("cells/.*"):
-        shutil.rmtree(left)
+        remove(left)
     stages = _list_stages(spec, subjects, out)
     total, failures = sum(map(len, stages)), dict[str, Failure]()
     where = replace(where or Execution(), seconds=spec.cell_seconds)
@@ -84,7 +85,7 @@ def run_bench(
         done += len(stage) - len(missing)
         tasks = [Task(cell.key, run_cell, (cell, out)) for cell in missing]
         for outcome in run_tasks(tasks, where):
-            _note(outcome, failures)
+            note_failure(outcome, failures)
             done += 1
             progress(done, total)
     cells = [cell for stage in stages for cell in stage]
@@ -151,6 +152,8 @@ def run_cell(cell: Cell, out: Path) -> None:
         try:
             _require_needed(cell)
             record = record.model_copy(update={"result": measure_cell(cell, temporary)})
+        except UnwritableOutput:  # Says nothing of the method.
+            raise
         except GoodnetError as error:
             failure = Failure(kind=type(error).__name__, message=str(error))
             record = record.model_copy(update={"error": failure})
@@ -176,11 +179,6 @@ def _describe(cell: Cell) -> CellRecord:
         backdoored=cell.subject.has_backdoor,
         depends=cell.key,
     )
-
-
-def _note(outcome: Outcome, failures: dict[str, Failure]) -> None:
-    if outcome.error is not None:
-        failures[outcome.key] = outcome.error
 
 
 def _read_cell(folder: Path) -> TimedCell | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from goodnet.core.errors import UnreadableData, UnreadableModel
 from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
 from goodnet.core.results import Detection, Evaluation, Failure, Record, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
-from goodnet.formats.files import output_folder, require_inside, sha256, write_text
+from goodnet.formats.files import output_folder, remove, require_inside, sha256, write_text
 from goodnet.formats.keras_weights import has_weights_alone, write_weights_alone
 from goodnet.formats.networks import read_network
 from goodnet.formats.seen_files import SeenFile, look_at
@@ -171,13 +170,19 @@ def remove_previous(out: Path) -> None:
     try:
         result = read_run(out / "run.json").result
     except UnreadableData:
-        return
+        result = None
+    remove_record(out)
     if not isinstance(result, RepairRecord):
         return
     for name in (name for entry in result.networks for name in (entry.file, entry.weights) if name is not None):
-        (out / Path(name).name).unlink(missing_ok=True)
+        remove(out / Path(name).name)
     if is_goodnet(out):
-        shutil.rmtree(out / "goodnet", ignore_errors=True)
+        remove(out / "goodnet")
+
+
+def remove_record(out: Path) -> None:
+    """Remove the record of an earlier run before its files are replaced: a folder with a `run.json` is whole."""
+    remove(out / "run.json")
 
 
 def read_repair(
@@ -227,6 +232,7 @@ def write_evaluation(
 ) -> Path:
     """Write the table (CSV), the figure of all rates, for pruning runs the curves with attack success, and `run.json`."""
     out = output_folder(out)
+    remove_record(out)
     write_text(out / "evaluation.csv", evaluation_csv(evaluation))
     draw_rates([(row.name, row.metrics) for row in evaluation.rows], out / "rates.png")
     for name, (_, levels) in sweeps.items():
