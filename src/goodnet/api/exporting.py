@@ -12,6 +12,7 @@ from goodnet.api.loading import Shape, load_classifier, refuse_key
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import InvalidOption, UnwritableOutput
 from goodnet.core.preprocessing import InputRange
+from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pair.deployment import Deployed, DeployedCard, write_pt2
 from goodnet.pair.goodnet import GoodNet
@@ -80,6 +81,7 @@ def _check_output(out: Path, format: str) -> None:
         raise UnwritableOutput(f"{out}: expected a file that ends in .{format}, since the format is {format}")
     if out.is_dir():
         raise UnwritableOutput(f"{out}: expected a file to write to, found a folder")
+    output_folder(out.parent)  # Better refused now than after the work.
 
 
 def _open(

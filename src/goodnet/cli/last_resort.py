@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from goodnet.core.errors import GoodnetError, InputError
+from goodnet.core.one_line import is_out_of_memory
 from goodnet.formats.shown_paths import show_path
 
 #: Exit codes that shells and sysexits.h know: a fault of the program, Ctrl-C, a reader that went away, SIGTERM.
@@ -58,7 +59,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return _READER_GONE
     if _lacks(error) is not None:
-        return 3 if isinstance(error, MemoryError | RuntimeError) else 2
+        return 3 if is_out_of_memory(error) else 2
     # 0 and 1 are answers, clean and backdoored, and a library that calls `sys.exit` has none to give.
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 1:
         return error.code
@@ -73,8 +74,7 @@ def _lacks(error: BaseException) -> str | None:
     """Return what this machine had too little of, and what to do; None where that is not what the error says."""
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"the output cannot be written ({os.strerror(error.errno)}); check the disk"
-    # Torch has no class of its own for it on a CPU.
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+    if is_out_of_memory(error):
         return "out of memory; run it where there is more, or with fewer images"
     return None
 

@@ -207,7 +207,10 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     with _saying_what_is_full(path), _temporary_folder(path.parent) as folder:
         temporary, previous = folder / path.name, folder / f"{path.name}.previous"
         temporary.mkdir()
-        yield temporary
+        try:
+            yield temporary
+        except UnwritableOutput as error:  # It names what nobody will find.
+            raise UnwritableOutput(str(error).replace(show_path(temporary), show_path(path))) from error
         # The previous folder goes only when the new one is in place.
         with suppress(FileNotFoundError):
             os.replace(path, previous)
