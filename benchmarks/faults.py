@@ -1,6 +1,6 @@
 """Every fault in every long verb: what is left, how the command ends, and whether running it again ends as if nothing was.
 
-    .venv/bin/python benchmarks/faults.py [--verbs scan,repair] [--faults "kill -9"] [--moments 4] [--ray] [--table]
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/faults.py [--verbs scan,repair] [--faults "kill -9"] [--moments 4]
 
 Each command runs once undisturbed, and then with the fault at `--moments` of its steps, spread from the first to the last (0:
 at every one), see tests/reliability/faults.py. After each the command is run again, a scan with --resume. Checked are:
@@ -29,13 +29,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.micro_zoo import BENCH, ZOO
 from tests.reliability.faults import Ended, run
 
+ROOT = Path(__file__).resolve().parents[1]
 VALUES = ROOT / "benchmarks" / "values" / "faults.jsonl"
 MARK = "tests.data.twin_network:build"
 #: A fault, and the exit codes that end it well.
@@ -95,7 +94,7 @@ def words_of(job: Job, out: Path, workers: int, *, again: bool = False) -> list[
     return [*job.words, *spread, *(job.again if again else ()), "--out", str(out / job.file)]
 
 
-def make_inputs(folder: Path) -> None:
+def make_inputs(folder: Path, verbs: list[str]) -> None:
     """Write what the commands read, each with a process of its own: this one stays as it was imported."""
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
@@ -106,7 +105,8 @@ def make_inputs(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(folder), str(ROOT)], check=True)
     (folder / "zoo.toml").write_text(ZOO)
     (folder / "bench.toml").write_text(BENCH.replace("[0, 1, 2]", "[0]"))
-    for verb in ("repair", "zoo build"):
+    needed = {"export": "repair", "bench": "zoo build"}
+    for verb in (needed[verb] for verb in verbs if verb in needed):
         ended = run(words_of(jobs(folder)[verb], folder / verb.split()[0], 1))
         assert ended.code == 0, ended.err
 
@@ -124,6 +124,7 @@ class Place:
         )
 
     def empty(self) -> None:
+        """Remove all that is in it."""
         self.allow()
         for item in self.path.iterdir():
             shutil.rmtree(item) if item.is_dir() else item.unlink()
@@ -135,6 +136,7 @@ class Place:
         (self.path / "ballast").unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Remove the folder and its disk."""
         self.empty()
         if self.own:
             subprocess.run(["umount", str(self.path)], check=True)
@@ -215,8 +217,9 @@ def moments(steps: int, count: int) -> list[int]:
     return sorted({1 + round(place * (steps - 1) / (count - 1)) for place in range(count)})
 
 
-def measure(job: Job, faults: list[str], count: int, place: Place, done: set[tuple[str, str]]) -> None:
+def measure(job: Job, faults: list[str], count: int, place: Place, values: Path) -> None:
     for workers in (1, 2):
+        done = read_done(values)
         mine = [name for name in faults if (name == "worker lost") == (workers == 2) and (job.verb, name) not in done]
         if not mine or (workers == 2 and not job.spread):
             continue
@@ -229,24 +232,29 @@ def measure(job: Job, faults: list[str], count: int, place: Place, done: set[tup
             started, wrong = time.monotonic(), {}
             for step in steps:
                 wrong[step] = try_fault(job, fault, step, place, whole, workers)
-            note(job.verb, fault, steps, ended.steps, {k: v for k, v in wrong.items() if v}, time.monotonic() - started)
+            wrong = {step: what for step, what in wrong.items() if what}
+            note(values, job.verb, fault, len(steps), ended.steps, wrong, time.monotonic() - started)
 
 
-def note(verb: str, fault: str, steps: list[int], of: int, wrong: dict[int, list[str]], seconds: float) -> None:
+def read_done(values: Path) -> set[tuple[str, str]]:
+    return {(record["verb"], record["fault"]) for record in map(json.loads, values.read_text().splitlines())}
+
+
+def note(values: Path, verb: str, fault: str, count: int, of: int, wrong: dict[int, list[str]], seconds: float) -> None:
     record = {
         "verb": verb,
         "fault": fault,
-        "moments": len(steps),
+        "moments": count,
         "of": of,
         "wrong": wrong,
         "seconds": round(seconds, 1),
     }
-    with VALUES.open("a") as stream:
+    with values.open("a") as stream:
         stream.write(json.dumps(record) + "\n")
     print(json.dumps(record), flush=True)
 
 
-def lose_ray_node(job: Job, place: Place, scratch: Path) -> None:
+def lose_ray_node(job: Job, place: Place, scratch: Path, values: Path) -> None:
     """Run a command on two Ray nodes and kill one when the first finished work is there."""
     from tests.test_execution import Cluster
 
@@ -279,11 +287,11 @@ def lose_ray_node(job: Job, place: Place, scratch: Path) -> None:
     wrong = [] if child.returncode in job.ends else [f"exit code {child.returncode}, {said[-300:]!r}"]
     wrong += [] if early else ["it had ended before the node was killed"]
     wrong += [] if content(place.path) == whole else ["the result is another one"]
-    note(job.verb, "Ray node lost", [1], 1, {1: wrong} if wrong else {}, time.monotonic() - started)
+    note(values, job.verb, "Ray node lost", 1, 1, {1: wrong} if wrong else {}, time.monotonic() - started)
 
 
-def table() -> str:
-    records = {(r["verb"], r["fault"]): r for r in map(json.loads, VALUES.read_text().splitlines())}
+def table(values: Path) -> str:
+    records = {(r["verb"], r["fault"]): r for r in map(json.loads, values.read_text().splitlines())}
     verbs = list(dict.fromkeys(verb for verb, _ in records))
     lines = ["| fault | " + " | ".join(verbs) + " |", "|---" * (len(verbs) + 1) + "|"]
     for fault in CODES:
@@ -302,27 +310,33 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=4)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--values", type=Path, default=VALUES)
     given = parser.parse_args()
-    VALUES.touch()
+    given.values.touch()
     if not given.table:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
         import goodnet.api
         import goodnet.cli.verbs  # noqa: F401  # children have it at once
 
-        done = {(r["verb"], r["fault"]) for r in map(json.loads, VALUES.read_text().splitlines())}
-        faults = given.faults.split(",") if given.faults else [name for name in CODES if name != "Ray node lost"]
         with tempfile.TemporaryDirectory(prefix="goodnet-faults-") as name:
-            make_inputs(Path(name))
-            listed = jobs(Path(name))
-            place = Place(Path(name) / "out")
-            try:
-                for job in (listed[verb] for verb in (given.verbs.split(",") if given.verbs else listed)):
-                    if not given.ray:
-                        measure(job, faults, given.moments, place, done)
-                    elif job.spread and (job.verb, "Ray node lost") not in done:
-                        lose_ray_node(job, place, Path("/tmp") / f"gn-{os.getpid()}-{job.verb[:3]}")
-            finally:
-                place.close()
-    print(table())
+            try_all(Path(name), given)
+    print(table(given.values))
+
+
+def try_all(folder: Path, given: argparse.Namespace) -> None:
+    listed = jobs(folder)
+    verbs = given.verbs.split(",") if given.verbs else list(listed)
+    faults = given.faults.split(",") if given.faults else [name for name in CODES if name != "Ray node lost"]
+    make_inputs(folder, verbs)
+    place = Place(folder / "out")
+    try:
+        for job in (listed[verb] for verb in verbs):
+            if not given.ray:
+                measure(job, faults, given.moments, place, given.values)
+            elif job.spread and (job.verb, "Ray node lost") not in read_done(given.values):
+                lose_ray_node(job, place, Path("/tmp") / f"gn-{os.getpid()}-{job.verb[:3]}", given.values)
+    finally:
+        place.close()
 
 
 if __name__ == "__main__":

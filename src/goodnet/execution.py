@@ -109,7 +109,7 @@ def run_tasks(tasks: Sequence[Task], where: Execution) -> Iterator[Outcome]:
 
 def _attempt(task: Task, where: Execution) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
-    with _torch_threads(where.threads):
+    with torch_threads(where.threads):
         try:
             with _time_limit(where.seconds):
                 return Outcome(task.key, task.function(*task.arguments))
@@ -157,7 +157,8 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside the block: the last digit of a sum depends on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

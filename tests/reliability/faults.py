@@ -34,8 +34,7 @@ class Ended:
 
 def run(arguments: list[str], fault: str | None = None, step: int = 0, out: Path | None = None) -> Ended:
     """Run `goodnet ARGUMENTS`; at its step number `step` (from 1) the fault happens, which concerns the folder `out`."""
-    said, log = tempfile.TemporaryFile(), tempfile.NamedTemporaryFile()
-    with said, log:
+    with tempfile.TemporaryFile() as said, tempfile.NamedTemporaryFile() as log:
         child = os.fork()
         if child == 0:
             _be_command(arguments, _Injection(fault, step, out, log.name), said.fileno())

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnreadableData, UnreadableModel
 from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
@@ -35,7 +37,7 @@ class Recorder:
     """Writes `run.json`: starts the clock when made, holds what is known, stops it when it writes.
 
     `inputs` are the files that went in; their hashes are written beside their names. It is made before they are read, and
-    takes note of what they are: a hash of other bytes than were read is never written.
+    takes note of what they are: a hash of other bytes than were read is never written. `threads` are those of torch.
     """
 
     verb: str
@@ -43,6 +45,7 @@ class Recorder:
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    threads: int = field(default_factory=torch.get_num_threads)
     _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -83,6 +86,7 @@ class Recorder:
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
             inputs=self._hashes,
             result=result,
+            threads=self.threads,
             result_file=result_file,
             error=None if error is None else Failure.of(error, show_path(str(error))),
         )
