@@ -1,5 +1,6 @@
 """What the table of docs/reliability.md says, on the quickest verb; and what each verb keeps when it is stopped."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from tests.micro_zoo import ZOO
 def test_a_guard_at_the_first_and_the_last_step(repository, tmp_path):
     """In a process of its own, which is forked before it computes."""
     values = tmp_path / "faults.jsonl"
-    faults = "read-only output,full disk,permission lost,kill -9,SIGTERM,Ctrl-C,clock set back"
+    faults = "full disk,permission lost,kill -9,SIGTERM"
     command = [sys.executable, str(repository / "benchmarks" / "faults.py"), "--verbs", "guard", "--faults", faults]
     folders = [str(repository / "src"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
@@ -31,7 +32,7 @@ def test_a_guard_at_the_first_and_the_last_step(repository, tmp_path):
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in values.read_text().splitlines()]
     assert {record["fault"]: record["wrong"] for record in records} == {fault: {} for fault in faults.split(",")}
-    assert [record["moments"] for record in records] == [1, 2, 2, 2, 2, 2, 2]
+    assert [record["moments"] for record in records] == [2, 2, 2, 2]
 
 
 def stop_after(monkeypatch, files):
@@ -118,3 +119,9 @@ def test_a_zoo_on_a_full_disk_ends_at_once_and_keeps_what_was_trained(monkeypatc
     assert len(steps) == 4
     assert [count == 0 for count in steps] == [True, False, False, False]
     assert not (out / "checkpoints").exists()
+
+
+def test_the_page_has_the_table_of_the_recorded_values(repository):
+    """Where this fails: python benchmarks/faults.py --table"""
+    faults = importlib.import_module("benchmarks.faults")
+    assert faults.table(faults.VALUES) in (repository / "docs" / "reliability.md").read_text(encoding="utf-8")
