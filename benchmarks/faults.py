@@ -28,6 +28,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,6 +73,13 @@ class Job:
     tells: str = "nothing"
 
 
+#: What is finished work of verbs that are spread over workers, and in which files they tell what failed.
+PARTS: dict[str, dict[str, Any]] = {
+    "zoo build": {"kept": r"(pairs/\w+|data)/\w+$", "tells": r"^manifest\.json$", "spread": True},
+    "bench": {"kept": r"cells/\w+$", "tells": r"^(cells\.json|\w+\.csv)$", "spread": True},
+}
+
+
 def jobs(inputs: Path) -> dict[str, Job]:
     net = str(inputs / "planted.safetensors")
     model = (net, "--architecture", MARK, "--no-confine")
@@ -82,8 +90,8 @@ def jobs(inputs: Path) -> dict[str, Job]:
         Job("repair", ("repair", *model, *clean, "--method", "pruning", "--target", "7", "--keep-all")),
         Job("guard", ("guard", *model, *clean, "--method", "disagreement", "--target", "7", "--repaired", net)),
         Job("attack", ("attack", *attack)),
-        Job("zoo build", ("zoo", "build", str(inputs / "zoo.toml")), kept=r"(pairs/\w+|data)/\w+$", spread=True, tells=r"^manifest\.json$"),
-        Job("bench", ("bench", str(inputs / "bench.toml"), "--zoo", str(inputs / "zoo")), kept=r"cells/\w+$", spread=True, tells=r"^(cells\.json|\w+\.csv)$"),
+        Job("zoo build", ("zoo", "build", str(inputs / "zoo.toml")), **PARTS["zoo build"]),
+        Job("bench", ("bench", str(inputs / "bench.toml"), "--zoo", str(inputs / "zoo")), **PARTS["bench"]),
         Job(
             "export",
             ("export", str(inputs / "repair" / "goodnet"), "--architecture", MARK, "--format", "pt2", "--input-range", "0..1"),
