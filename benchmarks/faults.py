@@ -60,7 +60,7 @@ TIMES = ("seconds", "started")
 class Job:
     """A command whose last word is its output; `again` goes with it when it is run again; `kept` is finished work.
 
-    `tells` are the files in which it says what failed, where it went on without that and ended with exit code 3.
+    `tells` are the files in which it says which of its parts had too little memory; it goes on without them.
     """
 
     verb: str
@@ -76,7 +76,7 @@ class Job:
 #: What is finished work of verbs that are spread over workers, and in which files they tell what failed.
 PARTS: dict[str, dict[str, Any]] = {
     "zoo build": {"kept": r"(pairs/\w+|data)/\w+$", "tells": r"^manifest\.json$", "spread": True},
-    "bench": {"kept": r"cells/\w+$", "tells": r"^(cells\.json|\w+\.csv)$", "spread": True},
+    "bench": {"kept": r"cells/\w+$", "tells": r"^(cells\.json|\w+\.csv|cells/\w+/cell\.json)$", "spread": True},
 }
 
 
@@ -191,17 +191,17 @@ def try_fault(job: Job, fault: str, step: int, place: Place, whole: dict[str, st
         ended = run(words_of(job, out, workers), fault, step, out)
     place.allow()
     present = content(out)
+    differing = {name for name, value in present.items() if whole.get(name) != value}
+    told = {name for name in differing if fault == "out of memory" and re.search(job.tells, name)}
     # What is put under its name needs no more room, and what is there already no more memory.
-    enough = fault in ("full disk", "out of memory") and ended.code in job.ends and present == whole
+    enough = fault in ("full disk", "out of memory") and ended.code in job.ends and (present == whole or told)
     wrong = [] if enough else _judge_end(job, fault, ended)
-    wrong += [
-        f"'{name}' is under its name and not whole"
-        for name, value in present.items()
-        if whole.get(name) != value and not (ended.code == 3 and re.search(job.tells, name))
-    ]
+    wrong += [f"'{name}' is under its name and not whole" for name in sorted(differing - told)]
     if CODES[fault] == (0,):
         return wrong + ([] if present == whole else ["the result is another one"])
-    finished = {str(path) for path in out.rglob("*") if re.search(job.kept, str(path)) and ".goodnet." not in str(path)}
+    unlike = {out / name for name in differing}
+    found = (path for path in out.rglob("*") if re.search(job.kept, str(path)) and ".goodnet." not in str(path))
+    finished = {str(path) for path in found if not any(name.is_relative_to(path) for name in unlike)}
     again = run(words_of(job, out, workers, again=True))
     if again.code not in job.ends:
         wrong.append(f"run again: {again.code}, {again.err[-300:]!r}")

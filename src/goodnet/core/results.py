@@ -342,8 +342,7 @@ class Failure(Record):
 class Run(Shown, Record):
     """The record of every run: verb, method, options, files, versions and seconds, and the result or the error.
 
-    If the result is in a file of its own beside `run.json`, `result_file` is its name. `threads` are those that torch
-    computed with; older records do not say.
+    `result_file` is the name of the result's own file, if it has one; `threads` are torch's (None in older records).
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION

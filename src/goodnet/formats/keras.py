@@ -175,8 +175,8 @@ class KerasSource:
 
 
 def _write_model(model: Any, path: Path) -> None:
-    """Write a whole model as .h5 or .keras, by the ending in small letters or capitals."""
-    if path.suffix.lower() == ".h5":
+    """Write a whole model, an archive or HDF5 by the ending, in small letters or capitals."""
+    if path.suffix.lower() != ".keras":
         from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 
         with new_hdf5(path) as file:  # `save` would let the HDF5 library write to the disk.
