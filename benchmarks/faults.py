@@ -269,7 +269,7 @@ def note(values: Path, verb: str, fault: str, count: int, of: int, wrong: dict[i
 
 
 def lose_ray_node(job: Job, place: Place, scratch: Path, values: Path) -> None:
-    """Run a command on two Ray nodes and kill one when the first finished work is there."""
+    """Run a command on two Ray nodes and kill one when the first work has begun."""
     from tests.test_execution import Cluster
 
     place.empty()
@@ -279,25 +279,26 @@ def lose_ray_node(job: Job, place: Place, scratch: Path, values: Path) -> None:
     place.empty()
     (scratch / "ray").mkdir(parents=True, exist_ok=True)
     cluster, started = Cluster(scratch / "ray"), time.monotonic()
+    cluster.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     try:
         cluster.start()
         command = [*job.words, "--cluster", cluster.address, "--out", str(place.path)]
         environment = cluster.environment | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         child = subprocess.Popen(
             [sys.executable, "-m", "goodnet", *command],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        kept = re.compile(job.kept)
-        while child.poll() is None and not any(kept.search(str(path)) for path in place.path.rglob("*")):
+        begun = re.compile(r"/(unfinished/\w+\.pt|cells/|pairs/\w+/)")
+        while child.poll() is None and not any(begun.search(str(path)) for path in place.path.rglob("*")):
             time.sleep(0.05)
         early = child.poll() is None
         cluster.kill_second_node()
         _, said = child.communicate(timeout=300)
     finally:
         cluster.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
     wrong = [] if child.returncode in job.ends else [f"exit code {child.returncode}, {said[-300:]!r}"]
     wrong += [] if early else ["it had ended before the node was killed"]
     wrong += [] if content(place.path) == whole else ["the result is another one"]
