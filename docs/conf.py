@@ -61,6 +61,7 @@ docs/notebook/export-and-server
 docs/notebook/files
 docs/formats
 docs/threat-model
+docs/reliability
 docs/hostile-files
 docs/reliability
 docs/glossary

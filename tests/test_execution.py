@@ -1,5 +1,6 @@
 """The three engines give the same outcomes; errors and lost workers stay with the task that caused them."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -98,6 +99,25 @@ def test_a_time_limit_leaves_no_timer_behind() -> None:
     assert outcomes([Task("short", loop, (0.01,))], Engine(seconds=30.0))["short"].value == "done"
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def ignores_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_ctrl_c_is_left_to_the_process_that_started_the_workers() -> None:
+    found = outcomes([Task("a", ignores_interrupts), Task("b", ignores_interrupts)], Execution(2))
+    assert [found["a"].value, found["b"].value] == [True, True]
+    assert not ignores_interrupts()
+
+
+def test_what_still_runs_is_not_waited_for_when_nobody_takes_it() -> None:
+    started = time.monotonic()
+    running = run_tasks([Task("short", multiply, (1,)), Task("long", loop, (120.0,))], Execution(2))
+    assert next(running).key == "short"
+    running.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - started < 60
 
 
 def test_tasks_have_the_same_threads_everywhere() -> None:

@@ -58,6 +58,16 @@ def test_parts_of_something_else_are_refused_and_without_resume_removed(tmp_path
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["mark.txt"]
 
 
+def test_parts_without_a_mark_are_not_used(tmp_path):
+    shards = Shards()
+    shards.open_memory(tmp_path / "kept", "another", resume=False)
+    shards("squares", square, (9,), PARTS)
+    (tmp_path / "kept" / "mark.txt").unlink()  # As a run leaves it that is killed while it removes another's.
+    again = Shards()
+    again.open_memory(tmp_path / "kept", "a", resume=True)
+    assert flat(again("squares", square, (0,), PARTS)) == [[1, 4], [9], [16, 25]]
+
+
 def test_no_part_begins_after_the_time(monkeypatch):
     clock = iter([0.0, 1.0, 5.0, 11.0, 12.0, 13.0])
     monkeypatch.setattr("goodnet.shards.time.monotonic", lambda: next(clock))

@@ -167,7 +167,7 @@ def run_tasks(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome]:
 
 def _attempt(task: Task, engine: Engine) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
-    with _torch_threads(engine.threads):
+    with torch_threads(engine.threads):
         try:
             with _time_limit(engine.seconds):
                 return Outcome(task.key, task.function(*task.arguments))
@@ -215,7 +215,8 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside the block: the last digit of a sum depends on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -251,13 +252,21 @@ def _run_in_processes(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome
         except BrokenProcessPool:
             pass
         finally:
-            pool.shutdown(wait=not running, cancel_futures=True)
+            _end(pool, running)
         for item in running.values():
             item.losses += 1
             if item.losses > engine.losses:
                 yield _lost(item.task, item.losses)
             else:
                 waiting.appendleft(item)
+
+
+def _end(pool: ProcessPoolExecutor, running: dict[Future[Outcome], _Pending]) -> None:
+    """End a pool; what still runs in it is not waited for: nobody takes the outcome."""
+    if running:
+        for worker in list((pool._processes or {}).values()):
+            worker.kill()
+    pool.shutdown(cancel_futures=True)
 
 
 def _make_pool(workers: int) -> ProcessPoolExecutor:
@@ -269,11 +278,15 @@ def _make_pool(workers: int) -> ProcessPoolExecutor:
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone; a killed parent cannot tell it to."""
+def _prepare_worker() -> None:
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the process that started this one, and end with that one.
+
+    A killed parent cannot tell its workers to end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from torch import Tensor
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import PartFunction, Progress, no_progress
 from goodnet.execution import Engine, Task, run_tasks
-from goodnet.formats.files import output_folder, replacing, write_text
+from goodnet.formats.checkpoints import write_torch
+from goodnet.formats.files import output_folder, remove, write_text
 
 _MARK = "mark.txt"
 
@@ -89,20 +89,22 @@ class Shards:
 
         Raises:
             InvalidOption: the parts there belong to another computation.
+            UnwritableOutput: the folder cannot be written to.
         """
-        if resume and (folder / _MARK).exists() and (folder / _MARK).read_text(encoding="utf-8") != mark:
+        found = (folder / _MARK).read_text(encoding="utf-8") if (folder / _MARK).exists() else None
+        if resume and found not in (mark, None):
             raise InvalidOption(
                 f"{folder}: what lies there belongs to another network, other data or other options; run without --resume"
             )
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not resume or found is None:  # Parts without a mark: a run was killed while it removed another's.
+            remove(folder)
         self.memory = output_folder(folder)
         write_text(folder / _MARK, mark)
 
     def close_memory(self) -> None:
         """Remove what was kept: the computation is done."""
         if self.memory is not None:
-            shutil.rmtree(self.memory, ignore_errors=True)
+            remove(self.memory)
 
     def _recall(self, stage: str, number: int) -> tuple[Tensor, ...] | None:
         path = self._path(stage, number)
@@ -116,8 +118,7 @@ class Shards:
     def _remember(self, stage: str, number: int, value: tuple[Tensor, ...]) -> None:
         path = self._path(stage, number)
         if path is not None:
-            with replacing(path) as temporary:
-                torch.save(list(value), temporary)
+            write_torch(list(value), path)
 
     def _path(self, stage: str, number: int) -> Path | None:
         return None if self.memory is None else self.memory / f"{stage}_{number:05d}.pt"

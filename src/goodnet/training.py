@@ -19,7 +19,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset, as_unit_range
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import Progress, no_progress
-from goodnet.formats.files import replacing
+from goodnet.formats.checkpoints import write_torch
 from goodnet.inference.predictions import require_fit
 
 #: Seeds of single epochs are drawn from the run's seed; the factor keeps the epochs of neighbouring seeds apart.
@@ -96,8 +96,8 @@ def train(
         seed: the same seed gives the same weights on the same machine, interrupted or not.
         loss: what to make small; default: cross-entropy with the options' label smoothing.
         update: what a batch does to the weights, for methods with a step of their own.
-        checkpoint: file that is written after each epoch and from which a run that was stopped goes on; removed at
-            the end.
+        checkpoint: file that is written after each epoch and from which a run that was stopped goes on; whoever gives it
+            removes it when what was trained is written.
         progress: is told the steps done.
 
     Raises:
@@ -131,8 +131,6 @@ def train(
                 raise _diverged(classifier, good, training, epoch, "weights are no longer finite")
             if checkpoint:
                 _save(checkpoint, classifier, optimizer, epoch + 1, mark)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -259,8 +257,7 @@ def _offsets(count: int, size: int) -> Tensor:
 
 def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, mark: str) -> None:
     state = {"epoch": epoch, "network": classifier.network.state_dict(), "optimizer": optimizer.state_dict()}
-    with replacing(path) as temporary:
-        torch.save(state | {"training": mark}, temporary)
+    write_torch(state | {"training": mark}, path)
 
 
 def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, mark: str) -> int:

@@ -1,12 +1,22 @@
 """Writing only what is whole, and only where one may."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from goodnet.core.errors import UnreadableData, UnreadableModel, UnwritableOutput
-from goodnet.formats.files import output_folder, replacing, require_file, sha256, write_text
+from goodnet.formats.files import (
+    output_folder,
+    remove,
+    replacing,
+    replacing_folder,
+    require_file,
+    sha256,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
@@ -100,3 +110,80 @@ def test_sha256_of_a_folder_depends_on_names_and_bytes(tmp_path: Path) -> None:
     first = folder("one", a="1", b="2")
     assert first == folder("two", b="2", a="1")
     assert len({first, folder("three", a="1", c="2"), folder("four", a="1", b="3"), folder("five", a="1")}) == 4
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    assert write_bytes(tmp_path / "a.bin", memoryview(b"\r\n\0")).read_bytes() == b"\r\n\0"
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".goodnet.killed"
+    left.mkdir()
+    (left / "half.pt").write_text("half of the n")
+    (tmp_path / "mine.txt").write_text("x")
+    with replacing(tmp_path / "a.txt") as temporary:
+        output_folder(tmp_path)
+        assert sorted(item.name for item in tmp_path.iterdir()) == [temporary.parent.name, "mine.txt"]
+        temporary.write_text("whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def write_folder(path: Path, text: str) -> None:
+    with replacing_folder(path) as temporary:
+        assert not list(temporary.iterdir())
+        (temporary / "a.txt").write_text(text)
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path / "net", "old")
+    (tmp_path / "net" / "b.txt").write_text("of the old one")
+    write_folder(tmp_path / "net", "new")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "net").iterdir()] == [("a.txt", "new")]
+    assert [item.name for item in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_folder_that_cannot_be_replaced_stays(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "net", "old")
+    replace, steps = os.replace, []
+
+    def fail_once(source: Path, target: Path) -> None:
+        steps.append(target)
+        if len(steps) == step:
+            raise OSError(30, "Read-only file system")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(UnwritableOutput, match=r"net: cannot be written \(Read-only file system\)"):
+        write_folder(tmp_path / "net", "new")
+    assert (tmp_path / "net" / "a.txt").read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["net"]
+
+
+def test_the_error_names_the_folder_and_not_its_temporary_name(tmp_path: Path) -> None:
+    def fail() -> None:
+        with replacing_folder(tmp_path / "net") as folder, replacing(folder / "card.json"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UnwritableOutput) as caught:
+        fail()
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'net' / 'card.json'}: cannot be written (No space left on device)"
+    )
+
+
+def test_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "net", "x")
+    (tmp_path / "link").symlink_to(tmp_path / "net")
+    remove(tmp_path / "link")
+    assert [item.name for item in tmp_path.iterdir()] == ["net"]
+    remove(tmp_path / "net")
+    remove(tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(UnwritableOutput, match=r"run\.json: cannot be removed \(Permission denied\)"):
+        remove(tmp_path / "run.json")

@@ -228,7 +228,7 @@ def test_what_keras_cannot_write_is_said_in_one_line(monkeypatch: pytest.MonkeyP
         raise TypeError("cannot pickle 'module' object")
 
     classifier = from_keras(sequential([kl.Flatten(), kl.Dense(2)]), ".h5")
-    monkeypatch.setattr(keras.Model, "save", fail)
+    monkeypatch.setattr("keras.src.legacy.saving.legacy_h5_format.save_model_to_hdf5", fail)
     with pytest.raises(
         UnwritableOutput, match=r"m\.h5: Keras cannot write .* to \.h5: cannot pickle 'module' object; take"
     ):

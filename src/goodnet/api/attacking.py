@@ -18,11 +18,11 @@ from goodnet.evaluation.badnet_files import TRUTH, AttackRecord, Origin, write_c
 from goodnet.evaluation.planting import Planted
 from goodnet.evaluation.provenance import hash_files, hash_json
 from goodnet.execution import Execution
-from goodnet.formats.files import output_folder
+from goodnet.formats.files import output_folder, remove
 from goodnet.formats.shown_paths import show_path
 from goodnet.formats.toml_files import describe_invalid
 from goodnet.reports.contact_sheets import draw_difference
-from goodnet.reports.runs import Recorder
+from goodnet.reports.runs import Recorder, remove_record
 from goodnet.training import Training
 
 #: The name of no attack: a network trained on clean data.
@@ -75,6 +75,7 @@ def attack(
     parts = read_parts(data, test=test, seed=seed)
     out = output_folder(out)
     mark = hash_json([str(data), _name_of(method), settings, architecture, file_format, seed])[:16]
+    checkpoint = out / f"checkpoint_{mark}.pt"
     planted = planting.plant(
         parts,
         method,
@@ -83,14 +84,16 @@ def attack(
         seed=seed,
         file_format=file_format,
         device=place,
-        checkpoint=out / f"checkpoint_{mark}.pt",
+        checkpoint=checkpoint,
         progress=progress,
     )
     name = show_path(Path(data).name) if files else str(data)
+    remove_record(out)
     truth = write_planted(out, planted, Origin(name, hash_files(files) if files else hash_json([name, seed])))
     if contest_layout:
         write_clean_parts(out, parts)
     recorder.run(AttackRecord(truth=TRUTH, metrics=truth.metrics), out=out).save(out)
+    remove(checkpoint)
     return planted
 
 

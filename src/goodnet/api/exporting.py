@@ -14,6 +14,7 @@ from goodnet.core.errors import InvalidOption, UnwritableOutput
 from goodnet.core.given import refuse_given
 from goodnet.core.preprocessing import InputRange
 from goodnet.core.reading import Reading
+from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
 from goodnet.pair.deployment import Deployed, DeployedCard, write_pt2
 from goodnet.pair.goodnet import GoodNet
@@ -77,6 +78,7 @@ def _check_output(out: Path, format: str) -> None:
         raise UnwritableOutput(f"{out}: expected a file that ends in .{format}, since the format is {format}")
     if out.is_dir():
         raise UnwritableOutput(f"{out}: expected a file to write to, found a folder")
+    output_folder(out.parent)  # Better refused now than after the work.
 
 
 def _open(model: GoodNet | ModelLike, reading: Reading) -> GoodNet | Classifier:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from pydantic import BaseModel, ValidationError
 
 from goodnet import catalog
@@ -25,7 +26,7 @@ from goodnet.core.method import Guard, Progress, Repairer, Scanner, no_progress
 from goodnet.core.reading import Reading
 from goodnet.core.results import Run
 from goodnet.core.verification import Comparison, Verification
-from goodnet.execution import Execution
+from goodnet.execution import Execution, torch_threads
 from goodnet.formats.files import require_file, sha256
 from goodnet.formats.shown_paths import show_path
 from goodnet.reports.records import read_run
@@ -40,7 +41,7 @@ def verify(
     confine: bool = True,
     progress: Progress = no_progress,
 ) -> Verification:
-    """Run scan, repair, guard or evaluate again from the record of a run, and compare.
+    """Run scan, repair, guard or evaluate again from the record of a run, with as many threads, and compare.
 
     The input files must have the SHA-256 that the record names. Compared are the results, field by field, all files that
     the verb writes, by their bytes, and networks whose bytes differ by their weights; not times, versions and paths.
@@ -73,7 +74,8 @@ def verify(
         again = _Again(recorded, asked, inputs, out, progress)
         original = None
         try:
-            original = _VERBS[recorded.verb](again)
+            with torch_threads(recorded.threads or torch.get_num_threads()):
+                original = _VERBS[recorded.verb](again)
         except MethodFailed:  # That is an answer too, where it is on record.
             if not (out / "run.json").is_file():
                 raise

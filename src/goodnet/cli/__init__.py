@@ -17,7 +17,7 @@ def main() -> None:
     """Run the command line; errors are one line, and the exit code says how it ended.
 
     It is the verb's own where it came to its end, 2 for bad input, 3 where a method failed, 70 for a fault of goodnet,
-    130 after Ctrl-C, and 141 where what reads the output went away.
+    130 after Ctrl-C, 143 after SIGTERM, and 141 where what reads the output went away.
     """
     before_the_verb = takewhile(lambda word: word.startswith("-"), sys.argv[1:])
     finish("goodnet", _run_verb, debug="--debug" in before_the_verb)

@@ -6,18 +6,27 @@ ends in 1 by accident, and what is imported here is there wherever Python is.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from goodnet.core.errors import GoodnetError, InputError
+from goodnet.core.one_line import is_out_of_memory
 from goodnet.formats.shown_paths import show_path
 
-#: Exit codes that shells and sysexits.h know: a fault of the program, Ctrl-C, a reader that went away.
-_FAULT, _INTERRUPTED, _READER_GONE = 70, 130, 141
+#: Exit codes that shells and sysexits.h know: a fault of the program, Ctrl-C, a reader that went away, SIGTERM.
+_FAULT, _INTERRUPTED, _READER_GONE, _TERMINATED = 70, 130, 141, 143
+#: What a disk says that takes no more.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the command ends as after Ctrl-C, and removes what is half written."""
 
 
 def finish(program: str, work: Callable[[], int], *, debug: bool) -> NoReturn:
@@ -29,6 +38,7 @@ def finish(program: str, work: Callable[[], int], *, debug: bool) -> NoReturn:
         debug: print the traceback of an error that nobody expected.
     """
     _accept_any_name()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = work()
         if sys.stdout is not None:
@@ -45,13 +55,28 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, GoodnetError):
         return 2 if isinstance(error, InputError) else 3
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return _TERMINATED if isinstance(error, Terminated) else _INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return _READER_GONE
+    if _lacks(error) is not None:
+        return 3 if is_out_of_memory(error) else 2
     # 0 and 1 are answers, clean and backdoored, and a library that calls `sys.exit` has none to give.
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 1:
         return error.code
     return _FAULT
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _lacks(error: BaseException) -> str | None:
+    """Return what this machine had too little of, and what to do; None where that is not what the error says."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"the output cannot be written ({os.strerror(error.errno)}); check the disk"
+    if is_out_of_memory(error):
+        return "out of memory; run it where there is more, or with fewer images"
+    return None
 
 
 def say(program: str, message: str) -> None:
@@ -63,6 +88,11 @@ def say(program: str, message: str) -> None:
 def _tell(program: str, error: BaseException, code: int, *, debug: bool) -> None:
     if isinstance(error, GoodnetError):
         say(program, str(error))
+    elif isinstance(error, KeyboardInterrupt):
+        how = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+        say(program, f"stopped by {how}; no file is half written; run it again to go on (a scan: with --resume)")
+    elif (lacks := _lacks(error)) is not None:
+        say(program, lacks)
     elif code == _FAULT and debug:
         _write_error("".join(traceback.format_exception(error)))
     elif code == _FAULT:

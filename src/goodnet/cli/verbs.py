@@ -22,6 +22,8 @@ _VERBS = {
     "evaluate": "Measure networks and GoodNets on clean and poisoned data.",
     "report": "Write one page about runs, for the person who must decide.",
     "verify": "Run a scan, repair, guard or evaluation again and compare.",
+    "keys": "Make the keys that runs are signed with.",
+    "sign": "Sign the folder of a run, so that others see that it is yours.",
     "predict": "Classify images with a GoodNet; backdoored ones get class N.",
     "export": "Write a GoodNet as one file that runs without goodnet.",
     "serve": "Answer requests for classifications over HTTP with a GoodNet.",
@@ -38,10 +40,10 @@ class _Unseen(Exception):
 
 @contextmanager
 def _past_click() -> Iterator[None]:
-    """Hide what click would take for its own: a closed pipe (exit code 1), a file that ends too early (Ctrl-C)."""
+    """Hide what click would take for its own: a closed pipe (exit code 1), a file that ends too early (Ctrl-C), SIGTERM."""
     try:
         yield
-    except (EOFError, SystemExit) as error:
+    except (EOFError, SystemExit, KeyboardInterrupt) as error:
         raise _Unseen from error
     except OSError as error:
         if error.errno != errno.EPIPE:

@@ -8,8 +8,10 @@ import click
 
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
+from goodnet.cli.last_resort import say
 from goodnet.cli.options import confine_option, json_option
 from goodnet.core.verification import Verification
+from goodnet.reports.signatures import check_signature
 
 _PATH = click.Path(path_type=Path)
 
@@ -18,19 +20,39 @@ _PATH = click.Path(path_type=Path)
 @click.argument("run", type=_PATH)
 @click.option("--search", type=_PATH, metavar="FOLDER", help="Where input files may be that are not where they were.")
 @click.option("--architecture", help="The architecture that the record names, where it is code outside goodnet.")
+@click.option(
+    "--signed-by", type=_PATH, metavar="PUBLIC_KEY", help="Check first that the owner of this key signed the run."
+)
+@click.option("--signature-only", is_flag=True, help="Check the signature and run nothing; needs --signed-by.")
 @confine_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, run: Path, search: Path | None, architecture: str | None, confine: bool, as_json: bool
+    ctx: click.Context,
+    /,
+    run: Path,
+    search: Path | None,
+    architecture: str | None,
+    signed_by: Path | None,
+    signature_only: bool,
+    confine: bool,
+    as_json: bool,
 ) -> None:
     """Do the run in the folder RUN again, from its record, and compare the results.
 
     The input files must have the hashes that the record names. Compared are the result, field by field, figures and other
     files by their bytes, and networks by their weights; not times, versions and paths.
 
-    Exit code 0: equal; 1: something differs; 2: bad input, a file is missing or has another hash.
+    Exit code 0: equal; 1: something differs; 2: bad input, a file is missing or has another hash, or the signature is not that
+    of the key.
     """
+    if signature_only and signed_by is None:
+        raise click.UsageError("--signature-only needs --signed-by PUBLIC_KEY.")
+    if signed_by is not None:
+        names = check_signature(run, signed_by)
+        say("goodnet", f"note: signed by {signed_by}: {len(names)} files")
+        if signature_only:
+            return
     with progress_bar("running it again") as progress:
         found = api.verify(run, search=search, architecture=architecture, confine=confine, progress=progress)
     if as_json:

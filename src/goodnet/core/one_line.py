@@ -24,6 +24,19 @@ def one_line(text: str) -> str:
     return f"{line[:kept]}{_GAP}{line[-kept:]}"
 
 
+#: How torch says that a CPU's memory is full; it has no class of its own for that, and oneDNN gives no reason.
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "std::bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that this machine has too little memory."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
+
+
 def describe_error(error: BaseException) -> str:
     """Return what an exception says, on one line; the name of its class where it says nothing."""
+    if is_out_of_memory(error):
+        return "out of memory"
     return one_line(str(error)) or type(error).__name__

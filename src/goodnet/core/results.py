@@ -342,7 +342,7 @@ class Failure(Record):
 class Run(Shown, Record):
     """The record of every run: verb, method, options, files, versions and seconds, and the result or the error.
 
-    If the result is in a file of its own beside `run.json`, `result_file` is its name.
+    `result_file` is the name of the result's own file, if it has one; `threads` are torch's (None in older records).
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -355,6 +355,7 @@ class Run(Shown, Record):
     versions: dict[str, str]
     inputs: dict[str, str]
     result: SerializeAsAny[Record] | Detection | None = None
+    threads: int | None = None
     result_file: str | None = None
     error: Failure | None = None
 

@@ -19,7 +19,7 @@ from goodnet.core.results import SCHEMA_VERSION, Rate, Record
 from goodnet.datasets.sources import Parts
 from goodnet.evaluation.planting import Planted, group_backdoors
 from goodnet.formats.arrays import write_hdf5
-from goodnet.formats.files import require_inside, sha256, write_text
+from goodnet.formats.files import remove, require_inside, sha256, write_text
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.triggers import write_trigger
 from goodnet.training import Training
@@ -115,6 +115,7 @@ def write_planted(folder: Path, planted: Planted, origin: Origin) -> Truth:
     Raises:
         UnwritableOutput: the folder cannot be written to.
     """
+    remove(folder / TRUTH)  # It would be about other files.
     sets = {name: write_hdf5(folder / triggered_file(name), data) for name, data in planted.triggered.items()}
     truth = Truth(
         model=_write_model(folder, planted.classifier),

@@ -14,7 +14,6 @@ is there is not run again; a cell that failed is.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,16 +23,17 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from goodnet.core.errors import GoodnetError, MethodFailed
+from goodnet.core.errors import GoodnetError, MethodFailed, UnwritableOutput
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.results import SCHEMA_VERSION, Failure
 from goodnet.devices import choose_device
 from goodnet.evaluation.bench_cells import Cell, measure_cell
 from goodnet.evaluation.bench_records import CellFamily, CellRecord, TimedCell
 from goodnet.evaluation.bench_spec import BenchSpec, MethodSpec, Subject, list_subjects
+from goodnet.evaluation.failures import note_failure
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
-from goodnet.execution import Execution, Outcome, Task, run_tasks
-from goodnet.formats.files import output_folder, replacing_folder, write_text
+from goodnet.execution import Execution, Task, run_tasks
+from goodnet.formats.files import output_folder, remove, replacing_folder, write_text
 
 _CELL = "cell.json"
 
@@ -70,13 +70,14 @@ def run_bench(
 
     Raises:
         InputError: something in the spec or its files cannot work; nothing has been run.
+        UnwritableOutput: the disk is full, or `out` may no longer be written to; what was finished is kept.
     """
     where.require_place()
     spec.check_methods()
     subjects = list_subjects(spec, zoo)
     out = output_folder(out).resolve()
     for left in out.glob("cells/.*"):
-        shutil.rmtree(left)
+        remove(left)
     stages = _list_stages(spec, subjects, out)
     total, failures = sum(map(len, stages)), dict[str, Failure]()
     engine = where.engine(spec.cell_seconds)
@@ -86,7 +87,7 @@ def run_bench(
         done += len(stage) - len(missing)
         tasks = [Task(cell.key, run_cell, (cell, out, where.device)) for cell in missing]
         for outcome in run_tasks(tasks, engine):
-            _note(outcome, failures)
+            note_failure(outcome, failures)
             done += 1
             progress(done, total)
     cells = [cell for stage in stages for cell in stage]
@@ -153,6 +154,8 @@ def run_cell(cell: Cell, out: Path, device: str) -> None:
         try:
             _require_needed(cell)
             record = record.model_copy(update={"result": measure_cell(cell, temporary, choose_device(device))})
+        except UnwritableOutput:  # Says nothing of the method.
+            raise
         except GoodnetError as error:
             failure = Failure(kind=type(error).__name__, message=str(error))
             record = record.model_copy(update={"error": failure})
@@ -178,11 +181,6 @@ def _describe(cell: Cell) -> CellRecord:
         backdoored=cell.subject.has_backdoor,
         depends=cell.key,
     )
-
-
-def _note(outcome: Outcome, failures: dict[str, Failure]) -> None:
-    if outcome.error is not None:
-        failures[outcome.key] = outcome.error
 
 
 def _read_cell(folder: Path) -> TimedCell | None:

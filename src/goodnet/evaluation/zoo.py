@@ -15,7 +15,6 @@ continues: a network is kept if the hash of everything that it depends on is unc
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,11 +32,12 @@ from goodnet.core.results import SCHEMA_VERSION, Failure, Record
 from goodnet.datasets.sources import Parts, source_files
 from goodnet.devices import choose_device
 from goodnet.evaluation.badnet_files import TRUTH, Origin, Truth, read_truth, write_clean_parts, write_planted
+from goodnet.evaluation.failures import note_failure
 from goodnet.evaluation.planting import plant
 from goodnet.evaluation.provenance import hash_files, hash_json, hash_source
 from goodnet.evaluation.zoo_spec import DataSpec, Pair, ZooSpec, describe_data, draw_pairs, fill_sources, read_data_spec
 from goodnet.execution import Execution, Task, run_tasks
-from goodnet.formats.files import output_folder, replacing_folder, require_file, sha256, write_text
+from goodnet.formats.files import output_folder, remove, replacing_folder, require_file, sha256, write_text
 
 Twin = Literal["poisoned", "clean"]
 
@@ -83,6 +83,7 @@ def build_zoo(
 
     Raises:
         InputError: something in the spec or the data cannot work; nothing has been trained.
+        UnwritableOutput: the disk is full, or `out` may no longer be written to; what was finished is kept.
     """
     where.require_place()
     spec = fill_sources(spec, data or {})
@@ -97,8 +98,7 @@ def build_zoo(
     total, done = len(entries) + len(spec.data), len(entries) + len(spec.data) - len(tasks)
     failures: dict[str, Failure] = {}
     for outcome in run_tasks(tasks, where.engine()):
-        if outcome.error is not None:
-            failures[outcome.key] = outcome.error
+        note_failure(outcome, failures)
         done += 1
         progress(done, total)
     return _write_manifest(out, spec, pairs, failures)
@@ -151,7 +151,7 @@ def _sweep(out: Path) -> None:
     """Remove the temporary folders that a killed build left behind."""
     for left in [*out.glob("pairs/*/.*"), *out.glob("data/.*"), *out.glob(".goodnet.*")]:
         if left.is_dir():
-            shutil.rmtree(left)
+            remove(left)
 
 
 @lru_cache(maxsize=_SETS_IN_MEMORY)
@@ -199,6 +199,7 @@ def _build_entry(entry: Entry, out: Path, device: str) -> None:
         write_planted(temporary, planted, entry.origin)
         record = {"depends": entry.depends, "seconds": round(time.perf_counter() - started, 1)}
         write_text(temporary / _DEPENDS, json.dumps(record) + "\n")
+    remove(checkpoint)
 
 
 class MadeData(Record):
@@ -249,7 +250,8 @@ def _write_manifest(out: Path, spec: ZooSpec, pairs: tuple[Pair, ...], failures:
             for pair in pairs
         ),
     )
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    if not failures:  # A network that could not be written goes on from its checkpoint.
+        remove(out / "checkpoints")
     write_text(out / "seconds.csv", _seconds(out, pairs))
     write_text(out / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest

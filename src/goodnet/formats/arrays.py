@@ -20,9 +20,9 @@ from goodnet.core.dataset import ArraySource, Dataset, ImageSource, Labels, Pixe
 from goodnet.core.errors import InputError, UnreadableData, WrongShape
 from goodnet.core.one_line import describe_error
 from goodnet.formats.array_keys import Keys, find_keys
-from goodnet.formats.files import replacing, require_file
+from goodnet.formats.files import require_file
 from goodnet.formats.first_bytes import HDF5, ZIP, kind_of
-from goodnet.formats.hdf5_files import require_own_content
+from goodnet.formats.hdf5_files import new_hdf5, require_own_content
 from goodnet.formats.npy_members import read_npz
 from goodnet.formats.pixel_scales import Scale, find_scale
 from goodnet.formats.shown_paths import show_path
@@ -209,7 +209,7 @@ class Hdf5Source:
 def write_hdf5(path: str | Path, dataset: Dataset, *, block: int = 1024) -> Path:
     """Write a data set in the contest's layout: `data` (N, C, H, W) uint8, `label` (N,); `true_label` where known."""
     positions = dataset.positions
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         images = file.create_dataset("data", (len(dataset), *dataset.image_shape), dtype=np.uint8)
         for start in range(0, len(positions), block):
             part = positions[start : start + block]

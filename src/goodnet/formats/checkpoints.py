@@ -6,6 +6,7 @@ No pickle is executed: `torch.load(weights_only=True)` builds tensors, plain con
 from __future__ import annotations
 
 import copy
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +17,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from goodnet.core.errors import CodeInFile, UnreadableModel
 from goodnet.formats.checkpoint_sizes import require_room
 from goodnet.formats.checkpoint_trees import is_made
-from goodnet.formats.files import replacing
+from goodnet.formats.files import write_bytes
 from goodnet.formats.first_bytes import is_safetensors
 from goodnet.formats.inert_objects import INERT
 from goodnet.formats.json_texts import read_json
@@ -58,11 +59,17 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write a file of the same kind."""
-        with replacing(path) as temporary:
-            if self.is_safetensors:
-                save_file(self.content, temporary, metadata=self.metadata)
-            else:
-                torch.save(self.content, temporary)
+        if self.is_safetensors:
+            write_bytes(path, save(self.content, metadata=self.metadata))
+        else:
+            write_torch(self.content, path)
+
+
+def write_torch(content: Any, path: Path) -> None:
+    """Write what torch.save writes, in one step."""
+    written = io.BytesIO()
+    torch.save(content, written)
+    write_bytes(path, written.getbuffer())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -14,6 +14,11 @@ from goodnet.core.errors import InputError, UnreadableData, UnwritableOutput
 from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.shown_paths import show_path
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
 
 def require_file(path: str | Path, kind: type[InputError] = UnreadableData) -> Path:
     """Return `path` if it is a readable file.
@@ -57,12 +62,21 @@ def require_inside(path: Path, folder: Path, kind: type[InputError] = Unreadable
 
 
 def output_folder(path: str | Path) -> Path:
-    """Make the folder `path` if need be and return it.
+    """Make the folder `path` if need be, remove what killed runs left half written in it, and return it.
 
     Raises:
         UnwritableOutput: it cannot be made or written to.
     """
-    path = Path(path)
+    path = _writable_folder(Path(path))
+    for left in path.glob(f"{_TEMPORARY}*"):
+        lock = _lock(left)
+        if lock is not None:  # Who had it is gone.
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    return path
+
+
+def _writable_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -72,6 +86,39 @@ def output_folder(path: str | Path) -> Path:
             f"{show_path(path)}: cannot write here ({error.strerror}); choose another output folder"
         ) from error
     return path
+
+
+#: How the names of temporary folders begin.
+_TEMPORARY = ".goodnet."
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder that is removed in the end; it is locked as long as this process lives, however that ends."""
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=_writable_folder(parent)))
+    lock = _lock(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder; None where another process has done so, or where it cannot be locked (Windows, some network drives)."""
+    if fcntl is None:
+        return None
+    try:
+        number = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number
 
 
 @contextmanager
@@ -84,26 +131,51 @@ def replacing(path: str | Path) -> Iterator[Path]:
         UnwritableOutput: the folder cannot be written to.
     """
     path = Path(path)
-    output_folder(path.parent)
-    folder = Path(tempfile.mkdtemp(prefix=".goodnet.", dir=path.parent))
-    try:
+    with _saying_what_is_full(path), _temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         yield temporary
         os.replace(temporary, path)
+
+
+@contextmanager
+def _saying_what_is_full(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UnwritableOutput(
-            f"{show_path(path)}: cannot be written ({error.strerror or error}); check the disk and the path"
-        ) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(folder)
+        why = one_line(os.strerror(error.errno) if error.errno else str(error))
+        raise UnwritableOutput(f"{show_path(path)}: cannot be written ({why}); check the disk and the path") from error
 
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` to `path` in one step and return the path."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes | memoryview) -> Path:
+    """Write `content` to `path` in one step and return the path.
+
+    Torch and safetensors write into memory and this writes to the disk: where that is full, torch ends the whole process.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
     return Path(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there.
+
+    Raises:
+        UnwritableOutput: it cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(
+            f"{show_path(path)}: cannot be removed ({error.strerror}); check the permissions of its folder"
+        ) from error
 
 
 def sha256(path: str | Path) -> str:
@@ -132,14 +204,19 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         raise UnwritableOutput(
             f"{show_path(path)}: expected a folder to write to, found a file; choose another output folder"
         )
-    output_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(temporary)
+    with _saying_what_is_full(path), _temporary_folder(path.parent) as folder:
+        temporary, previous = folder / path.name, folder / f"{path.name}.previous"
+        temporary.mkdir()
+        try:
+            yield temporary
+        except UnwritableOutput as error:  # It names what nobody will find.
+            raise UnwritableOutput(str(error).replace(show_path(temporary), show_path(path))) from error
+        # The previous folder goes only when the new one is in place.
+        with suppress(FileNotFoundError):
+            os.replace(path, previous)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                os.replace(previous, path)
+            raise

@@ -1,14 +1,17 @@
-"""HDF5 files of strangers: all that is in them lies in them, and is no larger than they are."""
+"""HDF5 files of strangers: all that is in them lies in them, and is no larger than they are; and writing our own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 
 from goodnet.core.errors import InputError
 from goodnet.formats.declared_sizes import require_held
+from goodnet.formats.files import replacing
 from goodnet.formats.shown_paths import show_path
 
 #: The filters that the HDF5 library and h5py bring along: deflate, shuffle, fletcher32, szip, nbit, scaleoffset, lzf. For
@@ -96,3 +99,16 @@ def is_keras_3(file: h5py.File) -> bool:
     """Whether a file of weights has the layout of Keras 3."""
     local = isinstance(file.get("layers", getlink=True), h5py.HardLink)
     return local and isinstance(file["layers"], h5py.Group)
+
+
+@contextmanager
+def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Give an HDF5 file to fill; on success it takes the place of `path` in one step.
+
+    Python writes to the disk: where that is full, the HDF5 library, which could do so itself, ends the whole process.
+
+    Raises:
+        UnwritableOutput: the folder cannot be written to, or the disk is full.
+    """
+    with replacing(path) as temporary, temporary.open("w+b") as stream, h5py.File(stream, "w") as file:
+        yield file

@@ -11,7 +11,6 @@ as a zip archive even if it came as HDF5, X.h5 as HDF5.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sys
@@ -29,6 +28,7 @@ from goodnet.core.classifier import Classifier, Layout
 from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOutput
 from goodnet.core.one_line import one_line
 from goodnet.formats.files import replacing, require_file
+from goodnet.formats.hdf5_files import new_hdf5
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_further_modules import WithNumbers
 from goodnet.formats.keras_layers import Slot, lower
@@ -151,19 +151,13 @@ class KerasSource:
         """
         if path.suffix.lower() not in KERAS_ENDINGS:
             raise UnwritableOutput(f"{path}: a Keras network is written to .h5 or .keras, got '{path.suffix}'")
-        # Keras calls .h5 a legacy format in its log; it is the one that the user's file has.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        with replacing(path) as temporary:
-            # Keras goes by the ending, and knows it in small letters only.
-            written = temporary.with_suffix(path.suffix.lower())
-            try:
-                self.rebuild(network).save(written)
-            except (TypeError, ValueError) as error:
-                # Keras 3.15 can read layers from .h5 that it cannot write there, RandomContrast for one.
-                raise UnwritableOutput(
-                    f"{path}: Keras cannot write this model to {path.suffix}: {_reason(error)}; take the other of .h5, .keras"
-                ) from error
-            os.replace(written, temporary)
+        try:
+            _write_model(self.rebuild(network), path)
+        except (TypeError, ValueError) as error:
+            # Keras 3.15 can read layers from .h5 that it cannot write there, RandomContrast for one.
+            raise UnwritableOutput(
+                f"{path}: Keras cannot write this model to {path.suffix}: {_reason(error)}; take the other of .h5, .keras"
+            ) from error
 
     def rebuild(self, network: nn.Module) -> Any:
         """Return the Keras model of the configuration, not compiled, filled with the network's weights."""
@@ -178,6 +172,20 @@ class KerasSource:
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
         return model
+
+
+def _write_model(model: Any, path: Path) -> None:
+    """Write a whole model, an archive or HDF5 by the ending, in small letters or capitals."""
+    if path.suffix.lower() != ".keras":
+        from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
+
+        with new_hdf5(path) as file:  # `save` would let the HDF5 library write to the disk.
+            save_model_to_hdf5(model, file)
+        return
+    with replacing(path) as temporary:
+        written = temporary.with_suffix(".keras")  # Keras knows it in small letters only.
+        model.save(written)
+        os.replace(written, temporary)
 
 
 def _config_to_rebuild(model: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import nn
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import UnreadableModel, UnwritableOutput
 from goodnet.core.one_line import describe_error
-from goodnet.formats.files import replacing
 from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.keras import KerasSource, from_keras
+from goodnet.formats.keras_weights import write_weights_of
 from goodnet.formats.shown_paths import show_path
 
 _ENDING = ".weights.h5"
@@ -72,10 +71,7 @@ class FactorySource:
         """
         if not path.name.endswith(_ENDING):
             raise UnwritableOutput(f"{path}: weights of Keras are written to *{_ENDING}, got '{path.name}'")
-        with replacing(path) as temporary:
-            written = temporary.with_name(f"written{_ENDING}")
-            self.rebuild(network).save_weights(written)
-            os.replace(written, temporary)
+        write_weights_of(self.rebuild(network), path)
 
     def rebuild(self, network: nn.Module) -> Any:
         """Return the Keras model, filled with the network's weights."""

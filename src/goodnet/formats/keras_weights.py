@@ -8,9 +8,11 @@ numbers them, in each layer's group `vars`, which carries the layer's name.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +26,7 @@ from goodnet.core.errors import UnknownImageSize, UnreadableModel, UnwritableOut
 from goodnet.core.graph import trace
 from goodnet.formats.declared_sizes import require_image_size
 from goodnet.formats.files import replacing, require_file
-from goodnet.formats.hdf5_files import is_keras_3, require_own_content
+from goodnet.formats.hdf5_files import is_keras_3, new_hdf5, require_own_content
 from goodnet.formats.keras import KerasSource
 from goodnet.formats.pytorch import build_for, load_weights, rebuild_module
 from goodnet.formats.shown_paths import show_path
@@ -168,8 +170,19 @@ def has_weights_alone(classifier: Classifier) -> bool:
 
 def write_weights_alone(classifier: Classifier, path: Path) -> None:
     """Write the weights of a whole Keras model to `path`, `*.weights.h5`, as Keras 3's `save_weights` does."""
+    write_weights_of(classifier.to_model(), path)
+
+
+def write_weights_of(model: Any, path: Path) -> None:
+    """Write the file that Keras 3's `model.save_weights` writes.
+
+    It is a part of the archive that `save` makes, which Keras writes with Python: see `new_hdf5`.
+    """
     with replacing(path) as temporary:
-        classifier.to_model().save_weights(temporary)
+        archive = temporary.with_name("model.keras")
+        model.save(archive)
+        with zipfile.ZipFile(archive) as parts:
+            temporary.write_bytes(parts.read("model.weights.h5"))
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ class KerasWeightsSource:
         if self.content.numbered and not path.name.endswith(self.suffix):
             raise UnwritableOutput(f"{path}: Keras 3 reads such weights from files *{self.suffix} alone; name it so")
         values = self.rebuild(network).state_dict()
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        with new_hdf5(path) as file:
             for place, attributes in self.content.attributes.items():
                 group = file.require_group(place)
                 for key, value in attributes.items():

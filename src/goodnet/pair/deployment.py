@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import warnings
@@ -22,7 +23,7 @@ from goodnet.core.preprocessing import InputRange, Preprocessing
 from goodnet.core.resizing import CardResizing
 from goodnet.core.results import Record
 from goodnet.formats.declared_sizes import MOST_OF_IMAGE
-from goodnet.formats.files import replacing
+from goodnet.formats.files import write_bytes
 
 #: The name under which a file holds its card.
 ENTRY = "goodnet"
@@ -165,6 +166,7 @@ def write_pt2(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
         UnwritableOutput: the path cannot be written.
     """
     program = traced(module, card)
-    with replacing(path) as temporary, quiet_exporter():
-        torch.export.save(program, temporary, extra_files={ENTRY: card.model_dump_json()})
-    return Path(path)
+    written = io.BytesIO()
+    with quiet_exporter():
+        torch.export.save(program, written, extra_files={ENTRY: card.model_dump_json()})
+    return write_bytes(path, written.getbuffer())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goodnet.formats.files import write_text
+from goodnet.formats.files import remove, write_text
 from goodnet.pipelines.guard_outcome import GuardOutcome
 from goodnet.reports.records import FalseRefusals, GoodNetRecord, GuardRecord
-from goodnet.reports.runs import Recorder
+from goodnet.reports.runs import Recorder, remove_record
 
 _GUARD = "guard.json"
 
@@ -51,9 +50,10 @@ def write_guard(out: Path, outcome: GuardOutcome, recorder: Recorder) -> Path:
 
 def remove_previous_guard(out: Path) -> None:
     """Remove what an earlier `guard` wrote, so that none of it lies beside another run's record."""
+    remove_record(out)
     if (out / _GUARD).exists():
-        (out / _GUARD).unlink()
-        shutil.rmtree(out / "goodnet", ignore_errors=True)
+        remove(out / _GUARD)
+        remove(out / "goodnet")
 
 
 def guard_table(outcome: GuardOutcome) -> Table:

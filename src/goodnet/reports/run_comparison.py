@@ -17,6 +17,7 @@ from goodnet.formats.files import leads_outside, require_inside, sha256
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.networks import read_network
 from goodnet.formats.shown_paths import show_path
+from goodnet.reports.signatures import SIGNATURE_FILES
 
 _RECORD = "run.json"
 #: Fields of results that are not compared: they may hold paths.
@@ -51,7 +52,7 @@ def compare_runs(
 
 def other_files(recorded: Path, repeated: Path) -> str | None:
     """Return a note on what lies in a run's folder and is no part of the run, None where there is nothing."""
-    own = {*_files(repeated), *map(Path, _records(repeated))}
+    own = {*_files(repeated), *map(Path, _records(repeated)), *map(Path, SIGNATURE_FILES)}
     others = [show_path(name) for name in _files(recorded) if name not in own]
     more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
     return f"no part of the run, not compared: {', '.join(others[:_NAMED])}{more}" if others else None

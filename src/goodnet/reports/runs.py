@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
+
+import torch
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -22,7 +23,7 @@ from goodnet.core.reading import Reading
 from goodnet.core.repairs import NetworkRecord, PruningSweep, Repair, RepairedNetwork, RepairRecord
 from goodnet.core.results import Detection, Evaluation, Failure, Record, Run
 from goodnet.evaluation.pruning_curve import PruningLevels
-from goodnet.formats.files import output_folder, require_inside, sha256, write_text
+from goodnet.formats.files import output_folder, remove, require_inside, sha256, write_text
 from goodnet.formats.keras_weights import has_weights_alone, write_weights_alone
 from goodnet.formats.live_data import LiveData
 from goodnet.formats.live_networks import ModelLike
@@ -45,7 +46,7 @@ class Recorder:
     """Writes `run.json`: starts the clock when made, holds what is known, stops it when it writes.
 
     `inputs` are what went in, by role. The hashes of files are written beside their names. It is made before they are read,
-    and takes note of what they are: a hash of other bytes than were read is never written.
+    and takes note of what they are: a hash of other bytes than were read is never written. `threads` are those of torch.
     """
 
     verb: str
@@ -53,6 +54,7 @@ class Recorder:
     method: str | None = None
     options: dict[str, object] = field(default_factory=dict)
     seed: int | None = None
+    threads: int = field(default_factory=torch.get_num_threads)
     _read: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -104,6 +106,7 @@ class Recorder:
             versions={"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
             inputs=self._hashes,
             result=result,
+            threads=self.threads,
             result_file=result_file,
             error=None if error is None else Failure.of(error, show_path(str(error))),
         )
@@ -191,13 +194,19 @@ def remove_previous(out: Path) -> None:
     try:
         result = read_run(out / "run.json").result
     except UnreadableData:
-        return
+        result = None
+    remove_record(out)
     if not isinstance(result, RepairRecord):
         return
     for name in (name for entry in result.networks for name in (entry.file, entry.weights) if name is not None):
-        (out / Path(name).name).unlink(missing_ok=True)
+        remove(out / Path(name).name)
     if is_goodnet(out):
-        shutil.rmtree(out / "goodnet", ignore_errors=True)
+        remove(out / "goodnet")
+
+
+def remove_record(out: Path) -> None:
+    """Remove the record of an earlier run before its files are replaced: a folder with a `run.json` is whole."""
+    remove(out / "run.json")
 
 
 def read_repair(
@@ -247,6 +256,7 @@ def write_evaluation(
 ) -> Path:
     """Write the table (CSV), the figure of all rates, for pruning runs the curves with attack success, and `run.json`."""
     out = output_folder(out)
+    remove_record(out)
     write_text(out / "evaluation.csv", evaluation_csv(evaluation))
     draw_rates([(row.name, row.metrics) for row in evaluation.rows], out / "rates.png")
     for name, (_, levels) in sweeps.items():

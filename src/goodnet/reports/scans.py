@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Detection
-from goodnet.formats.files import output_folder, write_text
+from goodnet.formats.files import output_folder, remove, write_text
 from goodnet.formats.triggers import SUSPECTED, read_backdoors, write_backdoors
 from goodnet.reports.class_figures import draw_scores
 from goodnet.reports.contact_sheets import draw_pairs
 from goodnet.reports.records import read_record
-from goodnet.reports.runs import Recorder
+from goodnet.reports.runs import Recorder, remove_record
 from goodnet.reports.scan_examples import ScanExamples, ShownTrigger, make_examples, write_examples
 from goodnet.reports.tables import to_csv
 
@@ -53,13 +53,14 @@ def write_scan(out: Path, detection: Detection, clean: Dataset, classifier: Clas
     and `trigger_class_N.png` (`trigger_classes_all.png`: one trigger for several), clean images without and with each
     recovered trigger; `run.json`.
     """
+    remove_record(out)
     save_scan(out, detection)
     write_text(out / "scores.csv", _scores_csv(detection))
     draw_scores(detection, out / "scores.png")
     examples = make_examples(classifier, clean, detection.suspected)
     write_examples(out, examples)
     for picture in out.glob("trigger_class*.png"):
-        picture.unlink()  # Of an earlier scan into this folder.
+        remove(picture)  # Of an earlier scan into this folder.
     names = ["classes_all" if len(shown.targets) > 1 else f"class_{shown.targets[0]}" for shown in examples.triggers]
     for position, shown in enumerate(examples.triggers):
         again = names[:position].count(names[position])
