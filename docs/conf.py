@@ -63,7 +63,6 @@ docs/formats
 docs/threat-model
 docs/reliability
 docs/hostile-files
-docs/reliability
 docs/glossary
 docs/api
 docs/architecture
