@@ -18,10 +18,11 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
 from goodnet.evidence.held_out import Trial, hold_out, still_accused, try_triggers
-from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence, Judgement
+from goodnet.evidence.judgement import BLEND, DOUBT, EARLY, MARGIN, Evidence, Judgement
 from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
+from goodnet.scanners.clean_student import CleanStudent
 from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
 from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
@@ -39,10 +40,10 @@ _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
 _STARTS, _SCREENING = 8, 2
 #: How triggers are sought that send every class to another: an all-to-all backdoor seldom works on all images.
 _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
+#: Fewer classes than this say little about one another.
+_LEAST_CLASSES = 4
 #: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
 _IMAGES = 160
-#: A network whose p-value is below so many times alpha is not called clean.
-DOUBT = 5
 
 
 class ScanEnsemble(Scanner):
@@ -76,8 +77,8 @@ class ScanEnsemble(Scanner):
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
     **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
-    number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
-    easily.
+    number; the trigger works on images of one class alone; every class is reached as easily. With two or three classes
+    `clean_student` decides, and its limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"
@@ -96,16 +97,19 @@ class ScanEnsemble(Scanner):
     ) -> Detection:
         """Return verdict, minus log of the p-value of every class, and the suspected backdoors with their triggers.
 
-        A trigger that fails on held-out images takes its accusation with it.
+        A trigger that fails on held-out images takes its accusation with it. Fewer than four classes are not compared with
+        one another: `CleanStudent` looks at each of them by itself.
         """
+        if classifier.classes < _LEAST_CLASSES:
+            alone = CleanStudent(alpha=self.alpha)
+            return alone.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
         images, held_out = split_images(clean, seed)
         evidence = self.gather(classifier, images, seed=seed, run_parts=run_parts, progress=progress)
-        doubts = _doubts(classifier, evidence, self.least_score)
+        doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, held_out, judgement.suspected)
-        # Where too little is known for a verdict, it is too little for an accusation.
-        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
+        suspected = still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
@@ -178,8 +182,7 @@ class ScanEnsemble(Scanner):
             parts.append("all to all: one small trigger sends every class to another")
         else:
             parts += [weigh_kinds(judgement, item.target) for item in suspected]
-        told = suspected or evidence.classes < _LEAST_CLASSES
-        reach = None if told else describe_reach(evidence, self.least_score)
+        reach = None if suspected else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])
 
 
@@ -188,10 +191,9 @@ def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
 
 
-def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[str]:
+def _doubts(evidence: Evidence, least: float) -> list[str]:
     """Return why there can be no verdict."""
-    few = classifier.classes < _LEAST_CLASSES
-    doubts = [f"{classifier.classes} classes are too few to say what is usual among them"] if few else []
+    doubts = []
     if evidence.unfinished:
         doubts.append(f"the time was up with {evidence.unfinished} classes not done")
     label = evidence.doubtful(least)
@@ -207,10 +209,6 @@ def _remarks(evidence: Evidence) -> list[str]:
     """Return what the user should know of the verdict."""
     untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
     return ["no small patches were tried: that takes 30 clean images"] if untried else []
-
-
-#: Of fewer classes nobody knows what is usual among them.
-_LEAST_CLASSES = 4
 
 
 def climb(

@@ -1,0 +1,122 @@
+"""Clean student: a class that is reached far more easily than in clean networks, and than in a student of clean images alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
+from goodnet.core.results import Detection
+from goodnet.evidence.clean_student import Comparison, compare_with_student, teach_student
+from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
+from goodnet.evidence.judgement import DOUBT
+from goodnet.evidence.outliers import Scores
+from goodnet.triggers.inversion import Schedule, classes_of
+
+
+class CleanStudent(Scanner):
+    """Calls a class a target when it is easier to reach than any class of a clean network, by measures that need no other class.
+
+    The other scanners compare classes with one another, which says little among two or three. This one measures each class
+    by itself: how small its trigger is, how small beside the triggers that single images need, how small beside the trigger of
+    a student, and how far one faint blended image leads beside the same in the student. The student is a small network that
+    learns the network's answers to the clean images. It has the classes' natural triggers, but not a planted one. Each measure
+    counts in standard deviations of clean networks, and their sum gives the p-value (`docs/scan.md`).
+
+    **Source** trigger sizes: B. Wang et al., "Neural Cleanse", IEEE S&P 2019; what single images need against what all need:
+    after Z. Xiang, D. Miller, G. Kesidis, "Post-training detection of backdoor attacks for two-class and multi-attack
+    scenarios", ICLR 2022; the comparison with a student is ours.
+    **Differs** from Xiang et al.: sizes instead of the share of images that another image's perturbation moves, which told few
+    of our networks apart.
+    **Needs** at least 60 clean images (labels are not used); gradients.
+    **Cost** for each class steps * images (640) passes for the trigger and as many for single images, 128 for the blend, forward
+    and backward; about 8,000 passes of the student to teach it, and the same work again on it.
+    **Fails when** the student does not learn the network's answers; the network is not like those that the usual values come
+    from (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
+    """
+
+    alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
+    steps: int = Field(80, ge=1, description="steps of inversion per class; the usual values were measured with 80")
+    images: int = Field(8, ge=1, description="clean images per step; the usual values were measured with 8")
+    lessons: int = Field(8000, ge=1, description="images that the student sees while it learns")
+
+    def examine(
+        self,
+        classifier: Classifier,
+        clean: Dataset,
+        *,
+        seed: int,
+        run_parts: RunParts = run_here,
+        progress: Progress = no_progress,
+    ) -> Detection:
+        """Return minus log of the p-value of each class; NaN where there was no time."""
+        images, held_out = self.draw_images(clean, seed)
+        student = teach_student(classifier, images, self.lessons, seed=seed)
+        schedule = Schedule(self.steps, self.images)
+        found = compare_with_student(
+            classifier, student, images, schedule, seed=seed, run_parts=run_parts, progress=progress
+        )
+        return self._judge(classifier, found, held_out, _doubts(classifier, student, found, clean, held_out))
+
+    def draw_images(self, clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the clean images that all is measured with, and those on which triggers and the student are tried."""
+        return hold_out(clean.sample(_IMAGES, seed=seed).images(), self.images)
+
+    def _judge(self, classifier: Classifier, found: Comparison, held_out: Tensor, doubts: Sequence[str]) -> Detection:
+        kinds, scores = found.surprises()
+        least = -math.log(self.alpha)
+        named = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
+        suspected = tuple(Backdoor(found.trigger(label), label, name=self.name()) for label in named)
+        trials = try_triggers(classifier, held_out, suspected)
+        kept = () if doubts else still_accused(suspected, trials)
+        doubtful = bool(doubts) or bool((scores >= least - math.log(DOUBT)).any())
+        return Detection(
+            verdict="backdoored" if kept else "inconclusive" if doubtful else "clean",
+            scores=tuple(float(score) for score in scores),
+            threshold=least,
+            suspected=kept,
+            unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(scores))),
+            reason="; ".join([*_describe(kinds, scores, self.alpha), *map(str, trials), *doubts]),
+            evidence={kind: tuple(float(value) for value in values) for kind, values in kinds.items()},
+        )
+
+
+#: Clean images that are used, at most. Fewer than the second teach a student too little. Students that agree less often with
+#: their network than the third were not among those that the usual values come from.
+_IMAGES, _LEAST_IMAGES, _LEAST_AGREEMENT = 480, 60, 0.75
+
+
+def _describe(kinds: Mapping[str, Scores], scores: Scores, alpha: float) -> list[str]:
+    """Return which class is the easiest to reach, its p-value, and the p-value of each kind."""
+    if np.isnan(scores).all():
+        return []
+    label = int(np.nanargmax(scores))
+    shown = ", ".join(f"{kind} {math.exp(-values[label]):.2g}" for kind, values in kinds.items())
+    return [
+        f"class {label} has the lowest p-value, {math.exp(-scores[label]):.2g}; alpha is {alpha:g}",
+        f"class {label}: p-values by single kinds: {shown}",
+    ]
+
+
+def _doubts(
+    classifier: Classifier, student: Classifier, found: Comparison, clean: Dataset, held_out: Tensor
+) -> list[str]:
+    """Return why there can be no verdict."""
+    doubts = []
+    if len(clean) < _LEAST_IMAGES:
+        doubts.append(f"only {len(clean)} clean images, at least {_LEAST_IMAGES} are needed to teach a student")
+    agreement = float((classes_of(student, held_out) == classes_of(classifier, held_out)).float().mean())
+    if agreement < _LEAST_AGREEMENT:
+        doubts.append(
+            f"a student of the clean images gives only {agreement:.2f} of the network's answers: too few to compare"
+        )
+    if len(found.triggers.labels) < classifier.classes or any(np.isnan(v).any() for v in found.values.values()):
+        doubts.append("the time was up before all classes were done")
+    return doubts
