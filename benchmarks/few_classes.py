@@ -3,7 +3,7 @@
     python benchmarks/few_classes.py build FOLDER DATA --set fit               # the usual values come from these
     python benchmarks/few_classes.py measure FOLDER FIT.jsonl                  # can be resumed, as the others can
     python benchmarks/few_classes.py usual benchmarks/values/few_fit.jsonl     # the table in evidence/clean_student.py
-    python benchmarks/few_classes.py build FOLDER_2 DATA --set held_out        # these are quoted
+    python benchmarks/few_classes.py build FOLDER_2 DATA --set held_out --most 1000    # these are quoted
     python benchmarks/few_classes.py scan FOLDER_2 OUT.jsonl
     python benchmarks/few_classes.py table benchmarks/values/few_held_out.jsonl
 
@@ -30,7 +30,7 @@ from rich.table import Table
 
 import goodnet
 from goodnet import catalog
-from goodnet.api.loading import Loaded
+from goodnet.api.loading import Loaded, load
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Attack
 from goodnet.core.results import Rate
@@ -148,19 +148,25 @@ def main() -> None:
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--set", "chosen", type=click.Choice(list(SEEDS)), required=True)
 @click.option("--pairs", default=12)
-def build(folder: Path, data: Path, chosen: str, pairs: int) -> None:
+@click.option("--most", default=100_000, help="training images of each class, at most")
+def build(folder: Path, data: Path, chosen: str, pairs: int, most: int) -> None:
     for number in range(pairs):
         plan = draw_plan(number, SEEDS[chosen])
         if not (folder / plan.name).exists():
             started = time.monotonic()
             print(
-                plan.name, plan.architecture, *_build(plan, folder, data), round(time.monotonic() - started), flush=True
+                plan.name,
+                plan.architecture,
+                *_build(plan, folder, data, most),
+                round(time.monotonic() - started),
+                flush=True,
             )
 
 
-def _build(plan: Plan, folder: Path, data: Path) -> list[str]:
+def _build(plan: Plan, folder: Path, data: Path, most: int) -> list[str]:
     """Train both twins and write them; return their rates in words."""
     parts, told = read_plan(plan, data), []
+    parts = replace(parts, train=parts.train.sample(most * len(plan.classes), seed=plan.seed))
     with replacing_folder(folder / plan.name) as out:
         (out / "data").mkdir()
         write_clean_parts(out / "data", parts)
@@ -220,7 +226,7 @@ def measure(folder: Path, out: Path) -> None:
 
 def _open(twin: Path, data: Path, truth: Truth) -> Loaded:
     model = truth.model
-    return goodnet.load(
+    return load(
         twin / model.file,
         data / "clean_validation_data.h5",
         architecture=model.architecture,
@@ -256,10 +262,12 @@ def usual(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     clean = [row["values"] for row in rows if not row["true"]]
     columns = {kind: np.concatenate([values[kind] for values in clean]) for kind in clean[0]}
-    for kind, values in columns.items():
-        print(f"{kind}: mean {values.mean():.2f}, deviation {values.std(ddof=1):.2f}")
-    total = sum((values - values.mean()) / values.std(ddof=1) for values in columns.values())
-    print(f"deviation of the sum {np.std(total, ddof=1):.2f}, networks {len(clean)}")
+    means = {kind: (values.mean(), values.std(ddof=1)) for kind, values in columns.items()}
+    for kind, (mean, spread) in means.items():
+        print(f"{kind}: mean {mean:.2f}, deviation {spread:.2f}")
+    sums = [sum((np.array(row[kind]) - mean) / spread for kind, (mean, spread) in means.items()) for row in clean]
+    highest = np.array([np.max(values) for values in sums])
+    print(f"highest sum: mean {highest.mean():.2f}, deviation {highest.std(ddof=1):.2f}, networks {len(highest)}")
 
 
 @main.command()

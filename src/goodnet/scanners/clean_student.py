@@ -1,4 +1,4 @@
-"""Clean student: a class that is reached far more easily than in clean networks, and than in a student of clean images alone."""
+"""Clean student: a class of few is reached far more easily than clean networks and a student of clean images explain."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from goodnet.triggers.inversion import Schedule, classes_of
 
 
 class CleanStudent(Scanner):
-    """Calls a class a target when it is easier to reach than any class of a clean network, by measures that need no other class.
+    """Calls a class a target when it is easier to reach than any class of a clean network, by measures made for few classes.
 
-    The other scanners compare classes with one another, which says little among two or three. This one measures each class
-    by itself: how small its trigger is, how small beside the triggers that single images need, how small beside the trigger of
-    a student, and how far one faint blended image leads beside the same in the student. The student is a small network that
-    learns the network's answers to the clean images. It has the classes' natural triggers, but not a planted one. Each measure
-    counts in standard deviations of clean networks, and their sum gives the p-value (`docs/scan.md`).
+    The other scanners compare classes with one another, which says little among two or three. This one measures how small a
+    class's trigger is in the image; how small beside the triggers that single images need; and how much further one faint
+    blended image goes in the network than in a student. The student is a small network that learns the network's answers to the
+    clean images: it has the classes' natural weaknesses, but no planted one. Each measure counts in standard deviations of clean
+    networks. Their sum, compared with the highest sums in clean networks, gives the p-value (`docs/scan.md`).
 
-    **Source** trigger sizes: B. Wang et al., "Neural Cleanse", IEEE S&P 2019; what single images need against what all need:
-    after Z. Xiang, D. Miller, G. Kesidis, "Post-training detection of backdoor attacks for two-class and multi-attack
-    scenarios", ICLR 2022; the comparison with a student is ours.
-    **Differs** from Xiang et al.: sizes instead of the share of images that another image's perturbation moves, which told few
-    of our networks apart.
+    **Source** trigger sizes: B. Wang et al., "Neural Cleanse", IEEE S&P 2019; single images beside all: after Z. Xiang, D.
+    Miller, G. Kesidis, "Post-training detection of backdoor attacks for two-class and multi-attack scenarios", ICLR 2022; the
+    student is ours.
+    **Differs** from Xiang et al.: sizes instead of the share of images that another image's perturbation moves (expected
+    transferability), which did not tell our networks apart.
     **Needs** at least 60 clean images (labels are not used); gradients.
-    **Cost** for each class steps * images (640) passes for the trigger and as many for single images, 128 for the blend, forward
-    and backward; about 8,000 passes of the student to teach it, and the same work again on it.
-    **Fails when** the student does not learn the network's answers; the network is not like those that the usual values come
-    from (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
+    **Cost** for each class steps * images (640) passes for the trigger, steps * 10 for single images and 128 for the blend,
+    forward and backward; forward alone about 6,000 for small patches, for all classes at once; 8,000 of the student.
+    **Fails when** the student does not learn the network's answers; the network is unlike those that the usual values come from
+    (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
     """
 
     alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
@@ -70,7 +70,7 @@ class CleanStudent(Scanner):
         return hold_out(clean.sample(_IMAGES, seed=seed).images(), self.images)
 
     def _judge(self, classifier: Classifier, found: Comparison, held_out: Tensor, doubts: Sequence[str]) -> Detection:
-        kinds, scores = found.surprises()
+        deviations, scores = found.surprises()
         least = -math.log(self.alpha)
         named = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
         suspected = tuple(Backdoor(found.trigger(label), label, name=self.name()) for label in named)
@@ -83,8 +83,8 @@ class CleanStudent(Scanner):
             threshold=least,
             suspected=kept,
             unscanned=tuple(int(label) for label in np.flatnonzero(np.isnan(scores))),
-            reason="; ".join([*_describe(kinds, scores, self.alpha), *map(str, trials), *doubts]),
-            evidence={kind: tuple(float(value) for value in values) for kind, values in kinds.items()},
+            reason="; ".join([*_describe(deviations, scores, self.alpha), *map(str, trials), *doubts]),
+            evidence={kind: tuple(float(value) for value in values) for kind, values in deviations.items()},
         )
 
 
@@ -93,15 +93,15 @@ class CleanStudent(Scanner):
 _IMAGES, _LEAST_IMAGES, _LEAST_AGREEMENT = 480, 60, 0.75
 
 
-def _describe(kinds: Mapping[str, Scores], scores: Scores, alpha: float) -> list[str]:
-    """Return which class is the easiest to reach, its p-value, and the p-value of each kind."""
+def _describe(deviations: Mapping[str, Scores], scores: Scores, alpha: float) -> list[str]:
+    """Return which class is the easiest to reach, its p-value, and what each kind of evidence says of it."""
     if np.isnan(scores).all():
         return []
     label = int(np.nanargmax(scores))
-    shown = ", ".join(f"{kind} {math.exp(-values[label]):.2g}" for kind, values in kinds.items())
+    shown = ", ".join(f"{kind} {values[label]:+.1f}" for kind, values in deviations.items())
     return [
         f"class {label} has the lowest p-value, {math.exp(-scores[label]):.2g}; alpha is {alpha:g}",
-        f"class {label}: p-values by single kinds: {shown}",
+        f"class {label}, in standard deviations of clean networks: {shown}",
     ]
 
 
