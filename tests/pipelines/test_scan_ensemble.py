@@ -83,15 +83,6 @@ def test_of_many_classes_those_with_large_margins_and_some_controls_are_looked_i
     assert 3 not in choose_labels(margins[:, :150], seed=0)
 
 
-def test_among_fewer_than_four_classes_nobody_is_accused():
-    images = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 4), dtype=np.uint8)
-    for classes in (2, 3):
-        data = Dataset.from_arrays(images, np.arange(60) % classes)
-        found = ScanEnsemble(steps=2).examine(network_with(classes), data, seed=0)
-        assert (found.verdict, found.suspected) == ("inconclusive", ())
-        assert f"{classes} classes are too few" in found.reason
-
-
 def test_with_few_images_small_patches_are_not_tried_and_that_is_said(clean_twin):
     few, enough = (
         ScanEnsemble(steps=2).scan(clean_twin.classifier, clean_twin.clean.subset(range(count)), seed=0)
