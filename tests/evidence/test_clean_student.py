@@ -113,7 +113,7 @@ def test_what_there_was_no_time_for_is_not_a_number():
 def test_the_p_value_is_that_of_students_distribution(monkeypatch):
     monkeypatch.setattr(clean_student, "USUAL", {SIZE: (1.0, 0.5), SINGLE: (0.0, 2.0), BLEND: (0.0, 1.0)})
     monkeypatch.setattr(clean_student, "HIGHEST", (1.0, 2.0))
-    monkeypatch.setattr(clean_student, "ABOVE", 2)
+    monkeypatch.setattr(clean_student, "NETWORKS", 3)
     values = {SIZE: np.array([1.0, 2.0]), SINGLE: np.array([0.0, 4.0]), BLEND: np.array([1.0, 3.0])}
     nothing = Inversions((), torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8), torch.zeros(0), torch.zeros(0).bool())
     deviations, nats = Comparison(values, nothing).surprises()

@@ -29,11 +29,10 @@ from goodnet.triggers.universal_blend import Budget, universal_margins
 
 #: The kinds of evidence.
 SIZE, SINGLE, BLEND = "trigger size", "trigger size beside single images", "universal blend beside a student"
-#: Kind -> mean and standard deviation over the classes of 13 clean networks (`benchmarks/few_classes.py usual`).
-USUAL = {SIZE: (2.88, 0.54), SINGLE: (-0.95, 0.43), BLEND: (0.0, 0.38)}
-#: Each kind in such deviations, added up: the median of the highest sum of a clean network, the deviation of those above the
-#: median, and how many these were. The sums of networks that are hard to reach lie far below, and say nothing of the upper end.
-HIGHEST, ABOVE = (2.14, 0.81), 6
+#: Kind -> mean and standard deviation over the classes of clean networks (`benchmarks/few_classes.py usual`).
+USUAL = {SIZE: (2.96, 0.54), SINGLE: (-0.86, 0.39), BLEND: (0.0, 0.37)}
+#: Each kind in such deviations, added up: mean and deviation of the highest sum of a clean network, and how many they were.
+HIGHEST, NETWORKS = (1.56, 1.20), 21
 #: Clean images that are looked at, what is blended into them, and where small patches are tried.
 _IMAGES, _BLENDED, _PATCHES = 120, Budget(opacity=0.1), ProbeSchedule(stride=4)
 #: Images for each of which a trigger of its own is sought.
@@ -93,9 +92,9 @@ class Comparison:
         where there was no time.
         """
         deviations = {kind: (self.values[kind] - mean) / spread for kind, (mean, spread) in USUAL.items()}
-        median, spread = HIGHEST
-        total = (np.sum(list(deviations.values()), axis=0) - median) / spread
-        nats: Scores = -student_t.logsf(total, ABOVE)
+        mean, spread = HIGHEST
+        total = (np.sum(list(deviations.values()), axis=0) - mean) / spread
+        nats: Scores = -student_t.logsf(total, NETWORKS - 1)
         return deviations, nats
 
 
