@@ -1,6 +1,6 @@
 """Networks of two and three classes: pairs of twins, one with a backdoor, and what the scan says of each.
 
-    python benchmarks/few_classes.py build FOLDER DATA --set fit               # the usual values come from these
+    python benchmarks/few_classes.py build FOLDER DATA --set fit --pairs 24    # the usual values come from these
     python benchmarks/few_classes.py measure FOLDER FIT.jsonl                  # can be resumed, as the others can
     python benchmarks/few_classes.py usual benchmarks/values/few_fit.jsonl     # the table in evidence/clean_student.py
     python benchmarks/few_classes.py build FOLDER_2 DATA --set held_out --most 1000    # these are quoted
@@ -9,7 +9,7 @@
 
 Twelve pairs have each kind of data (digits, MNIST, CIFAR-10, rendered faces) with each kind of trigger (patch, blend,
 accessory). Classes, attack, architecture and seed are drawn, for the two sets apart. MNIST and CIFAR-10 are read from the
-folders mnist and cifar10 in DATA. `scan` uses the defaults and the defender's images. `table` ends with exit code 1 where
+folders mnist and cifar10 in DATA. (Pairs 14, 18 and 22 of the fit are not in the file of values.) `scan` uses the defaults and the defender's images. `table` ends with exit code 1 where
 fewer than ten of twelve backdoors are found or a clean network is accused.
 """
 
