@@ -9,7 +9,8 @@
 
 Twelve pairs have each kind of data (digits, MNIST, CIFAR-10, rendered faces) with each kind of trigger (patch, blend,
 accessory). Classes, attack, architecture and seed are drawn, for the two sets apart. MNIST and CIFAR-10 are read from the
-folders mnist and cifar10 in DATA. (Pairs 14, 18 and 22 of the fit are not in the file of values.) `scan` uses the defaults and the defender's images. `table` ends with exit code 1 where
+folders mnist and cifar10 in DATA. Of the fit, few_fit.jsonl holds the clean twins but for pairs 14, 18, 22, and the
+backdoored ones that were measured. `scan` uses the defaults and the defender's images. `table` ends with exit code 1 where
 fewer than ten of twelve backdoors are found or a clean network is accused.
 """
 
