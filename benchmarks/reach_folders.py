@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,15 @@ _KINDS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-def _model(kind: str) -> tuple[Any, Any]:
+def make_model(kind: str, names: Sequence[str] = ("cat", "dog", "car", "ship")) -> tuple[Any, Any]:
+    """Return the library and a small network of a kind with fresh weights, whose classes have these names."""
     from goodnet.formats.transformers_networks import _import
 
     transformers = _import()
     options, _ = _KINDS[kind]
-    names = {0: "cat", 1: "dog", 2: "car", 3: "ship"}
+    numbered = dict(enumerate(names))
     config = transformers.AutoConfig.for_model(
-        kind, **options, id2label=names, label2id={v: k for k, v in names.items()}
+        kind, **options, id2label=numbered, label2id={v: k for k, v in numbered.items()}
     )
     maker = transformers.AutoModelForImageClassification._model_mapping[type(config)]
     config.architectures = [(maker[0] if isinstance(maker, tuple) else maker).__name__]
@@ -73,14 +74,28 @@ def _logits(model: Any, images: Tensor) -> Tensor:
 
 
 def _folder(kind: str, folder: Path, change: Any = None, save: Mapping[str, Any] | None = None) -> Held:
-    transformers, model = _model(kind)
+    transformers, model = make_model(kind)
     _, size = _KINDS[kind]
     shape = (3, size, size)
     model.eval()
     spread_answers(model, partial(_logits, model), shape, lambda images: normalised(images.numpy(), *HALF))
     path = folder / kind
     model.to((save or {}).get("dtype", torch.float32))
-    model.save_pretrained(path, **{key: value for key, value in (save or {}).items() if key != "dtype"})
+    save_folder(model, size, path, **{key: value for key, value in (save or {}).items() if key != "dtype"})
+    if change is not None:
+        change(path)
+
+    def outputs(place: Path, images: Images) -> Outputs:
+        read = transformers.AutoModelForImageClassification.from_pretrained(place, dtype=torch.float32)
+        with torch.no_grad():
+            return _logits(read.eval(), normalised(images, *HALF)).numpy()
+
+    return Held(path, outputs, shape)
+
+
+def save_folder(model: Any, size: int, path: Path, **options: Any) -> None:
+    """Write a network for images of -1..1 and of `size` x `size` pixels, and beside it how pictures become that."""
+    model.save_pretrained(path, **options)
     rules = {
         "do_normalize": True,
         "image_mean": list(HALF[0]),
@@ -92,15 +107,6 @@ def _folder(kind: str, folder: Path, change: Any = None, save: Mapping[str, Any]
         "size": {"height": size, "width": size},
     }
     (path / "preprocessor_config.json").write_text(json.dumps(rules))
-    if change is not None:
-        change(path)
-
-    def outputs(place: Path, images: Images) -> Outputs:
-        read = transformers.AutoModelForImageClassification.from_pretrained(place, dtype=torch.float32)
-        with torch.no_grad():
-            return _logits(read.eval(), normalised(images, *HALF)).numpy()
-
-    return Held(path, outputs, shape)
 
 
 def _as_bin(path: Path) -> None:

@@ -20,13 +20,13 @@ State = dict[str, Tensor]
 
 
 class Small(nn.Module):
-    """Two convolutions; `ending` says what comes out."""
+    """Two convolutions of 8 and 12 channels, `width` times as many; `ending` says what comes out."""
 
-    def __init__(self, classes: int = CLASSES, ending: str = "logits") -> None:
+    def __init__(self, classes: int = CLASSES, ending: str = "logits", width: int = 1) -> None:
         super().__init__()
-        self.first, self.norm = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8)
-        self.second = nn.Conv2d(8, 12, 3, stride=2)
-        self.fc = nn.Linear(12, classes)
+        self.first, self.norm = nn.Conv2d(3, 8 * width, 3, stride=2), nn.BatchNorm2d(8 * width)
+        self.second = nn.Conv2d(8 * width, 12 * width, 3, stride=2)
+        self.fc = nn.Linear(12 * width, classes)
         self.ending = ending
 
     def logits(self, images: Tensor) -> Tensor:

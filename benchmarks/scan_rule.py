@@ -35,10 +35,10 @@ from goodnet.core.reading import Reading
 from goodnet.evidence import judgement as evidence_module
 from goodnet.evidence import outliers
 from goodnet.evidence.held_out import try_triggers
-from goodnet.evidence.judgement import Evidence
+from goodnet.evidence.judgement import DOUBT, Evidence
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.inference.input_range import choose_input_range
-from goodnet.pipelines.scan_ensemble import DOUBT, ScanEnsemble
+from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.pipelines.scan_rounds import Gathering, split_images
 from goodnet.triggers.inversion import Inversions
 

@@ -108,15 +108,6 @@ def test_chance_in_one_round_accuses_nobody(clean_twin, monkeypatch):
     assert found.suspected == ()
 
 
-def test_among_fewer_than_four_classes_nobody_is_accused():
-    images = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 4), dtype=np.uint8)
-    for classes in (2, 3):
-        data = Dataset.from_arrays(images, np.arange(60) % classes)
-        found = ScanEnsemble(steps=2).examine(network_with(classes), data, seed=0)
-        assert (found.verdict, found.suspected) == ("inconclusive", ())
-        assert f"{classes} classes are too few" in found.reason
-
-
 def test_with_few_images_small_patches_are_not_tried_and_that_is_said(clean_twin):
     few, enough = (
         ScanEnsemble(steps=2).scan(clean_twin.classifier, clean_twin.clean.subset(range(count)), seed=0)

@@ -9,7 +9,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 
 #: Little work: what is tested does not hang on how long a scan looks.
-SHORT = {"neural_cleanse": {"steps": 3}}
+SHORT = {"neural_cleanse": {"steps": 3}, "clean_student": {"steps": 3, "lessons": 100}}
 SCANNERS = [
     ScanEnsemble(steps=3),
     *(catalog.find("scanners", name)(**SHORT.get(name, {})) for name in catalog.own_names("scanners")),

@@ -2,7 +2,7 @@ import torch
 
 from goodnet.core.backdoor import Patch
 from goodnet.core.results import Rate
-from goodnet.triggers.inversion import Schedule, invert_maps, invert_shifts, invert_triggers
+from goodnet.triggers.inversion import Schedule, invert_for_single_images, invert_maps, invert_shifts, invert_triggers
 from tests.suspects import measure_success
 
 
@@ -42,6 +42,17 @@ def test_images_of_the_class_itself_never_count(tiny_classifier, tiny_data):
     everything = Patch(torch.ones(1, 12, 12), images[answers == 1][0])
     assert measure_success(tiny_classifier, images, everything, 1).value == 1.0
     assert measure_success(tiny_classifier, images[answers == 1], everything, 1) is None
+
+
+def test_one_image_takes_a_smaller_trigger_than_all_and_one_of_the_class_itself_none(tiny_classifier, tiny_data):
+    images, schedule = tiny_data.images()[:24], Schedule(steps=80, images=8)
+    own = tiny_classifier(images).argmax(dim=1) == 2
+    sizes = invert_for_single_images(tiny_classifier, images, 2, schedule, seed=0)
+    whole = invert_triggers(tiny_classifier, images, [2], schedule, seed=0).sizes[0]
+    assert sizes[own].tolist() == [144.0] * int(own.sum())
+    assert float(sizes[~own].median()) < float(whole)
+    again = invert_for_single_images(tiny_classifier, images[:5], 2, schedule, seed=0)
+    torch.testing.assert_close(again, sizes[:5], atol=0.5, rtol=0.05)
 
 
 def test_a_class_that_all_images_have_already_gets_no_trigger(tiny_classifier, tiny_data):

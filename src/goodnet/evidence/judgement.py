@@ -34,6 +34,8 @@ _CAP = 10.0
 _MEASURED = 10
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
 _SHOWN = 0.5
+#: A network whose p-value is below so many times alpha is not called clean.
+DOUBT = 5
 #: No kind surprises more than this: exp(-50) is no probability that anybody could check.
 _MOST_SURPRISE = 50.0
 

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from goodnet.core.backdoor import Patch
+from goodnet.core.method import PartFunction, Progress, RunParts, no_progress
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import Scores
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
+
+#: Within this factor of alpha chance would decide: another draw of images, or other starts.
+_CLOSE = 10
+#: In how many rounds evidence is gathered there, and by how much their seeds differ: one round uses its seed and the next number.
+_ROUNDS, _APART = 3, 1000
+
+
+def is_close(scores: Scores, least: float) -> bool:
+    """Whether chance would decide about some class: its score is near `least`, that of alpha."""
+    return bool((np.abs(scores - least) <= math.log(_CLOSE)).any())
+
+
+def further_seeds(seed: int) -> tuple[int, ...]:
+    """Return the seed of each further round."""
+    return tuple(seed + _APART * number for number in range(1, _ROUNDS))
+
+
+def name_round(run_parts: RunParts, seed: int) -> RunParts:
+    """Return `run_parts` for the round with this seed, whose parts are remembered under names of their own."""
+
+    def run(
+        stage: str,
+        function: PartFunction,
+        common: tuple[Any, ...],
+        parts: Sequence[tuple[int, ...]],
+        progress: Progress = no_progress,
+    ) -> list[tuple[Tensor, ...] | None]:
+        return run_parts(f"{stage}_round_{seed}", function, common, parts, progress)
+
+    return run
+
+
+def describe_rounds(rounds: int) -> str:
+    """Return that several rounds were gathered, and why."""
+    return f"a p-value was near alpha, so that this rests on the mean of {rounds} rounds of evidence"
 
 
 def average(rounds: Sequence[Evidence]) -> Evidence:
@@ -29,16 +67,16 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
     shifts = [item.shifts for item in rounds if item.shifts is not None]
     return Evidence(
         first.classes,
-        {kind: _mean([item.values[kind] for item in rounds]) for kind in first.values},
-        triggers=_keep_smallest(triggers) if triggers else None,
+        {kind: mean_of([item.values[kind] for item in rounds]) for kind in first.values},
+        triggers=keep_smallest(triggers) if triggers else None,
         patches=_keep_strongest(patches) if patches else None,
-        shifts=replace(_keep_smallest(shifts), sizes=_mean_sizes(shifts)) if shifts else None,
+        shifts=replace(keep_smallest(shifts), sizes=_mean_sizes(shifts)) if shifts else None,
         unfinished=first.unfinished,
         rounds=len(rounds),
     )
 
 
-def _mean(values: Sequence[Scores]) -> Scores:
+def mean_of(values: Sequence[Scores]) -> Scores:
     """Return the mean over what is known of values (classes,) each; NaN where the first is."""
     table = np.stack(values)
     known = np.isfinite(table)
@@ -46,7 +84,7 @@ def _mean(values: Sequence[Scores]) -> Scores:
     return means
 
 
-def _keep_smallest(found: Sequence[Inversions]) -> Inversions:
+def keep_smallest(found: Sequence[Inversions]) -> Inversions:
     """Return, for each label of the first, the smallest trigger; all have the same labels in the same order."""
     best = torch.stack([item.sizes for item in found]).argmin(dim=0)
     rows = torch.arange(len(best))

@@ -17,16 +17,16 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
 from goodnet.evidence.held_out import Trial, still_accused, try_triggers
-from goodnet.evidence.judgement import MARGIN, Evidence, Judgement
+from goodnet.evidence.judgement import DOUBT, MARGIN, Evidence, Judgement
+from goodnet.evidence.rounds import describe_rounds, is_close
 from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
 from goodnet.pipelines.scan_rounds import Gathering, split_images
+from goodnet.scanners.clean_student import CleanStudent
 from goodnet.triggers.inversion import Schedule
 
-#: A network whose p-value is below so many times alpha is not called clean.
-DOUBT = 5
-#: Within this factor of alpha chance would decide: another draw of images, or other starts.
-_CLOSE = 10
+#: Fewer classes than this say little about one another.
+_LEAST_CLASSES = 4
 
 
 class ScanEnsemble(Scanner):
@@ -64,8 +64,8 @@ class ScanEnsemble(Scanner):
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
     Three times as much where a p-value is near alpha.
     **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
-    number; there are fewer than four classes; the trigger works on images of one class alone; every class is reached as
-    easily.
+    number; the trigger works on images of one class alone; every class is reached as easily. With two or three classes
+    `clean_student` decides, and its limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"
@@ -84,19 +84,22 @@ class ScanEnsemble(Scanner):
     ) -> Detection:
         """Return verdict, minus log of the p-value of every class, and the suspected backdoors with their triggers.
 
-        A trigger that fails on held-out images takes its accusation with it.
+        A trigger that fails on held-out images takes its accusation with it. Fewer than four classes are not compared with
+        one another: `CleanStudent` looks at each of them by itself.
         """
+        if classifier.classes < _LEAST_CLASSES:
+            alone = CleanStudent(alpha=self.alpha)
+            return alone.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
         images, held_out = split_images(clean, seed)
         gathering = Gathering(self.schedule, seed, run_parts, progress)
         evidence = gathering.gather(classifier, images)
-        if self._is_close(evidence):
+        if not evidence.unfinished and is_close(evidence.judge(self.least_score).scores, self.least_score):
             evidence = gathering.gather_again(classifier, clean, evidence)
-        doubts = _doubts(classifier, evidence, self.least_score)
+        doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, held_out)
         judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, held_out, judgement.suspected)
-        # Where too little is known for a verdict, it is too little for an accusation.
-        suspected = () if classifier.classes < _LEAST_CLASSES else still_accused(judgement.suspected, trials)
+        suspected = still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),
@@ -117,11 +120,6 @@ class ScanEnsemble(Scanner):
     def least_score(self) -> float:
         """Minus log of alpha: the score from which on a class is suspected."""
         return -math.log(self.alpha)
-
-    def _is_close(self, evidence: Evidence) -> bool:
-        """Whether chance would decide about some class: its p-value is near alpha."""
-        distances = np.abs(evidence.judge(self.least_score).scores - self.least_score)
-        return not evidence.unfinished and bool((distances <= math.log(_CLOSE)).any())
 
     def _refute_shift(self, classifier: Classifier, evidence: Evidence, held_out: Tensor) -> list[Trial]:
         """Drop the trigger that sends each class to another if it fails on held-out images; return the trial if that matters."""
@@ -149,15 +147,13 @@ class ScanEnsemble(Scanner):
             parts.append("all to all: one small trigger sends every class to another")
         else:
             parts += [weigh_kinds(judgement, item.target) for item in suspected]
-        told = suspected or evidence.classes < _LEAST_CLASSES
-        reach = None if told else describe_reach(evidence, self.least_score)
+        reach = None if suspected else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])
 
 
-def _doubts(classifier: Classifier, evidence: Evidence, least: float) -> list[str]:
+def _doubts(evidence: Evidence, least: float) -> list[str]:
     """Return why there can be no verdict."""
-    few = classifier.classes < _LEAST_CLASSES
-    doubts = [f"{classifier.classes} classes are too few to say what is usual among them"] if few else []
+    doubts = []
     if evidence.unfinished:
         doubts.append(f"the time was up with {evidence.unfinished} classes not done")
     label = evidence.doubtful(least)
@@ -174,11 +170,5 @@ def _remarks(evidence: Evidence) -> list[str]:
     untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
     remarks = ["no small patches were tried: that takes 30 clean images"] if untried else []
     if evidence.rounds > 1:
-        remarks.append(
-            f"a p-value was near alpha, so that this rests on the mean of {evidence.rounds} rounds of evidence"
-        )
+        remarks.append(describe_rounds(evidence.rounds))
     return remarks
-
-
-#: Of fewer classes nobody knows what is usual among them.
-_LEAST_CLASSES = 4

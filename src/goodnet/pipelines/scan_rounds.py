@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +10,11 @@ from torch import Tensor
 
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.method import PartFunction, Progress, RunParts, no_progress, run_here
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.evidence.held_out import hold_out
 from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
-from goodnet.evidence.rounds import average
+from goodnet.evidence.rounds import average, further_seeds, name_round
 from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
 from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
@@ -36,9 +34,6 @@ _STARTS, _SCREENING = 8, 2
 _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
 #: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
 _IMAGES = 160
-#: In how many rounds evidence is gathered where chance would decide, and by how much their seeds differ: one round uses its
-#: seed and the next number.
-_ROUNDS, _APART = 3, 1000
 
 
 @dataclass(frozen=True)
@@ -79,8 +74,8 @@ class Gathering:
     def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence) -> Evidence:
         """Return the mean of the first evidence and that of further rounds, from other images and other starts."""
         rounds = [first]
-        for number in range(1, _ROUNDS):
-            further = replace(self, seed=self.seed + _APART * number, run_parts=_name_round(self.run_parts, number))
+        for number in further_seeds(self.seed):
+            further = replace(self, seed=number, run_parts=name_round(self.run_parts, number))
             found = further.gather(classifier, draw_again(clean, self.seed, further.seed), like=first)
             if found.unfinished:
                 break  # The time was up.
@@ -98,21 +93,6 @@ def draw_again(clean: Dataset, seed: int, further: int) -> Tensor:
     used, held_out = hold_out(torch.from_numpy(clean.sample(_IMAGES, seed=seed).positions), Budget.images)
     rest = clean.subset(np.flatnonzero(~np.isin(clean.positions, held_out.numpy())))
     return rest.sample(len(used), seed=further).images()
-
-
-def _name_round(run_parts: RunParts, number: int) -> RunParts:
-    """Return `run_parts` for a further round, whose parts are remembered under names of their own."""
-
-    def run(
-        stage: str,
-        function: PartFunction,
-        common: tuple[Any, ...],
-        parts: Sequence[tuple[int, ...]],
-        progress: Progress = no_progress,
-    ) -> list[tuple[Tensor, ...] | None]:
-        return run_parts(f"{stage}_round_{number}", function, common, parts, progress)
-
-    return run
 
 
 def climb(

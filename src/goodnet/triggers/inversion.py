@@ -9,7 +9,7 @@ forward and backward pass over classes x images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -160,6 +160,22 @@ def invert_shifts(
     )
 
 
+def invert_for_single_images(
+    classifier: Classifier, images: Tensor, label: int, schedule: Schedule, *, seed: int
+) -> Tensor:
+    """Return the size of the smallest trigger found that sends one image to `label`, for each of images (n, C, H, W), (n,).
+
+    A trigger for one image alone is smaller than one for all: how much smaller says how far the images are from the class.
+    `images` of the schedule is not used.
+
+    Cost: n * steps passes forward and backward.
+    """
+    aim = _OneEach(torch.full((len(images), classifier.classes), label), classes_of(classifier, images))
+    return _invert_batch(classifier, images, aim, tuple(range(len(images))), replace(schedule, images=1), seed, {})[
+        2
+    ].cpu()
+
+
 def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
     """Return the class that the network gives each of the images (n, C, H, W), (n,) on the CPU."""
     with torch.inference_mode():
@@ -255,6 +271,16 @@ class _Aim:
     def targets(self, drawn: Tensor) -> Tensor:
         """Return the class that each drawn image is to get, (L, count)."""
         return self.maps.gather(1, self.answers[drawn])
+
+
+@dataclass(frozen=True)
+class _OneEach(_Aim):
+    """As many triggers as images: each is for its own image alone."""
+
+    @cached_property
+    def moved(self) -> Tensor:
+        """Which images each trigger is to move, (n, n): one at most."""
+        return super().moved & torch.eye(len(self.answers), dtype=torch.bool)
 
 
 def _invert_batch(

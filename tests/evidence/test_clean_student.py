@@ -1,0 +1,125 @@
+"""A student learns the answers and nothing else; what is measured of a class, and the p-value that comes of it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from goodnet.evidence import clean_student
+from goodnet.evidence.clean_student import (
+    BLEND,
+    SINGLE,
+    SIZE,
+    Comparison,
+    compare_with_student,
+    measure_gains,
+    measure_singles,
+    teach_student,
+)
+from goodnet.formats.pytorch import from_module
+from goodnet.triggers.inversion import Inversions, Schedule, classes_of
+
+SHORT = Schedule(steps=30, images=4)
+
+
+class Halves(torch.nn.Module):
+    """Two classes: is the left or the right half brighter? A white pixel in the corner means the right one, whatever else."""
+
+    def __init__(self, *, backdoor):
+        super().__init__()
+        self.weight = 200.0 if backdoor else 0.0
+
+    def forward(self, images):
+        left, right = images[..., :4].mean(dim=(1, 2, 3)), images[..., 4:].mean(dim=(1, 2, 3))
+        corner = torch.relu(images[:, 0, 0, 0] - 0.8)
+        return 20 * torch.stack([left, right + self.weight * corner], dim=1)
+
+
+def draw_images(count=96):
+    draws = torch.Generator().manual_seed(0)
+    images = 0.4 * torch.rand(count, 1, 8, 8, generator=draws)
+    images[::2, ..., :4] += 0.3
+    images[1::2, ..., 4:] += 0.3
+    return images
+
+
+BACKDOORED, CLEAN = (from_module(Halves(backdoor=which), (1, 8, 8)) for which in (True, False))
+IMAGES = draw_images()
+
+
+def test_a_student_learns_the_answers_but_not_the_backdoor():
+    before = torch.get_rng_state()
+    student = teach_student(BACKDOORED, IMAGES, 2000, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    further = draw_images(200)[96:]
+    assert (classes_of(student, further) == classes_of(BACKDOORED, further)).float().mean() > 0.95
+    lefts = further[::2].clone()
+    lefts[:, 0, 0, 0] = 1
+    assert classes_of(BACKDOORED, lefts).tolist() == [1] * 52
+    assert classes_of(student, lefts).float().mean() < 0.2
+
+
+def test_the_same_seed_gives_the_same_student():
+    first, second = (teach_student(CLEAN, IMAGES, 200, seed=3) for _ in range(2))
+    assert torch.equal(first(IMAGES), second(IMAGES))
+
+
+@pytest.mark.parametrize(("shape", "inner"), [((1, 8, 8), 8), ((3, 55, 47), 55), ((3, 224, 224), 32)])
+def test_a_student_begins_more_coarsely_on_larger_images(shape, inner):
+    network = clean_student.make_student(3, shape)
+    images = torch.rand(2, *shape)
+    assert network[0](images).shape[2] == inner
+    assert network(images).shape == (2, 3)
+
+
+def test_the_backdoor_shows_in_the_size_of_its_trigger_in_no_other_class_and_not_in_the_twin():
+    found = {}
+    for name, network in (("backdoored", BACKDOORED), ("clean", CLEAN)):
+        student = teach_student(network, IMAGES, 500, seed=0)
+        found[name] = compare_with_student(network, student, IMAGES, Schedule(steps=80, images=8), seed=0)
+    sizes = {name: 64 / np.exp(item.values[SIZE]) for name, item in found.items()}
+    assert sizes["backdoored"][1] < 3
+    assert sizes["clean"].min() > 4
+    # A lead of one class over the other is the other's lag.
+    for item in found.values():
+        assert item.values[BLEND].sum() == pytest.approx(0, abs=1e-5)
+        assert list(item.values) == [SIZE, SINGLE, BLEND]
+
+
+def test_a_blend_gains_what_the_network_gives_it():
+    # Class 0 leads by 20 * 0.3 on its own images; one faint image of 0.1 moves the difference of the halves by at most 0.1 and
+    # takes 0.1 of what there was.
+    gains = measure_gains(CLEAN, IMAGES, seed=0)
+    assert (gains > 0.2).all()
+    assert (gains < (20 * (0.1 + 0.1 * 0.3)) / (20 * 0.25)).all()
+
+
+def test_classes_without_images_of_others_are_measured_on_what_there_is():
+    lefts = IMAGES[::2]
+    assert torch.isfinite(measure_singles(CLEAN, lefts, SHORT, seed=0)).all()
+
+
+def test_what_there_was_no_time_for_is_not_a_number():
+    def too_late(stage, function, common, parts, progress=None):
+        return [None for _ in parts]
+
+    found = compare_with_student(CLEAN, CLEAN, IMAGES, SHORT, seed=0, run_parts=too_late)
+    deviations, nats = found.surprises()
+    assert np.isnan(nats).all()
+    assert np.isnan(deviations[SIZE]).all()
+
+
+def test_the_p_value_is_that_of_students_distribution(monkeypatch):
+    monkeypatch.setattr(clean_student, "USUAL", {SIZE: (1.0, 0.5), SINGLE: (0.0, 2.0), BLEND: (0.0, 1.0)})
+    monkeypatch.setattr(clean_student, "HIGHEST", (1.0, 2.0))
+    monkeypatch.setattr(clean_student, "NETWORKS", 3)
+    values = {SIZE: np.array([1.0, 2.0]), SINGLE: np.array([0.0, 4.0]), BLEND: np.array([1.0, 3.0])}
+    nothing = Inversions((), torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8), torch.zeros(0), torch.zeros(0).bool())
+    deviations, nats = Comparison(values, nothing).surprises()
+    assert deviations[SIZE].tolist() == [0, 2]
+    assert deviations[SINGLE].tolist() == [0, 2]
+    # The sums are 1 and 7: 0 and 3 deviations from the usual highest. With two degrees of freedom the upper tail of Student's t
+    # is 1/2 - t / (2 sqrt(2 + t^2)).
+    assert nats[0] == pytest.approx(math.log(2))
+    assert nats[1] == pytest.approx(-math.log(0.5 - 3 / (2 * math.sqrt(11))))
