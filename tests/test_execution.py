@@ -106,14 +106,14 @@ def ignores_interrupts() -> bool:
 
 
 def test_ctrl_c_is_left_to_the_process_that_started_the_workers() -> None:
-    found = outcomes([Task("a", ignores_interrupts), Task("b", ignores_interrupts)], Execution(2))
+    found = outcomes([Task("a", ignores_interrupts), Task("b", ignores_interrupts)], Engine(2))
     assert [found["a"].value, found["b"].value] == [True, True]
     assert not ignores_interrupts()
 
 
 def test_what_still_runs_is_not_waited_for_when_nobody_takes_it() -> None:
     started = time.monotonic()
-    running = run_tasks([Task("short", multiply, (1,)), Task("long", loop, (120.0,))], Execution(2))
+    running = run_tasks([Task("short", multiply, (1,)), Task("long", loop, (120.0,))], Engine(2))
     assert next(running).key == "short"
     running.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()

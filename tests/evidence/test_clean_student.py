@@ -12,6 +12,7 @@ from goodnet.evidence.clean_student import (
     SINGLE,
     SIZE,
     Comparison,
+    average,
     compare_with_student,
     measure_gains,
     measure_singles,
@@ -116,10 +117,22 @@ def test_the_p_value_is_that_of_students_distribution(monkeypatch):
     monkeypatch.setattr(clean_student, "NETWORKS", 3)
     values = {SIZE: np.array([1.0, 2.0]), SINGLE: np.array([0.0, 4.0]), BLEND: np.array([1.0, 3.0])}
     nothing = Inversions((), torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8), torch.zeros(0), torch.zeros(0).bool())
-    deviations, nats = Comparison(values, nothing).surprises()
+    deviations, scores = Comparison(values, nothing).surprises()
     assert deviations[SIZE].tolist() == [0, 2]
     assert deviations[SINGLE].tolist() == [0, 2]
-    # The sums are 1 and 7: 0 and 3 deviations from the usual highest. With two degrees of freedom the upper tail of Student's t
-    # is 1/2 - t / (2 sqrt(2 + t^2)).
-    assert nats[0] == pytest.approx(math.log(2))
-    assert nats[1] == pytest.approx(-math.log(0.5 - 3 / (2 * math.sqrt(11))))
+    # The sums are 1 and 7: 0 and 3 deviations from the usual highest, each of which is wider by sqrt(1 + 1/3) for one network
+    # more. With two degrees of freedom the upper tail of Student's t is 1/2 - t / (2 sqrt(2 + t^2)).
+    t = 3 / math.sqrt(4 / 3)
+    assert scores[0] == pytest.approx(math.log(2))
+    assert scores[1] == pytest.approx(-math.log(0.5 - t / (2 * math.sqrt(2 + t**2))))
+
+
+def test_the_mean_of_several_rounds_has_their_smallest_triggers():
+    def compared(value, size):
+        masks = torch.full((1, 1, 8, 8), size / 64)
+        found = Inversions((0,), masks, torch.zeros(1, 1, 8, 8), torch.tensor([size]), torch.tensor([True]))
+        return Comparison({SIZE: np.array([value])}, found)
+
+    found = average([compared(1.0, 5.0), compared(4.0, 3.0), compared(1.0, 9.0)])
+    assert found.values[SIZE].tolist() == [2.0]
+    assert found.triggers.sizes.tolist() == [3.0]

@@ -305,7 +305,7 @@ def test_a_file_whose_b_prime_alone_answers_otherwise(tiny_classifier, tmp_path,
                 value.const_value = onnx_ir.tensor(-value.const_value.numpy(), name=name)
 
     # No image is sent to the target, so nothing is wrong with the answers of the file as it is.
-    images = example_images(api.exporting._card(tiny_classifier, None, "0..1", None), count=7, seed=1)
+    images = example_images(api.exporting._card(tiny_classifier, None, "0..1", None, None), count=7, seed=1)
     unused = set(range(4)) - set(tiny_classifier(images).argmax(dim=1).tolist())
     guard = GoodNet(tiny_classifier, changed(tiny_classifier), input_range="0..1", targets=sorted(unused)[:1])
     monkeypatch.setattr(onnx_files, "_move_weights_to_branches", spoil)

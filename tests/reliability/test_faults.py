@@ -12,6 +12,7 @@ from goodnet import api
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import UnwritableOutput
 from goodnet.evaluation import zoo
+from goodnet.execution import Execution
 from tests.micro_zoo import ZOO
 
 
@@ -103,7 +104,7 @@ def test_a_zoo_on_a_full_disk_ends_at_once_and_keeps_what_was_trained(monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(zoo, "write_planted", fail)
         with pytest.raises(UnwritableOutput, match="No space left on device"):
-            api.build_zoo(tmp_path / "micro.toml", out=out, workers=1)
+            api.build_zoo(tmp_path / "micro.toml", out=out, where=Execution(workers=1))
     assert len(tried) == 1
     assert len(list((out / "checkpoints").iterdir())) == 1
     assert not (out / "manifest.json").exists()
@@ -115,7 +116,7 @@ def test_a_zoo_on_a_full_disk_ends_at_once_and_keeps_what_was_trained(monkeypatc
         return train(*args, **kwargs, progress=lambda *_: steps.__setitem__(-1, steps[-1] + 1))
 
     monkeypatch.setattr(zoo, "plant", counting)
-    api.build_zoo(tmp_path / "micro.toml", out=out, workers=1)
+    api.build_zoo(tmp_path / "micro.toml", out=out, where=Execution(workers=1))
     assert len(steps) == 4
     assert [count == 0 for count in steps] == [True, False, False, False]
     assert not (out / "checkpoints").exists()

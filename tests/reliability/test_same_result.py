@@ -12,6 +12,7 @@ import torch
 
 from goodnet import api
 from goodnet.core.backdoor import Backdoor
+from goodnet.core.reading import Reading
 from goodnet.execution import Execution
 from goodnet.formats.arrays import write_hdf5
 
@@ -83,7 +84,7 @@ def test_a_repair_with_two_threads_is_verified_where_torch_has_one(planted, thre
     api.repair(
         *(tmp_path / "planted.safetensors", tmp_path / "clean.h5"),
         method="fine_tuning",
-        architecture=ARCHITECTURE,
+        reading=Reading(architecture=ARCHITECTURE),
         out=tmp_path / "repair",
     )
     threads(1)
@@ -96,8 +97,8 @@ def test_a_repair_with_two_threads_is_verified_where_torch_has_one(planted, thre
 
 
 def test_a_scan_with_two_workers_and_in_another_order(planted, threads, tmp_path):
-    scan(planted, tmp_path / "one", where=Execution(1))
-    scan(planted, tmp_path / "two", where=Execution(2))
+    scan(planted, tmp_path / "one", where=Execution(workers=1))
+    scan(planted, tmp_path / "two", where=Execution(workers=2))
     order = np.random.default_rng(0).permutation(len(planted.clean))
     shuffled = planted._replace(clean=planted.clean.subset(order))
     scan(shuffled, tmp_path / "shuffled")

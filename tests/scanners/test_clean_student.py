@@ -4,12 +4,14 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
 from goodnet.attacks.badnets import Badnets
 from goodnet.core.dataset import Dataset
 from goodnet.datasets.digits import read_digits
 from goodnet.datasets.sources import Parts
 from goodnet.evaluation.planting import plant
+from goodnet.evidence.clean_student import Comparison, teach_student
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.scanners.clean_student import CleanStudent
 from goodnet.training import Training
@@ -77,3 +79,24 @@ def test_the_ensemble_leaves_few_classes_to_it(clean):
     network = make_twin(planted=True)
     found = ScanEnsemble(alpha=0.02, steps=2).scan(network, clean, seed=0)
     assert found.to_json() == CleanStudent(alpha=0.02).scan(network, clean, seed=0).to_json()
+
+
+@pytest.mark.parametrize(("distance", "rounds"), [(-2.4, 1), (-2.2, 3), (2.2, 3), (2.4, 1)])
+def test_within_a_factor_of_ten_of_alpha_three_students_are_taught(clean, monkeypatch, distance, rounds):
+    taught = []
+
+    def counted(classifier, images, seen, *, seed):
+        taught.append((seed, images))
+        return teach_student(classifier, images, seen, seed=seed)
+
+    scores = np.array([-np.log(0.01) + distance, -50.0])
+    monkeypatch.setattr("goodnet.scanners.clean_student.teach_student", counted)
+    monkeypatch.setattr(Comparison, "surprises", lambda self: ({}, scores))
+    found = CleanStudent(steps=2, lessons=50).examine(make_twin(planted=True), clean, seed=5)
+    assert len({seed for seed, _ in taught}) == len(taught) == rounds
+    assert ("mean of 3 rounds" in found.reason) == (rounds == 3)
+    # The same images in another order: each round measures its own first ones.
+    sums = [images.sum(dim=0) for _, images in taught]
+    for total, (_, images) in zip(sums[1:], taught[1:], strict=True):
+        torch.testing.assert_close(total, sums[0])
+        assert not torch.equal(images, taught[0][1])

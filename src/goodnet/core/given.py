@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from goodnet.core.errors import InvalidOption
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-
-def refuse_given(record: DataclassInstance, who: str, *names: str) -> None:
+def refuse_given(record: object, who: str, *names: str) -> None:
     """Refuse those of the fields `names` that do not have their defaults.
 
     Args:
-        record: what was given.
+        record: what was given, a dataclass.
         who: what cannot use the fields, for the message.
         names: the fields.
 
     Raises:
         InvalidOption: one was given.
     """
-    for field in fields(record):
+    for field in fields(record):  # type: ignore[arg-type]
         value = getattr(record, field.name)
         if field.name in names and value != field.default:
             raise InvalidOption(f"{who} cannot use {field.name}, got {value!r}; leave it out")
