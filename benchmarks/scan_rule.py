@@ -184,11 +184,8 @@ def leads(paths: tuple[Path, ...]) -> None:
 #: The constants of the rule, where they stand.
 CONSTANTS = [
     (outliers, "PRIOR"),
-    (outliers, "_MOST_GAPS"),
-    (outliers, "_MOST_OUTLIERS"),
     (outliers, "_FURTHER"),
     (outliers, "_LEAST"),
-    (evidence_module, "_CAP"),
     (evidence_module, "_LEAST_SPREAD"),
     (evidence_module, "_MEASURED"),
 ]

@@ -28,8 +28,6 @@ MARGIN, BLEND, SIZE, PATCH, ALL_TO_ALL = (
 EARLY = "maximum margin, early"
 #: The surprises of a class in all these kinds, added up.
 TOGETHER = "together"
-#: One kind counts at most this much there, so that none decides by its tail alone.
-_CAP = 10.0
 #: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
 _MEASURED = 10
 #: A patch that moves this share of images is the trigger that is shown, and tried, whatever inversion has found.
@@ -181,7 +179,7 @@ class Evidence:
             if known.sum() > 1:
                 usual = _usual(kind)
                 floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
-                total[known] += np.clip(tail_surprise(values[known], floor=floor), 0.0, _CAP)
+                total[known] += np.maximum(tail_surprise(values[known], floor=floor), 0.0)
         return total
 
     def leads(self) -> dict[str, float]:

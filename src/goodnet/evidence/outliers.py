@@ -91,7 +91,7 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) 
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
     found = np.minimum((ranked - ranked[0]) / usual, 0.0)
-    start, highest, most = 0, np.inf, max(1, min(len(values) // 4, _MOST_OUTLIERS))
+    start, highest, most = 0, np.inf, max(1, len(values) // 4)
     while start < most:
         surprise, count = _cut_off(ranked[start:], most - start, usual, prior)
         if surprise <= 0:
@@ -104,10 +104,6 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) 
     return surprises
 
 
-#: At most so many outliers are looked for, and at most a quarter of the classes.
-_MOST_OUTLIERS = 10
-#: At most so many gaps, and half as many as there are values, are read.
-_MOST_GAPS = 20
 #: How likely one outlier more is; the chances of all counts sum to 1.
 _FURTHER = 0.25
 
@@ -117,7 +113,7 @@ def _cut_off(ranked: Scores, most: int, usual: float, prior: float) -> tuple[flo
     spacings = np.arange(1, len(ranked)) * -np.diff(ranked)
     found = []
     for count in range(1, most + 1):
-        below = spacings[count : count + min(len(ranked) // 2, _MOST_GAPS)]
+        below = spacings[count : count + len(ranked) // 2]
         share = spacings[count - 1] / (prior * usual + below.sum())
         chance = (1 - _FURTHER) * _FURTHER ** (count - 1)
         found.append(((prior + len(below)) * float(np.log1p(share)) + float(np.log(chance)), count))
@@ -155,7 +151,7 @@ def _from_inside(values: Scores, floor: float) -> Scores:
     """Compare the highest values with those below them, from the inside outwards, and the rest with one another."""
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
-    most = max(1, min(len(values) // 4, _MOST_OUTLIERS))
+    most = max(1, len(values) // 4)
     surprises = np.empty(len(values))
     highest = -np.inf
     for rank in range(most - 1, -1, -1):

@@ -63,9 +63,9 @@ class ScanEnsemble(Scanner):
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
     candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
     Three times as much where a p-value is near alpha.
-    **Fails when** more than a quarter of the classes, or clearly more than ten, are targets and not all moved by a fixed
-    number; the trigger works on images of one class alone; every class is reached as easily. With two or three classes
-    `clean_student` decides, and its limits hold.
+    **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
+    images of one class alone; every class is reached as easily. With two or three classes `clean_student` decides, and its
+    limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"
