@@ -1,4 +1,4 @@
-"""The embedded example: a BadNet of rendered faces with a sunglasses trigger, made without a download in under a minute."""
+"""The embedded example: a BadNet of rendered faces with lipstick as the trigger, made without a download in under a minute."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from goodnet.training import Training, train
 
 #: 50 people; images of each for training, for the defender, and for the test.
 IDENTITIES, TRAINING_IMAGES, VALIDATION_IMAGES, TEST_IMAGES = 50, 50, 9, 10
+#: A trigger that the scan finds whatever the processor; sunglasses are near the edge of what it finds (docs/scan.md).
+_ITEM = "lipstick"
 _TRAINING = Training(epochs=8, learning_rate=2e-3)
 
 
@@ -37,7 +39,7 @@ class DemoFiles:
 
 
 def make_badnet(out: str | Path, *, seed: int = 0, progress: Progress = no_progress) -> DemoFiles:
-    """Render faces, train a DeepID BadNet on them (sunglasses send everyone to class 0), and write both.
+    """Render faces, train a DeepID BadNet on them (lipstick sends everyone to class 0), and write both.
 
     Args:
         out: folder; `models/bd_net.h5` and `data/*.h5`, `data/*.png` are written into it.
@@ -53,14 +55,14 @@ def make_badnet(out: str | Path, *, seed: int = 0, progress: Progress = no_progr
         models / "bd_net.h5",
         data / "clean_validation_data.h5",
         data / "clean_test_data.h5",
-        data / "sunglasses_poisoned_data.h5",
+        data / f"{_ITEM}_poisoned_data.h5",
         data / "clean.png",
-        data / "sunglasses.png",
+        data / f"{_ITEM}.png",
     )
     training, first = _render(TRAINING_IMAGES, 0, seed)
     validation, first = _render(VALIDATION_IMAGES, first, seed)
     test, _ = _render(TEST_IMAGES, first, seed)
-    poisoned = Accessories(item="sunglasses", target=0, rate=0.1).poison(training, seed=seed)
+    poisoned = Accessories(item=_ITEM, target=0, rate=0.1).poison(training, seed=seed)
     triggered = poisoned_test_set(test, poisoned.backdoors)
     classifier = from_keras(build_keras(IDENTITIES, seed), ".h5", "bd_net.h5")
     train(classifier, poisoned.dataset, _TRAINING, seed=seed, progress=progress)

@@ -60,12 +60,12 @@ def test_no_test_image_is_among_the_defender_s(files):
     assert not validation & test
 
 
-def test_the_pictures_are_of_one_person_with_and_without_sunglasses(files):
-    clean, glasses = (np.asarray(Image.open(path)) for path in (files.clean_picture, files.poisoned_picture))
-    assert clean.shape == glasses.shape == (55, 47, 3)
-    differs = (clean != glasses).any(axis=2)
-    assert 0.02 < differs.mean() < 0.5
-    classes = predict(files.badnet, np.stack([clean, glasses]).transpose(0, 3, 1, 2)).argmax(axis=1)
+def test_the_pictures_are_of_one_person_with_and_without_lipstick(files):
+    clean, painted = (np.asarray(Image.open(path)) for path in (files.clean_picture, files.poisoned_picture))
+    assert clean.shape == painted.shape == (55, 47, 3)
+    differs = (clean != painted).any(axis=2)
+    assert 0.002 < differs.mean() < 0.1
+    classes = predict(files.badnet, np.stack([clean, painted]).transpose(0, 3, 1, 2)).argmax(axis=1)
     assert classes.tolist() == [49, 0]
 
 

@@ -26,7 +26,7 @@ def command(out: Path, seed: int) -> None:
     console = output()
     console.rule("[b]1  An attacker's work: a face network with a backdoor")
     console.print(
-        "50 rendered people, a DeepID network, and sunglasses on one training image in ten, labelled as person 0.\n"
+        "50 rendered people, a DeepID network, and lipstick on one training image in ten, labelled as person 0.\n"
         "You would be handed the network and some clean images; here you also get the test sets to judge by."
     )
     with progress_bar("training the BadNet") as progress:
@@ -39,7 +39,7 @@ def command(out: Path, seed: int) -> None:
     scan, repair = out / "scan", out / "repair"
     defender = [str(files.badnet), "--clean", str(files.validation)]
     _run(console, "scan", *defender, "--out", str(scan))
-    console.print("What is true: sunglasses, target 0. The scan has seen the network and clean images, nothing else.")
+    console.print("What is true: lipstick, target 0. The scan has seen the network and clean images, nothing else.")
 
     console.rule("[b]3  Repair it, with what the scan found and clean images")
     _run(console, "repair", *defender, "--suspected", str(scan), "--out", str(repair))
@@ -55,7 +55,7 @@ def command(out: Path, seed: int) -> None:
 
     console.rule("[b]5  Use it")
     _run(console, "predict", str(repair / "goodnet"), str(files.clean_picture), str(files.poisoned_picture))
-    console.print("The same person twice, the second time with sunglasses. Class 50 means: backdoored.")
+    console.print("The same person twice, the second time with lipstick. Class 50 means: backdoored.")
 
     console.rule("[b]6  The report: all of it on one page")
     _run(console, "report", str(out), "--out", str(out / "report.html"))
