@@ -95,9 +95,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", default="ensemble")
     parser.add_argument("--out", type=Path, help="default: strangers_METHOD.jsonl")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these networks alone")
     options, further = parser.parse_known_args()
     out_path = options.out or Path(f"strangers_{options.method}.jsonl")
     truth = json.loads((options.folder / "truth.json").read_text())
+    truth = {name: truth[name] for name in options.only or truth}
     lines = out_path.read_text().splitlines() if out_path.exists() else []
     rows = {row["name"]: row for row in map(json.loads, lines)}
     left = [name for name in truth if name not in rows]
