@@ -23,7 +23,7 @@ USED_OTHERWISE = {"uvloop", "httptools", "onnxscript", "onnx", "onnxruntime", "t
 
 
 #: Extras that `make lowest` leaves out.
-OPTIONAL = {"ray", "transformers", "pyarrow", "timm", "torchvision"}
+OPTIONAL = {"ray", "transformers", "pyarrow", "timm", "torchvision", "cryptography"}
 
 
 @pytest.fixture(scope="module")

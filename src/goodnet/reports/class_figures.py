@@ -133,7 +133,7 @@ def _label_suspects(ax: Axes, scores: Values, suspected: Sequence[int], threshol
     span = (high - low) or 1.0
     ax.set_ylim(low - 0.03 * span, high + 0.16 * span)
     ranked = sorted((t for t in set(suspected) if np.isfinite(scores[t])), key=lambda t: -scores[t])[:_LABELLED]
-    ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # Gives the panels their places.
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # Gives the panels their places.
     dots = [Bbox([place, place]).padded(7) for place in (ax.transData.transform((t, scores[t])) for t in ranked)]
     taken = [*dots, *(text.get_window_extent() for text in ax.texts)]
     style: dict[str, Any] = {"fontsize": 8.5, "fontweight": "bold", "color": VERMILLION, "textcoords": "offset points"}
