@@ -14,7 +14,7 @@ import torch
 from keras import layers as kl
 from safetensors.torch import save_file
 
-from goodnet.confinement.reading import Reading
+from goodnet.confinement.reading import Contents
 from goodnet.core.errors import CodeInFile, UnreadableModel
 from goodnet.formats import confined_files, networks
 from goodnet.formats.confined_files import checkpoint_of, read_confined
@@ -196,6 +196,6 @@ def test_a_child_that_was_taken_over_can_say_what_it_likes(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     safetensors_file(tmp_path / "net.h5")
-    monkeypatch.setattr(confined_files, "read_file", lambda *_: Reading(change, {}, ()))
+    monkeypatch.setattr(confined_files, "read_file", lambda *_: Contents(change, {}, ()))
     with pytest.raises(UnreadableModel, match=r"net\.h5: "):
         read_network(tmp_path / "net.h5", RESIDUAL, SHAPE)

@@ -30,7 +30,7 @@ _FOLDER = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Contents:
     """What was read: a record of plain values, and tensors by name, which lie in memory once.
 
     `missing` are the walls that this system did not have for the child, in words.
@@ -46,7 +46,7 @@ def can_confine() -> bool:
     return os.name == "posix"
 
 
-def read_file(reader: str, path: Path) -> Reading:
+def read_file(reader: str, path: Path) -> Contents:
     """Read a file with `reader` in a confined child.
 
     Args:
@@ -137,7 +137,7 @@ def _stopped(path: Path, why: str) -> UnreadableModel:
     return UnreadableModel(f"{path}: refused, the reading of it was stopped: {one_line(why)}; do not trust this file")
 
 
-def _read_answer(path: Path, out: BinaryIO) -> Reading:
+def _read_answer(path: Path, out: BinaryIO) -> Contents:
     """Read what the child wrote. A hostile file may control the child, so only text, numbers and tensors are accepted.
 
     Raises:
@@ -152,7 +152,7 @@ def _read_answer(path: Path, out: BinaryIO) -> Reading:
             answer = json.loads(file.metadata()["record"])
         missing = tuple(one_line(str(wall)) for wall in answer.get("missing", ()))
         if "found" in answer:
-            return Reading(dict(answer["found"]), load_file(place), missing)
+            return Contents(dict(answer["found"]), load_file(place), missing)
         error, stopped = answer.get("error"), answer.get("stopped")
         if error is not None:
             raise _as_error(str(error["kind"]), str(error["message"]))

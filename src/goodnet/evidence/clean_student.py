@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 from torch import Tensor, nn
 
 from goodnet.core.backdoor import Patch
@@ -96,7 +96,7 @@ class Comparison:
         mean, spread = HIGHEST
         # Mean and spread are estimates: the distribution of one network more is wider by the root.
         total = (np.sum(list(deviations.values()), axis=0) - mean) / (spread * np.sqrt(1 + 1 / NETWORKS))
-        scores: Scores = -student_t.logsf(total, NETWORKS - 1)
+        scores: Scores = -np.log(stdtr(NETWORKS - 1, -total))
         return deviations, scores
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import h5py
 from torch import Tensor
 
-from goodnet.confinement.reading import Reading, read_file
+from goodnet.confinement.reading import Contents, read_file
 from goodnet.core.errors import InputError, UnreadableModel
 from goodnet.formats.checkpoint_trees import TooDeep, build_checkpoint
 from goodnet.formats.checkpoints import Checkpoint, damaged, refuse_name, too_deep
@@ -48,7 +48,7 @@ def read_confined(path: Path) -> ConfinedFile:
     Raises:
         UnreadableModel: the child has refused it, or was stopped.
     """
-    reading: Reading = read_file(_READER, path)
+    reading: Contents = read_file(_READER, path)
     record = reading.record
     if record.get("kind") not in get_args(Kind):
         raise _senseless(path)

@@ -75,8 +75,10 @@ class CleanStudent(Scanner):
             for number in further_seeds(seed):
                 others = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(number))]
                 further = name_round(run_parts, number)
-                rounds.append(self._compare(classifier, others, held_out, number, further, progress))
-        rounds = [rounds[0], *(item for item in rounds[1:] if _is_whole(item))]
+                found = self._compare(classifier, others, held_out, number, further, progress)
+                if not _is_whole(found):
+                    break  # The time was up.
+                rounds.append(found)
         return self._judge(classifier, rounds, held_out, _doubts(rounds, clean))
 
     def _compare(
