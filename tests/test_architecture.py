@@ -84,7 +84,7 @@ OPTIONS = {
 #: ... and what foreign files hold, as it is read, also in a process of its own, from which it comes back as JSON.
 FOREIGN = {
     "confinement/answers.py": {"Answer.record"},
-    "confinement/reading.py": {"Reading.record"},
+    "confinement/reading.py": {"Contents.record"},
     "formats/checkpoint_trees.py": {"build_checkpoint.record"},
     "formats/confined_files.py": {"ConfinedFile.record"},
     "formats/hdf5_trees.py": {"take_tree.return", "write_tree.record"},
