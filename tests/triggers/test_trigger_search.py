@@ -6,7 +6,7 @@ import torch
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.formats.pytorch import from_module
 from goodnet.triggers.free_triggers import FreeCovers, FreePatches, FreeWarps, FreeWaves
-from goodnet.triggers.trigger_search import TriggerSearch, _working
+from goodnet.triggers.trigger_search import TriggerSearch, _read_map, _working
 
 
 @pytest.fixture
@@ -184,3 +184,26 @@ def test_waves_that_have_no_turn_stay(planted):
     search.step(planted.classifier, images, torch.zeros(8, dtype=torch.long), torch.zeros(8, dtype=torch.long), 1.0)
     assert torch.equal(search.families[1].phases.detach(), waves)
     assert not torch.equal(before[0], search.families[0].masks.detach())
+
+
+def test_a_map_of_all_classes_that_is_told_without_a_trigger_is_recovered(all_to_all, planted):
+    images = planted.clean.sample(40, seed=0).images()
+    suspected = [Backdoor(None, (label + 1) % 10, (label,)) for label in range(10)]
+    search = TriggerSearch.start(all_to_all, images, suspected, 2, 0)
+    assert search.goals.tolist() == [[*range(1, 10), 0]] * 2
+    answers = torch.arange(10)[torch.tensor(planted.clean.sample(40, seed=0).targets)]
+    assert search.measure(all_to_all, images, answers)[0] > 20
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [(label,) for label in range(9)],  # class 9 has no goal
+        [*((label,) for label in range(9)), (8,)],  # class 8 has two
+        [None] * 10,
+        [(target,) for target in range(10)],  # every class stays
+    ],
+)
+def test_what_is_no_map_of_all_classes_is_not_read_as_one(sources):
+    told = [Backdoor(None, target, of) for target, of in enumerate(sources)]
+    assert _read_map(told, 10) is None

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from goodnet.core.backdoor import Backdoor
@@ -27,22 +24,16 @@ from goodnet.core.repairs import (
     RepairedNetwork,
     Trace,
 )
-from goodnet.core.results import Rate, Record
+from goodnet.core.results import Rate
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import predict_classes, require_fit
-from goodnet.repairers.anchored_unlearning import AnchoredUnlearning, find_temperature
-from goodnet.triggers.trigger_search import TriggerSearch
+from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
+from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
 
-#: Learning rates that are tried, the gentlest first: the smallest that holds costs least.
-_RATES = (3e-4, 6e-4, 1e-3)
+#: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
+_RATES = (3e-4, 1e-3, 3e-3)
 #: Share of the clean images that no candidate is trained on.
 _HELD_OUT = 0.25
-#: A repair succeeds when no reverse-engineered trigger works on more than this share of the held-out images.
-_HOLDS = 0.05
-#: Standard errors of the images that changed sides beyond which a loss is believed.
-_BEYOND_CHANCE = 1.64
-#: Steps for which fresh triggers are reverse-engineered on the repaired network.
-_SEARCH_STEPS = 60
 
 
 class Unlearned(Change):
@@ -50,15 +41,6 @@ class Unlearned(Change):
 
     method: str
     fresh_triggers_work_on: float
-    holds: bool
-
-
-class CandidateRecord(Record):
-    """One repair that was tried, by what was measured on held-out images; rates are fractions."""
-
-    name: str
-    fresh_triggers_work_on: float
-    accuracy_lost: float
     holds: bool
 
 
@@ -73,9 +55,10 @@ class AutoRepair(Repairer):
 
     Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on
-    held-out images. If they never fail, a higher rate is taken only if they succeed less often, by more than chance, or
-    if it costs less. Every class stays an answer; `repairers/quarantine.py` removes targets instead. A repair is rolled
-    back if it costs more accuracy on held-out images than stated, and more than chance explains.
+    held-out images, or when a repair costs too much. If they never fail, a higher rate is taken only if they succeed less
+    often, by more than chance, or if it costs less. Every class stays an answer; `repairers/quarantine.py` removes targets
+    instead. A repair is rolled back if it costs more accuracy on held-out images than stated, or more of any one class,
+    and chance does not explain it.
 
     **Source** our own; the docstrings of its parts name their sources.
     **Differs** from published tables, where the method and its strength are chosen on the attacker's test set.
@@ -92,6 +75,12 @@ class AutoRepair(Repairer):
         ge=0,
         le=1,
         description="clean accuracy that may be lost on held-out images, beyond what chance explains",
+    )
+    max_class_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of any one class's clean images that may be lost, beyond what chance explains",
     )
 
     @classmethod
@@ -114,8 +103,9 @@ class AutoRepair(Repairer):
             MethodFailed: training diverges at every rate.
         """
         require_fit(classifier, clean)
-        training, held_out = split(with_labels(classifier, clean), seed)
-        judge = Judge.make(classifier, held_out, suspected, seed) if suspected else None
+        labelled = with_labels(classifier, clean)
+        training, held_out = split(labelled, seed)
+        judge = Judge.make(classifier, labelled, held_out, suspected, seed) if suspected else None
         candidates = [] if judge is None else self._candidates(classifier, training, suspected, judge, seed, progress)
         chosen = choose(self._affordable(candidates))
         network = classifier.copy() if chosen is None else chosen.classifier
@@ -127,7 +117,7 @@ class AutoRepair(Repairer):
             success = AttackSuccess(before=untouched, after=untouched if chosen is None else chosen.success)
         budget = None
         if chosen is not None:
-            budget = HeldOutLoss(lost=chosen.accuracy_lost, of=chosen.images, allowed=self.max_accuracy_drop)
+            budget = HeldOutLoss(lost=chosen.accuracy_lost, of=len(held_out), allowed=self.max_accuracy_drop)
         trace = Candidates(
             candidates=tuple(item.record() for item in candidates),
             diff=difference(classifier, network, clean, success),
@@ -157,12 +147,15 @@ class AutoRepair(Repairer):
                     raise
                 break  # What diverges at this rate leaves the gentler repair as it is.
             tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
-            if tried[-1].holds:
-                break
+            if tried[-1].holds or self._too_dear(tried[-1]):
+                break  # A higher rate costs more.
         return tried
 
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        return [item for item in candidates if not item.costs_more_than(self.max_accuracy_drop)]
+        return [item for item in candidates if not self._too_dear(item)]
+
+    def _too_dear(self, item: Candidate) -> bool:
+        return item.costs_more_than(self.max_accuracy_drop, self.max_class_drop)
 
     def _changes(self, chosen: Candidate | None, candidates: Sequence[Candidate]) -> Change:
         if chosen is not None:
@@ -170,149 +163,12 @@ class AutoRepair(Repairer):
         if not candidates:
             return Change(why="nothing is suspected, so nothing was changed")
         least = min(item.accuracy_lost for item in candidates)
+        worst = min(candidates, key=lambda item: item.classes[item.worst_class].share)
         return Change(
             why=f"rolled back: every repair lost {least:.3f} or more of the clean accuracy on held-out images, "
-            f"{self.max_accuracy_drop:g} is allowed (max_accuracy_drop)"
+            f"{self.max_accuracy_drop:g} is allowed (max_accuracy_drop), or {worst.classes[worst.worst_class].share:.3f} or "
+            f"more of one class, {self.max_class_drop:g} is allowed (max_class_drop)"
         )
-
-
-@dataclass(frozen=True)
-class Share:
-    """So many of so many images."""
-
-    count: int
-    of: int
-
-    @property
-    def value(self) -> float:
-        """The fraction; 0 of none."""
-        return self.count / max(self.of, 1)
-
-    def errors_above(self, other: Share) -> float:
-        """Return by how many standard errors it lies above another, as if each were measured on images of its own.
-
-        Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
-        proportions", The American Statistician 54, 2000: one success and one failure are added to both.
-        """
-        mine, others = ((share.count + 1) / (share.of + 2) for share in (self, other))
-        return (mine - others) / math.sqrt(mine * (1 - mine) / (self.of + 2) + others * (1 - others) / (other.of + 2))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A repaired network and what a defender can see of it.
-
-    The best fresh trigger sends `moved` of the held-out images to its target. Of all `images` held out, `lost` were right
-    with the original alone and `gained` with the repaired network alone.
-    """
-
-    name: str
-    classifier: Classifier
-    moved: Share
-    lost: int
-    gained: int
-    images: int
-
-    @property
-    def success(self) -> float:
-        """The share of held-out images that the best reverse-engineered trigger sends to its target."""
-        return self.moved.value
-
-    @property
-    def accuracy_lost(self) -> float:
-        """What the repair costs on the held-out images; below 0 it gains."""
-        return (self.lost - self.gained) / self.images
-
-    def costs_more_than(self, budget: float) -> bool:
-        """Whether more accuracy than `budget` is lost and chance does not explain it (one-sided, 5 %).
-
-        Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
-        """
-        return self.lost - self.gained > budget * self.images + _BEYOND_CHANCE * math.sqrt(self.lost + self.gained)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the fresh triggers fail."""
-        return self.success <= _HOLDS
-
-    @property
-    def damage(self) -> float:
-        """What the triggers still do, nothing where it holds, and what the repair costs.
-
-        The sum weighs what the defence effectiveness rating weighs, with fresh triggers instead of the attacker's.
-        """
-        return (0.0 if self.holds else self.success) + self.accuracy_lost
-
-    def better_than(self, gentler: Candidate) -> bool:
-        """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
-
-        Where triggers work on a network whatever is done, as on those that know little, their success differs by chance:
-        by no more than one standard error. Then the stronger repair must cost no more. A larger bar would leave triggers
-        that the stronger one removes.
-        """
-        if self.holds or abs(self.moved.errors_above(gentler.moved)) > 1:
-            return self.damage < gentler.damage
-        return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
-
-    def record(self) -> CandidateRecord:
-        """Return what is known of it without the network."""
-        return CandidateRecord(
-            name=self.name, fresh_triggers_work_on=self.success, accuracy_lost=self.accuracy_lost, holds=self.holds
-        )
-
-
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the gentlest of candidates, the gentlest first, to which no stronger one is better; None of none."""
-    chosen = None
-    for item in candidates:
-        if chosen is None or item.better_than(chosen):
-            chosen = item
-    return chosen
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Measures candidates on held-out images with triggers that no candidate was trained on.
-
-    Two are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
-    and a plane wave is sought among the same ones.
-    """
-
-    original: Classifier
-    held_out: Dataset
-    images: torch.Tensor
-    triggers: TriggerSearch
-    seed: int
-    temperature: float
-
-    @classmethod
-    def make(cls, original: Classifier, held_out: Dataset, suspected: Sequence[Backdoor], seed: int) -> Judge:
-        """Return the judge of the repairs of `original`: its fresh triggers are recovered once, from the original."""
-        images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
-        with torch.inference_mode():
-            temperature = find_temperature(original(images))
-        triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
-        return cls(original, held_out, images, triggers, seed, temperature)
-
-    def judge(self, name: str, repaired: Classifier) -> Candidate:
-        """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
-        images, triggers = self.images, copy.deepcopy(self.triggers)
-        with torch.inference_mode():
-            answers = self.original(images).argmax(dim=1)
-        draws = torch.Generator().manual_seed(self.seed)
-        for _ in range(_SEARCH_STEPS):
-            turns = triggers.draw(len(images), draws).to(images.device)
-            triggers.step(repaired, images, answers, turns, self.temperature)
-        right = [
-            predict_classes(network, self.held_out) == self.held_out.targets for network in (self.original, repaired)
-        ]
-        lost, gained = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-        moved = Share(*triggers.measure(repaired, images, answers))
-        return Candidate(name, repaired, moved, lost, gained, len(self.held_out))
-
-
-#: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
-_SEARCHED, _FRESH = 64, 1000
 
 
 def split(labelled: Dataset, seed: int) -> tuple[Dataset, Dataset]:

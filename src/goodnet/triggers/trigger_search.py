@@ -61,14 +61,19 @@ class TriggerSearch:
             classifier: the original.
             images: clean images (n, C, H, W) that triggers are recovered on.
             suspected: the backdoors. Several that share a trigger and name their sources are one trigger with a goal for
-                each source; where it moves all classes by one number, more such patches are recovered.
+                each source, and so are several without a trigger that together send every class to another one. Where
+                every class has another goal, `count` such patches are recovered.
             count: patches, and warps, recovered for each target, besides the patches given, a universal blend and a wave.
             seed: of whatever is drawn.
         """
         by_source = [b for b in suspected if isinstance(b.trigger, Patch) and b.sources is not None]
-        suspected = [b for b in suspected if all(b is not other for other in by_source)]
         starts, beyond = _start_by_source(by_source, classifier.classes), _Beyond([], [])
-        starts += [more for start in starts for more in _recover_map(classifier, images, start.goals, count, seed)]
+        maps = [start.goals for start in starts if _moves_all(start.goals)]
+        if told := _read_map([b for b in suspected if b.trigger is None], classifier.classes):
+            by_source += [b for b in suspected if b.trigger is None and b.sources is not None]
+            maps.append(told)
+        suspected = [b for b in suspected if all(b is not other for other in by_source)]
+        starts += [more for goals in maps for more in _recover_map(classifier, images, goals, count, seed)]
         if suspected:
             targets = list(dict.fromkeys(backdoor.target for backdoor in suspected))
             others = _innocent(classifier.classes, targets, seed)
@@ -145,10 +150,23 @@ def _start_by_source(backdoors: Sequence[Backdoor], classes: int) -> list[_Start
     return starts
 
 
+def _moves_all(goals: Sequence[int]) -> bool:
+    """Whether every class has another goal: an all-to-all backdoor."""
+    return all(goal != label for label, goal in enumerate(goals))
+
+
+def _read_map(backdoors: Sequence[Backdoor], classes: int) -> tuple[int, ...] | None:
+    """Return the goal of each class, if backdoors that name their sources give every class one other goal; else None."""
+    pairs = [(source, item.target) for item in backdoors for source in item.sources or ()]
+    goals = dict(pairs)
+    if len(pairs) != classes or set(goals) != set(range(classes)):
+        return None
+    told = tuple(goals[label] for label in range(classes))
+    return told if _moves_all(told) else None
+
+
 def _recover_map(classifier: Classifier, images: Tensor, goals: tuple[int, ...], count: int, seed: int) -> list[_Start]:
-    """Return triggers that move each class to its goal; none where a class stays, which is no all-to-all backdoor."""
-    if any(goal == label for label, goal in enumerate(goals)):
-        return []
+    """Return triggers that each move every class to its goal."""
     starts = []
     for turn in range(count):
         # The map's number seeds its first pattern.

@@ -1,0 +1,222 @@
+"""What a defender can see of a repair: what fresh triggers still do, and what is lost, in all and of each class."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
+from goodnet.core.results import Record
+from goodnet.inference.predictions import predict_classes
+from goodnet.repairers.anchored_unlearning import find_temperature
+from goodnet.triggers.trigger_search import TriggerSearch
+
+#: Whether each of some images is right, (n,).
+Mask = npt.NDArray[np.bool_]
+#: A repair succeeds when no reverse-engineered trigger works on more than this share of the held-out images.
+_HOLDS = 0.05
+#: Standard errors of the images that changed sides beyond which a loss is believed.
+_BEYOND_CHANCE = 1.64
+#: Steps for which fresh triggers are reverse-engineered on the repaired network.
+_SEARCH_STEPS = 60
+#: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
+_SEARCHED, _FRESH = 64, 1000
+
+
+class CandidateRecord(Record):
+    """One repair that was tried, by what was measured on held-out images; rates are fractions.
+
+    The share that the worst class loses is of all clean images; old files lack it.
+    """
+
+    name: str
+    fresh_triggers_work_on: float
+    accuracy_lost: float
+    worst_class: int | None = None
+    worst_class_lost: float | None = None
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many images."""
+
+    count: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The fraction; 0 of none."""
+        return self.count / max(self.of, 1)
+
+    def errors_above(self, other: Share) -> float:
+        """Return by how many standard errors it lies above another, as if each were measured on images of its own.
+
+        Source: A. Agresti, B. Caffo, "Simple and effective confidence intervals for proportions and differences of
+        proportions", The American Statistician 54, 2000: one success and one failure are added to both.
+        """
+        mine, others = ((share.count + 1) / (share.of + 2) for share in (self, other))
+        return (mine - others) / math.sqrt(mine * (1 - mine) / (self.of + 2) + others * (1 - others) / (other.of + 2))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Of so many `images`, `lost` were right with the original alone, and `gained` with the repaired network alone."""
+
+    lost: int
+    gained: int
+    images: int
+
+    @classmethod
+    def of(cls, before: Mask, after: Mask) -> Loss:
+        """Count what changed sides, of images that were right (n,) before and after."""
+        return cls(int((before & ~after).sum()), int((~before & after).sum()), len(before))
+
+    @property
+    def share(self) -> float:
+        """The fraction that is lost; below 0 more are gained."""
+        return (self.lost - self.gained) / self.images
+
+    def exceeds(self, budget: float) -> bool:
+        """Whether more than `budget` is lost and chance does not explain it (one-sided, 5 %).
+
+        Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+        """
+        return self.lost - self.gained > budget * self.images + _BEYOND_CHANCE * math.sqrt(self.lost + self.gained)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A repaired network and what a defender can see of it.
+
+    The best fresh trigger sends `moved` of the held-out images to its target. `held_out` is what happened to the images
+    held out, `classes` to those of each class, among all clean images.
+    """
+
+    name: str
+    classifier: Classifier
+    moved: Share
+    held_out: Loss
+    classes: Mapping[int, Loss]
+
+    @property
+    def success(self) -> float:
+        """The share of held-out images that the best reverse-engineered trigger sends to its target."""
+        return self.moved.value
+
+    @property
+    def accuracy_lost(self) -> float:
+        """What the repair costs on the held-out images; below 0 it gains."""
+        return self.held_out.share
+
+    @property
+    def worst_class(self) -> int:
+        """The class that loses most."""
+        return max(self.classes, key=lambda label: self.classes[label].share)
+
+    def costs_more_than(self, budget: float, of_a_class: float) -> bool:
+        """Whether more than `budget` of the accuracy is lost, or more than `of_a_class` of any one class."""
+        return self.held_out.exceeds(budget) or any(loss.exceeds(of_a_class) for loss in self.classes.values())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the fresh triggers fail."""
+        return self.success <= _HOLDS
+
+    @property
+    def damage(self) -> float:
+        """What the triggers still do, nothing where it holds, and what the repair costs.
+
+        The sum weighs what the defence effectiveness rating weighs, with fresh triggers instead of the attacker's.
+        """
+        return (0.0 if self.holds else self.success) + self.accuracy_lost
+
+    def better_than(self, gentler: Candidate) -> bool:
+        """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
+
+        Where triggers work on a network whatever is done, as on those that know little, their success differs by chance:
+        by no more than one standard error. Then the stronger repair must cost no more. A larger bar would leave triggers
+        that the stronger one removes.
+        """
+        if self.holds or abs(self.moved.errors_above(gentler.moved)) > 1:
+            return self.damage < gentler.damage
+        return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
+
+    def record(self) -> CandidateRecord:
+        """Return what is known of it without the network."""
+        worst = self.worst_class
+        return CandidateRecord(
+            name=self.name,
+            fresh_triggers_work_on=self.success,
+            accuracy_lost=self.accuracy_lost,
+            worst_class=worst,
+            worst_class_lost=self.classes[worst].share,
+            holds=self.holds,
+        )
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the gentlest of candidates, the gentlest first, to which no stronger one is better; None of none."""
+    chosen = None
+    for item in candidates:
+        if chosen is None or item.better_than(chosen):
+            chosen = item
+    return chosen
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures candidates on held-out images with triggers that no candidate was trained on.
+
+    Two are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
+    and a plane wave is sought among the same ones.
+    """
+
+    original: Classifier
+    clean: Dataset
+    held_out: Dataset
+    images: torch.Tensor
+    triggers: TriggerSearch
+    seed: int
+    temperature: float
+
+    @classmethod
+    def make(
+        cls, original: Classifier, clean: Dataset, held_out: Dataset, suspected: Sequence[Backdoor], seed: int
+    ) -> Judge:
+        """Return the judge of the repairs of `original`: its fresh triggers are recovered once, from the original.
+
+        `clean`: all images; where their labels are known they tell what each class loses. Of a class there are too few
+        among those held out. Three quarters of them were trained on, so that a class loses at least what is seen.
+        """
+        images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
+        with torch.inference_mode():
+            temperature = find_temperature(original(images))
+        triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
+        return cls(original, clean.with_known_labels(), held_out, images, triggers, seed, temperature)
+
+    def judge(self, name: str, repaired: Classifier) -> Candidate:
+        """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
+        images, triggers = self.images, copy.deepcopy(self.triggers)
+        with torch.inference_mode():
+            answers = self.original(images).argmax(dim=1)
+        draws = torch.Generator().manual_seed(self.seed)
+        for _ in range(_SEARCH_STEPS):
+            turns = triggers.draw(len(images), draws).to(images.device)
+            triggers.step(repaired, images, answers, turns, self.temperature)
+        moved = Share(*triggers.measure(repaired, images, answers))
+        before, after = (
+            predict_classes(network, self.clean) == self.clean.targets for network in (self.original, repaired)
+        )
+        of_class = {int(label): self.clean.targets == label for label in np.unique(self.clean.targets)}
+        classes = {label: Loss.of(before[rows], after[rows]) for label, rows in of_class.items()}
+        held_out = np.isin(self.clean.positions, self.held_out.positions)
+        return Candidate(name, repaired, moved, Loss.of(before[held_out], after[held_out]), classes)
