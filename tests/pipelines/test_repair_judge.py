@@ -71,6 +71,17 @@ def test_a_class_that_is_lost_costs_too_much_though_the_accuracy_stays():
     assert (candidate.record().worst_class, candidate.record().worst_class_lost) == (1, 0.6)
 
 
+def test_what_a_target_loses_is_a_cost_and_what_others_lose_is_not():
+    classes = {0: Loss(12, 2, 50), 1: Loss(30, 0, 50)}
+    told = [
+        Candidate("any", None, Share(0, 64), Loss(2, 1, 100), classes, targets) for targets in ((), (0,), (0, 1), (7,))
+    ]
+    assert [item.cost for item in told] == [0.01, pytest.approx(0.21), pytest.approx(0.61), 0.01]
+    # It holds, and loses a fifth of the target; the stronger one leaves 0.1 of the images, and loses nothing.
+    stronger = Candidate("strong", None, Share(6, 60), Loss(2, 1, 100), {0: Loss(0, 0, 50)}, (0,))
+    assert choose([told[1], stronger]) is stronger
+
+
 def test_what_changes_sides_is_counted():
     before, after = np.array([True, True, True, False, False]), np.array([True, False, False, True, False])
     assert Loss.of(before, after) == Loss(lost=2, gained=1, images=5)

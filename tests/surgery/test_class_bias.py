@@ -53,12 +53,12 @@ def test_the_mean_probability_is_that_of_the_original():
 def test_a_class_that_is_not_rarer_keeps_its_bias():
     original, repaired = linear(BIAS), linear([0.5, 0.0, 0.1])
     before = logits(repaired)
-    assert raise_rare_answers(original, repaired, CLEAN, (0,), 1.0) == (0.0,)
+    assert raise_rare_answers(original, repaired, CLEAN, (0,), 1.0) == ()
     assert torch.equal(before, logits(repaired))
 
 
 @pytest.mark.parametrize("repaired", [linear(None), linear([-9.0, 0.0, 0.1], torch.nn.ReLU())])
 def test_without_a_last_layer_that_has_a_bias_nothing_changes(repaired):
     before = {name: value.clone() for name, value in repaired.network.state_dict().items()}
-    assert raise_rare_answers(linear(BIAS), repaired, CLEAN, (0,), 1.0) == (0.0,)
+    assert raise_rare_answers(linear(BIAS), repaired, CLEAN, (0,), 1.0) == ()
     assert all(torch.equal(before[name], value) for name, value in repaired.network.state_dict().items())

@@ -29,6 +29,7 @@ from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
+from goodnet.surgery.class_bias import raise_rare_answers
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
 _RATES = (3e-4, 1e-3, 3e-3)
@@ -56,7 +57,9 @@ class AutoRepair(Repairer):
     Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
     rising learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on
     held-out images, or when a repair costs too much. If they never fail, a higher rate is taken only if they succeed less
-    often, by more than chance, or if it costs less. Every class stays an answer; `repairers/quarantine.py` removes targets
+    often, by more than chance, or if it costs less; what a target's own images lose counts as a cost. A network may have
+    learnt to avoid a target: at each rate the repair whose targets' biases are raised (`surgery/class_bias.py`) is a
+    further candidate. Every class stays an answer; `repairers/quarantine.py` removes targets
     instead. A repair is rolled back if it costs more accuracy on held-out images than stated, or more of any one class,
     and chance does not explain it.
 
@@ -146,10 +149,19 @@ class AutoRepair(Repairer):
                 if not tried:
                     raise
                 break  # What diverges at this rate leaves the gentler repair as it is.
-            tried.append(judge.judge(f"anchored_unlearning at {rate:g}", repair.classifier))
-            if tried[-1].holds or self._too_dear(tried[-1]):
+            name = f"anchored_unlearning at {rate:g}"
+            tried.append(judge.judge(name, repair.classifier))
+            if self._suffices(tried[-1]):
+                break
+            raised = repair.classifier.copy()
+            if raise_rare_answers(classifier, raised, training, judge.targets, judge.temperature):
+                tried.append(judge.judge(f"{name}, bias raised", raised))
+            if any(self._suffices(item) for item in tried) or tried[-1].held_out.exceeds(self.max_accuracy_drop):
                 break  # A higher rate costs more.
         return tried
+
+    def _suffices(self, item: Candidate) -> bool:
+        return item.holds and not self._too_dear(item)
 
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [item for item in candidates if not self._too_dear(item)]

@@ -98,7 +98,7 @@ class Candidate:
     """A repaired network and what a defender can see of it.
 
     The best fresh trigger sends `moved` of the held-out images to its target. `held_out` is what happened to the images
-    held out, `classes` to those of each class, among all clean images.
+    held out, `classes` to those of each class, among all clean images; `targets` are the suspected ones.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Candidate:
     moved: Share
     held_out: Loss
     classes: Mapping[int, Loss]
+    targets: tuple[int, ...] = ()
 
     @property
     def success(self) -> float:
@@ -116,6 +117,12 @@ class Candidate:
     def accuracy_lost(self) -> float:
         """What the repair costs on the held-out images; below 0 it gains."""
         return self.held_out.share
+
+    @property
+    def cost(self) -> float:
+        """The accuracy that is lost, and the share of its images that a target loses."""
+        of_targets = [self.classes[label].share for label in self.targets if label in self.classes]
+        return self.accuracy_lost + max(of_targets, default=0.0)
 
     @property
     def worst_class(self) -> int:
@@ -135,9 +142,10 @@ class Candidate:
     def damage(self) -> float:
         """What the triggers still do, nothing where it holds, and what the repair costs.
 
-        The sum weighs what the defence effectiveness rating weighs, with fresh triggers instead of the attacker's.
+        The sum weighs what the defence effectiveness rating weighs, with fresh triggers instead of the attacker's, and what a
+        target loses.
         """
-        return (0.0 if self.holds else self.success) + self.accuracy_lost
+        return (0.0 if self.holds else self.success) + self.cost
 
     def better_than(self, gentler: Candidate) -> bool:
         """Whether it is to be preferred to a gentler repair: by the damage, or else by the cost.
@@ -148,7 +156,7 @@ class Candidate:
         """
         if self.holds or abs(self.moved.errors_above(gentler.moved)) > 1:
             return self.damage < gentler.damage
-        return (self.accuracy_lost, self.success) < (gentler.accuracy_lost, gentler.success)
+        return (self.cost, self.success) < (gentler.cost, gentler.success)
 
     def record(self) -> CandidateRecord:
         """Return what is known of it without the network."""
@@ -185,6 +193,7 @@ class Judge:
     held_out: Dataset
     images: torch.Tensor
     triggers: TriggerSearch
+    targets: tuple[int, ...]
     seed: int
     temperature: float
 
@@ -201,7 +210,9 @@ class Judge:
         with torch.inference_mode():
             temperature = find_temperature(original(images))
         triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
-        return cls(original, clean.with_known_labels(), held_out, images, triggers, seed, temperature)
+        return cls(
+            original, clean.with_known_labels(), held_out, images, triggers, targets_of(suspected), seed, temperature
+        )
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
         """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
@@ -219,4 +230,9 @@ class Judge:
         of_class = {int(label): self.clean.targets == label for label in np.unique(self.clean.targets)}
         classes = {label: Loss.of(before[rows], after[rows]) for label, rows in of_class.items()}
         held_out = np.isin(self.clean.positions, self.held_out.positions)
-        return Candidate(name, repaired, moved, Loss.of(before[held_out], after[held_out]), classes)
+        return Candidate(name, repaired, moved, Loss.of(before[held_out], after[held_out]), classes, self.targets)
+
+
+def targets_of(suspected: Sequence[Backdoor]) -> tuple[int, ...]:
+    """Return the suspected targets, each once."""
+    return tuple(dict.fromkeys(backdoor.target for backdoor in suspected))

@@ -20,16 +20,14 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair, predict_classes, require_fit
-from goodnet.surgery.class_bias import raise_rare_answers
 from goodnet.training import Training, augment, train
 from goodnet.triggers.trigger_search import TriggerSearch
 
 
 class Anchored(Change):
-    """The `temperature` at which the original's answers were held on to, and by how much the targets' biases were `raised`."""
+    """The `temperature` at which the original's answers were held on to."""
 
     temperature: float
-    raised: tuple[float, ...]
 
 
 class AnchoredUnlearning(Repairer):
@@ -46,8 +44,7 @@ class AnchoredUnlearning(Repairer):
     the loss pushes the target's probability down and, with a small weight, asks for the original's answer to the clean
     image. The updates make the repair work for triggers that were not recovered. With the anchor few images are enough,
     since every image gives as many constraints as there are classes. Images with a covered part teach the network to
-    ignore what covers it. A network that has learnt to avoid a target answers it too rarely: at the end the target's bias
-    is raised until it is as probable on clean images as before (`surgery/class_bias.py`).
+    ignore what covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
     al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.
@@ -120,9 +117,8 @@ class AnchoredUnlearning(Repairer):
         epochs = min(_PASSES, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
         train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
-        targets = tuple(dict.fromkeys(backdoor.target for backdoor in suspected))
-        raised = raise_rare_answers(classifier, repaired, labelled, targets, temperature)
-        changes = Anchored(targets=targets, temperature=temperature, raised=raised)
+        targets = tuple(backdoor.target for backdoor in suspected)
+        changes = Anchored(targets=targets, temperature=temperature)
         return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
 

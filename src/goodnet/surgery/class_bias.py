@@ -29,28 +29,27 @@ def raise_rare_answers(
         temperature: the probabilities are softmax(logits / temperature).
 
     Returns:
-        By how much each bias was raised, in logits.
+        By how much each bias was raised, in logits; nothing if none was.
 
     Cost: two passes.
 
     Source: M. Saerens, P. Latinne, C. Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities:
     a simple procedure", Neural Computation 14, 2002. Differs: the frequencies are those of the original.
     """
-    unchanged = (0.0,) * len(targets)
     try:
         bias = getattr(find_last_layer(repaired).module, "bias", None)
     except UnknownMethod:
-        return unchanged
+        return ()
     if not isinstance(bias, Tensor):
-        return unchanged
-    wanted = _share(_logits(original, clean) / temperature)
-    logits, raised = _logits(repaired, clean) / temperature, []
+        return ()
+    wanted, raised = _share(_logits(original, clean) / temperature), []
+    logits = _logits(repaired, clean) / temperature
     for target in targets:
         rise = _rise(logits, target, float(wanted[target]))
         logits[:, target] += rise
         bias.data[target] += rise * temperature
         raised.append(rise * temperature)
-    return tuple(raised)
+    return tuple(raised) if any(raised) else ()
 
 
 def _rise(logits: Tensor, target: int, wanted: float) -> float:
