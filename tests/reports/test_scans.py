@@ -100,7 +100,7 @@ def test_a_detection_of_other_kinds_of_values_is_refused_by_name(tmp_path, field
     make_detection().save(tmp_path)
     file = tmp_path / "scan.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
-    with pytest.raises(UnreadableData, match="scan.json: expected a record of the kind Detection"):
+    with pytest.raises(UnreadableData, match=r"scan\.json: expected a record of the kind Detection"):
         Detection.load(tmp_path)
 
 
