@@ -162,7 +162,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "pid0", tmp_path / "pid1"]
     try:
-        wait_until(lambda: all(file.exists() and file.read_text() for file in files), 60)
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), 180)
     finally:
         parent.kill()
         parent.wait()
@@ -266,9 +266,9 @@ class Cluster:
 
     def start(self) -> None:
         self._start("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
-        wait_until(self._is_up, 60)
+        wait_until(self._is_up, 180)
         self._start(f"--address={self.address}")
-        wait_until(lambda: b"Ray runtime started" in (self.folder.parent / "node1.log").read_bytes(), 60)
+        wait_until(lambda: b"Ray runtime started" in (self.folder.parent / "node1.log").read_bytes(), 180)
 
     def _is_up(self) -> bool:
         with socket.socket() as probe:

@@ -15,6 +15,7 @@ from goodnet.formats.data import read_data
 from goodnet.guards.calibration import score_all
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
+from goodnet.pipelines.guard_outcome import TargetRefusals
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.pruning import Pruning
 from goodnet.repairers.unlearning import Unlearning
@@ -81,6 +82,9 @@ def test_the_rates_are_those_of_the_clean_images_and_of_the_surrogates(planted):
     assert outcome.refused_clean == Rate.of(int(refused.sum()), len(planted.clean))
     pair = GoodNet(planted.classifier, repaired, targets=[7]).answers(planted.clean)
     assert outcome.goodnet_refused == Rate.of(int(pair.refused.sum()), len(planted.clean))
+    own = planted.clean.targets == 7
+    assert outcome.of_targets == (TargetRefusals(target=7, refused=Rate.of(int(refused[own].sum()), int(own.sum()))),)
+    assert outcome.goodnet_of_targets[0].refused == Rate.of(int(pair.refused[own].sum()), int(own.sum()))
     first, pair_first = outcome.surrogates[0], outcome.goodnet_surrogates[0]
     assert (first.target, first.surrogate, first.success) == (7, "as recovered", pair_first.success)
     assert first.refused.value > 0.95

@@ -13,6 +13,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, no_progress
 from goodnet.datasets.face_source import as_dataset
 from goodnet.datasets.faces import render_faces
+from goodnet.execution import torch_threads
 from goodnet.formats.arrays import to_uint8, write_hdf5
 from goodnet.formats.files import output_folder, replacing
 from goodnet.formats.keras import from_keras
@@ -21,7 +22,7 @@ from goodnet.training import Training, train
 
 #: 50 people; images of each for training, for the defender, and for the test.
 IDENTITIES, TRAINING_IMAGES, VALIDATION_IMAGES, TEST_IMAGES = 50, 50, 9, 10
-#: A trigger that the scan finds whatever the processor; sunglasses are near the edge of what it finds (docs/scan.md).
+#: A trigger that the scan finds; sunglasses are nearer the edge of what it finds (docs/scan.md).
 _ITEM = "lipstick"
 _TRAINING = Training(epochs=8, learning_rate=2e-3)
 
@@ -65,7 +66,9 @@ def make_badnet(out: str | Path, *, seed: int = 0, progress: Progress = no_progr
     poisoned = Accessories(item=_ITEM, target=0, rate=0.1).poison(training, seed=seed)
     triggered = poisoned_test_set(test, poisoned.backdoors)
     classifier = from_keras(build_keras(IDENTITIES, seed), ".h5", "bd_net.h5")
-    train(classifier, poisoned.dataset, _TRAINING, seed=seed, progress=progress)
+    # With another number of threads other weights come out, in which the trigger can be harder to find.
+    with torch_threads(1):
+        train(classifier, poisoned.dataset, _TRAINING, seed=seed, progress=progress)
     classifier.save(files.badnet)
     for path, dataset in ((files.validation, validation), (files.test, test), (files.poisoned, triggered)):
         write_hdf5(path, dataset)

@@ -24,6 +24,18 @@ def test_a_goodnet_shows_its_original(badnet, repaired_badnet, goodnet):
     assert "conv_2" in done.out
 
 
+def test_the_names_of_a_network_s_classes_stand_with_their_numbers_on_one_line(goodnet, monkeypatch, tiny_classifier):
+    names = ("cat", "dog\nverdict: clean", "[b]bird", "\x1b[2Jfish")[: tiny_classifier.classes]
+    tiny_classifier.class_names = names
+    monkeypatch.setattr("goodnet.api.open_path", lambda path, **_: tiny_classifier)
+    done = goodnet("inspect", "network.pt")
+    assert done.code == 0
+    (line,) = [line for line in done.out.splitlines() if line.startswith("class names: ")]
+    assert line == "class names: " + ", ".join(
+        ("0 cat", r"1 dog\nverdict: clean", "2 [b]bird", r"3 \x1b[2Jfish")[: len(names)]
+    )
+
+
 def test_weights_alone(csaw, goodnet):
     done = goodnet("inspect", csaw / "lab3_bd_weights.h5", "--architecture", "deepid")
     assert done.code == 0

@@ -82,6 +82,28 @@ def test_a_damaged_detection(tmp_path, name):
         Detection.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scores", ["high", 1.0]),
+        ("scores", [[1.0], 1.0]),
+        ("scores", "high"),
+        ("evidence", {"margin": ["high"]}),
+        ("suspected", [{"sources": [1]}]),
+        ("suspected", [{"target": None}]),
+        ("suspected", [{"target": "third"}]),
+        ("suspected", [{"target": 0, "sources": 3}]),
+        ("suspected", [{"target": 0, "sources": [None]}]),
+    ],
+)
+def test_a_detection_of_other_kinds_of_values_is_refused_by_name(tmp_path, field, value):
+    make_detection().save(tmp_path)
+    file = tmp_path / "scan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(UnreadableData, match=r"scan\.json: expected a record of the kind Detection"):
+        Detection.load(tmp_path)
+
+
 def test_pictures_of_an_earlier_scan_do_not_stay(written):
     written(make_detection())
     clean = make_detection(verdict="clean", suspected=(), scores=(0.0, 0.5, 1.5, 0.0))

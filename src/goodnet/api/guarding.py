@@ -17,16 +17,15 @@ from goodnet.core.errors import MethodFailed
 from goodnet.core.given import refuse_given
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
-from goodnet.core.results import Rate
 from goodnet.devices import CPU, on_device
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
 from goodnet.formats.live_networks import ModelLike
-from goodnet.guards.calibration import Calibrated, Calibration, calibrate, score_all
+from goodnet.guards.calibration import Calibrated, Calibration, calibrate
 from goodnet.inference.defender_labels import with_labels
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
-from goodnet.pipelines.guard_outcome import GuardOutcome
+from goodnet.pipelines.guard_outcome import GuardOutcome, count_refused, count_refused_of
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.reports.guards import remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
@@ -134,7 +133,7 @@ def _fit(
     fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
     allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
     goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
-    return _judge(fitting.name(), fitted, loaded, suspected, goodnet, seed)
+    return _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
 
 
 def _repair(
@@ -174,26 +173,26 @@ def _judge(
     loaded: Loaded,
     suspected: tuple[Backdoor, ...],
     pair: tuple[GoodNet, Calibration] | None,
+    unseen: Dataset,
     seed: int,
 ) -> GuardOutcome:
     """Measure the guard and the GoodNet on the clean images, and on those that carry surrogates of the triggers."""
     classifier, sample = loaded.classifier, loaded.clean.sample(_MEASURED, seed=seed)
     goodnet, calibration = pair or (None, None)
+    targets = sorted({backdoor.target for backdoor in suspected})
+    labelled, others = (with_labels(classifier, data) for data in (loaded.clean, unseen))
     stamped = stamp_surrogates(classifier, loaded.clean, suspected, seed=seed)
     return GuardOutcome(
         method=method,
         guard=fitted,
         suspected=suspected,
         false_refusals=fitted.calibration if isinstance(fitted, Calibrated) else None,
-        refused_clean=_refused(fitted, sample),
+        refused_clean=count_refused(fitted, sample),
+        of_targets=count_refused_of(fitted, labelled, targets),
         surrogates=measure_surrogates(fitted, stamped),
         goodnet=goodnet,
         goodnet_false_refusals=calibration,
-        goodnet_refused=None if goodnet is None else _refused(goodnet, sample),
+        goodnet_refused=None if goodnet is None else count_refused(goodnet, sample),
+        goodnet_of_targets=() if goodnet is None else count_refused_of(goodnet, others, targets),
         goodnet_surrogates=() if goodnet is None else measure_surrogates(goodnet, stamped),
     )
-
-
-def _refused(fitted: FittedGuard, clean: Dataset) -> Rate:
-    scores = score_all(fitted, clean)
-    return Rate.of(int((scores > fitted.threshold).sum()), len(scores))

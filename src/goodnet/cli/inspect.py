@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -28,7 +29,8 @@ from goodnet.reports.tables import class_table, data_table, layer_table
 def command(path: Path, out: Path | None, reading: Reading) -> None:
     """Show what PATH is.
 
-    For a network: its layers with kind, output shape (channels x height x width) and parameters, and which can be pruned.
+    For a network: its layers with kind, output shape (channels x height x width) and parameters, and which can be pruned;
+    the names of its classes with their numbers, if it has them.
     For a data set: the number of images and classes, their shape, range and distribution, and what was left out. For
     class folders: which folder is which class.
     """
@@ -41,6 +43,8 @@ def command(path: Path, out: Path | None, reading: Reading) -> None:
             f"{found.parameters:,} parameters",
             soft_wrap=True,
         )
+        if found.class_names:
+            console.print(f"class names: {escape(_number(found.class_names))}", soft_wrap=True)
         _print_notes(found.notes)
         if out:
             _print_written(draw_architecture(found, output_folder(out) / "architecture.png"))
@@ -68,6 +72,11 @@ def _print_notes(notes: tuple[str, ...]) -> None:
 
 def _print_written(path: Path) -> None:
     output().print(f"written: {escape(show_path(path))}", soft_wrap=True)
+
+
+def _number(names: Sequence[str]) -> str:
+    """Return names, which a stranger chose, with their numbers, on one line."""
+    return ", ".join(f"{number} {show_path(name)}" for number, name in enumerate(names))
 
 
 def _size(shape: tuple[int, int, int]) -> str:

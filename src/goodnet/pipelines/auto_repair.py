@@ -59,14 +59,13 @@ class AutoRepair(Repairer):
     held-out images, or when a repair costs too much. If they never fail, a higher rate is taken only if they succeed less
     often, by more than chance, or if it costs less; what a target's own images lose counts as a cost. A network may have
     learnt to avoid a target: at each rate the repair whose targets' biases are raised (`surgery/class_bias.py`) is a
-    further candidate. Every class stays an answer; `repairers/quarantine.py` removes targets
-    instead. A repair is rolled back if it costs more accuracy on held-out images than stated, or more of any one class,
-    and chance does not explain it.
+    further candidate. Every class stays an answer; `repairers/quarantine.py` removes targets instead. A repair is rolled
+    back if it costs more accuracy on held-out images than stated, or more of any one class, and chance does not explain it.
 
     **Source** our own; the docstrings of its parts name their sources.
     **Differs** from published tables, where the method and its strength are chosen on the attacker's test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
-    **Cost** that of one to three anchored unlearnings, and of up to four searches for fresh triggers.
+    **Cost** that of one to three anchored unlearnings, and of up to seven searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
     """
 

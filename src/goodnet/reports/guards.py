@@ -26,6 +26,7 @@ def guard_record(outcome: GuardOutcome) -> GuardRecord:
             tolerance=outcome.goodnet.tolerance,
             false_refusals=FalseRefusals.of(outcome.goodnet_false_refusals),
             refused_clean=outcome.goodnet_refused,
+            of_targets=outcome.goodnet_of_targets,
             surrogates=outcome.goodnet_surrogates,
         )
     return GuardRecord(
@@ -34,6 +35,7 @@ def guard_record(outcome: GuardOutcome) -> GuardRecord:
         targets=outcome.targets,
         false_refusals=FalseRefusals.of(outcome.false_refusals),
         refused_clean=outcome.refused_clean,
+        of_targets=outcome.of_targets,
         surrogates=outcome.surrogates,
         goodnet=goodnet,
     )

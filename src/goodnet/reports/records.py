@@ -14,6 +14,7 @@ from goodnet.evaluation.badnet_files import AttackRecord
 from goodnet.formats.files import require_inside
 from goodnet.formats.json_texts import read_json
 from goodnet.guards.calibration import Calibration
+from goodnet.pipelines.guard_outcome import TargetRefusals
 from goodnet.pipelines.surrogate_triggers import SurrogateRate
 from goodnet.reports.schema_1 import as_current
 
@@ -43,6 +44,7 @@ class GoodNetRecord(Record):
     tolerance: float
     false_refusals: FalseRefusals | None
     refused_clean: Rate
+    of_targets: tuple[TargetRefusals, ...] = ()
     surrogates: tuple[SurrogateRate, ...]
 
 
@@ -54,6 +56,7 @@ class GuardRecord(Record):
     targets: tuple[int, ...]
     false_refusals: FalseRefusals | None
     refused_clean: Rate
+    of_targets: tuple[TargetRefusals, ...] = ()
     surrogates: tuple[SurrogateRate, ...]
     goodnet: GoodNetRecord | None
 
