@@ -196,27 +196,19 @@ def _as_backdoor(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     sources = value.get("sources")
-    try:
-        return Backdoor(None, int(value["target"]), None if sources is None else tuple(map(int, sources)))
-    except (KeyError, TypeError) as error:
-        # Of what a validator raises pydantic reports a ValueError alone.
-        raise ValueError("expected the numbers of the target and of its sources") from error
+    return Backdoor(None, int(value["target"]), None if sources is None else tuple(map(int, sources)))
 
 
-def _as_unknown(value: Any) -> Any:
-    return math.nan if value is None else value
-
-
-def _as_number(value: float) -> float:
+def _as_number(value: float | None) -> float:
     # One object stands for all that is unknown: then two records with the same gaps are equal.
-    return math.nan if math.isnan(value) else value
+    return math.nan if value is None or math.isnan(value) else value
 
 
 #: A number that is not known for every class; JSON has no NaN, so null stands for what is not finite.
 Score = Annotated[
     float,
     AfterValidator(_as_number),
-    BeforeValidator(_as_unknown),
+    BeforeValidator(_as_number),
     PlainSerializer(lambda value: value if math.isfinite(value) else None),
 ]
 

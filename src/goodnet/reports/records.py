@@ -115,7 +115,8 @@ def read_record(path: str | Path, kind: type[Content]) -> Content:
     try:
         read_json(text)
         return TypeAdapter(kind).validate_json(text)
-    except (ValueError, RecursionError) as error:
+    # Of what a validator raises pydantic turns a ValueError alone into its own error.
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableData(
             f"{path}: expected a record of the kind {kind.__name__}, but the file is damaged or holds something else"
         ) from error
