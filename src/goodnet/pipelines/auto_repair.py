@@ -155,7 +155,7 @@ class AutoRepair(Repairer):
             raised = repair.classifier.copy()
             if raise_rare_answers(classifier, raised, training, judge.targets, judge.temperature):
                 tried.append(judge.judge(f"{name}, bias raised", raised))
-            if any(self._suffices(item) for item in tried) or tried[-1].held_out.exceeds(self.max_accuracy_drop):
+            if self._suffices(tried[-1]) or tried[-1].held_out.exceeds(self.max_accuracy_drop):
                 break  # A higher rate costs more.
         return tried
 

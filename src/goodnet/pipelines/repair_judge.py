@@ -185,12 +185,14 @@ class Judge:
     """Measures candidates on held-out images with triggers that no candidate was trained on.
 
     Two are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
-    and a plane wave is sought among the same ones.
+    and a plane wave is sought among the same ones. Of the `clean` images, whose labels are known, the original's answers
+    are `right` for some, and some are `held_out`.
     """
 
     original: Classifier
     clean: Dataset
-    held_out: Dataset
+    right: Mask
+    held_out: Mask
     images: torch.Tensor
     triggers: TriggerSearch
     targets: tuple[int, ...]
@@ -210,9 +212,10 @@ class Judge:
         with torch.inference_mode():
             temperature = find_temperature(original(images))
         triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
-        return cls(
-            original, clean.with_known_labels(), held_out, images, triggers, targets_of(suspected), seed, temperature
-        )
+        known = clean.with_known_labels()
+        right = predict_classes(original, known) == known.targets
+        unseen = np.isin(known.positions, held_out.positions)
+        return cls(original, known, right, unseen, images, triggers, targets_of(suspected), seed, temperature)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
         """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
@@ -224,13 +227,11 @@ class Judge:
             turns = triggers.draw(len(images), draws).to(images.device)
             triggers.step(repaired, images, answers, turns, self.temperature)
         moved = Share(*triggers.measure(repaired, images, answers))
-        before, after = (
-            predict_classes(network, self.clean) == self.clean.targets for network in (self.original, repaired)
-        )
+        right = predict_classes(repaired, self.clean) == self.clean.targets
         of_class = {int(label): self.clean.targets == label for label in np.unique(self.clean.targets)}
-        classes = {label: Loss.of(before[rows], after[rows]) for label, rows in of_class.items()}
-        held_out = np.isin(self.clean.positions, self.held_out.positions)
-        return Candidate(name, repaired, moved, Loss.of(before[held_out], after[held_out]), classes, self.targets)
+        classes = {label: Loss.of(self.right[rows], right[rows]) for label, rows in of_class.items()}
+        lost = Loss.of(self.right[self.held_out], right[self.held_out])
+        return Candidate(name, repaired, moved, lost, classes, self.targets)
 
 
 def targets_of(suspected: Sequence[Backdoor]) -> tuple[int, ...]:
