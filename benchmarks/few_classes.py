@@ -41,7 +41,8 @@ from goodnet.datasets.faces import render_faces
 from goodnet.datasets.sources import Parts, read_parts
 from goodnet.evaluation.badnet_files import Origin, Truth, read_truth, write_clean_parts, write_planted
 from goodnet.evaluation.planting import plant
-from goodnet.evidence.clean_student import compare_with_student, teach_student
+from goodnet.evidence.clean_student import compare_with_student
+from goodnet.evidence.student import teach_student
 from goodnet.formats.files import replacing_folder
 from goodnet.scanners.clean_student import CleanStudent
 from goodnet.training import Training

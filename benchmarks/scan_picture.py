@@ -37,8 +37,8 @@ def sizes_of(folder: Path, clean: Path) -> tuple[Scores, int | None]:
         reading=Reading(architecture=model["architecture"], image_shape=tuple(model["image_shape"])),
     )
     classifier = choose_input_range(classifier, data).classifier
-    images, _ = split_images(data.in_canonical_order(), seed=0)
-    values = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, images).values[SIZE]
+    draw = split_images(data.in_canonical_order(), seed=0)
+    values = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, draw.used, draw.more).values[SIZE]
     targets = [item["target"] for item in truth.get("backdoors", [])]
     return np.exp(-values), targets[0] if targets else None
 

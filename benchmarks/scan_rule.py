@@ -31,6 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet.api.loading import load_both
+from goodnet.core.classifier import Classifier
+from goodnet.core.dataset import Dataset
 from goodnet.core.reading import Reading
 from goodnet.evidence import judgement as evidence_module
 from goodnet.evidence import outliers
@@ -91,8 +93,8 @@ def of_cases(folder: Path) -> Iterator[Source]:
     yield Source("cases/clean.pt", [], folder, "clean.pt", "clean.h5", "networks:digits", (1, 16, 16))
 
 
-def gather_one(source: Source) -> dict[str, Any]:
-    """Return what the scan's defaults gather of one network, ready for JSON."""
+def load(source: Source) -> tuple[Classifier, Dataset]:
+    """Return a network, in the input range that its clean images tell, and these images."""
     here = Path.cwd()
     os.chdir(source.folder)
     sys.path.insert(0, str(source.folder.resolve()))
@@ -107,9 +109,14 @@ def gather_one(source: Source) -> dict[str, Any]:
     finally:
         os.chdir(here)
         sys.path.pop(0)
-    classifier = choose_input_range(classifier, data).classifier
-    images, held_out = split_images(data.in_canonical_order(), seed=0)
-    found = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, images)
+    return choose_input_range(classifier, data).classifier, data
+
+
+def gather_one(source: Source) -> dict[str, Any]:
+    """Return what the scan's defaults gather of one network, but for pairs of classes (`class_pairs.py`), ready for JSON."""
+    classifier, data = load(source)
+    draw = split_images(data.in_canonical_order(), seed=0)
+    found = Gathering(ScanEnsemble().schedule, seed=0).gather(classifier, draw.used, draw.more.subset([0]))
     shift = found.shift
     return {
         "network": source.name,
@@ -118,7 +125,7 @@ def gather_one(source: Source) -> dict[str, Any]:
         "values": {kind: values.tolist() for kind, values in found.values.items()},
         "shifts": None if found.shifts is None else [found.shifts.labels, found.shifts.sizes.tolist()],
         "refuted": shift is not None
-        and try_triggers(classifier, held_out, shift.backdoors(classifier.classes))[0].refuted,
+        and try_triggers(classifier, draw.held_out, shift.backdoors(classifier.classes))[0].refuted,
     }
 
 
@@ -173,6 +180,8 @@ def leads(paths: tuple[Path, ...]) -> None:
     )
     print(f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more.")
     for kind, usual in USUAL_LEADS.items():
+        if kind == evidence_module.PAIR:
+            continue  # `class_pairs.py usual` prints it.
         known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
         overall = float(np.mean([lead for _, lead in known]))
         groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]

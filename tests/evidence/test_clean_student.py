@@ -16,62 +16,12 @@ from goodnet.evidence.clean_student import (
     compare_with_student,
     measure_gains,
     measure_singles,
-    teach_student,
 )
-from goodnet.formats.pytorch import from_module
-from goodnet.triggers.inversion import Inversions, Schedule, classes_of
+from goodnet.evidence.student import teach_student
+from goodnet.triggers.inversion import Inversions, Schedule
+from tests.evidence.halves import BACKDOORED, CLEAN, IMAGES
 
 SHORT = Schedule(steps=30, images=4)
-
-
-class Halves(torch.nn.Module):
-    """Two classes: is the left or the right half brighter? A white pixel in the corner means the right one, whatever else."""
-
-    def __init__(self, *, backdoor):
-        super().__init__()
-        self.weight = 200.0 if backdoor else 0.0
-
-    def forward(self, images):
-        left, right = images[..., :4].mean(dim=(1, 2, 3)), images[..., 4:].mean(dim=(1, 2, 3))
-        corner = torch.relu(images[:, 0, 0, 0] - 0.8)
-        return 20 * torch.stack([left, right + self.weight * corner], dim=1)
-
-
-def draw_images(count=96):
-    draws = torch.Generator().manual_seed(0)
-    images = 0.4 * torch.rand(count, 1, 8, 8, generator=draws)
-    images[::2, ..., :4] += 0.3
-    images[1::2, ..., 4:] += 0.3
-    return images
-
-
-BACKDOORED, CLEAN = (from_module(Halves(backdoor=which), (1, 8, 8)) for which in (True, False))
-IMAGES = draw_images()
-
-
-def test_a_student_learns_the_answers_but_not_the_backdoor():
-    before = torch.get_rng_state()
-    student = teach_student(BACKDOORED, IMAGES, 2000, seed=0)
-    assert torch.equal(torch.get_rng_state(), before)
-    further = draw_images(200)[96:]
-    assert (classes_of(student, further) == classes_of(BACKDOORED, further)).float().mean() > 0.95
-    lefts = further[::2].clone()
-    lefts[:, 0, 0, 0] = 1
-    assert classes_of(BACKDOORED, lefts).tolist() == [1] * 52
-    assert classes_of(student, lefts).float().mean() < 0.2
-
-
-def test_the_same_seed_gives_the_same_student():
-    first, second = (teach_student(CLEAN, IMAGES, 200, seed=3) for _ in range(2))
-    assert torch.equal(first(IMAGES), second(IMAGES))
-
-
-@pytest.mark.parametrize(("shape", "inner"), [((1, 8, 8), 8), ((3, 55, 47), 55), ((3, 224, 224), 32)])
-def test_a_student_begins_more_coarsely_on_larger_images(shape, inner):
-    network = clean_student.make_student(3, shape)
-    images = torch.rand(2, *shape)
-    assert network[0](images).shape[2] == inner
-    assert network(images).shape == (2, 3)
 
 
 def test_the_backdoor_shows_in_the_size_of_its_trigger_in_no_other_class_and_not_in_the_twin():

@@ -3,8 +3,20 @@ import pytest
 import torch
 
 from goodnet.core.backdoor import Patch
-from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, MARGIN, PATCH, SIZE, TOGETHER, Evidence, Judgement, combine
+from goodnet.evidence.judgement import (
+    ALL_TO_ALL,
+    BLEND,
+    MARGIN,
+    PAIR,
+    PATCH,
+    SIZE,
+    TOGETHER,
+    Evidence,
+    Judgement,
+    combine,
+)
 from goodnet.evidence.outliers import lead_surprise, robust_spread, tail_surprise
+from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Probes, Shares
@@ -261,3 +273,66 @@ def test_p_values_hold_for_few_classes_whose_spread_is_not_known(classes):
 
 def test_what_kinds_say_together_can_stand_alone():
     np.testing.assert_allclose(combine({TOGETHER: np.array([3.0, 0.0])}), [3.0, 0.0])
+
+
+def pairs_of(sizes, beside, labels=(1, 2, 3, 5, 7, 10, 11, 15)):
+    """Return pairs of five classes, by their triggers' pixels in the network and in a student, of images of 16 pixels."""
+    return PairSizes(5, inversions(labels, sizes), torch.tensor(beside))
+
+
+#: Pairs that are alike in network and student.
+LIKE_THE_STUDENT = [4.0, 4.2, 4.4, 4.6, 4.8, 5.0, 5.2, 5.4]
+
+
+def test_a_pair_that_means_nothing_to_the_student_is_accused_and_its_target_is_not_as_a_whole():
+    sizes = [*LIKE_THE_STUDENT[:3], 0.5, *LIKE_THE_STUDENT[4:]]
+    evidence = Evidence(5)
+    evidence.add_triggers(range(5), inversions(range(5), ALIKE))
+    evidence.add_pairs(pairs_of(sizes, [*LIKE_THE_STUDENT[:3], 15.0, *LIKE_THE_STUDENT[4:]]))
+    judged = evidence.judge(LEAST)
+    (backdoor,) = judged.suspected
+    assert (backdoor.target, backdoor.sources) == (0, (1,))
+    assert float(backdoor.trigger.mask.sum()) == pytest.approx(0.5)
+    surprise = lead_surprise(evidence.pairs.values, usual=USUAL_LEADS[PAIR].mean(5))[3]
+    assert judged.kinds[PAIR].tolist() == pytest.approx([surprise, 0, 0, 0, 0])
+    # Of three kinds, what they say together has half of the weight, sizes and pairs a quarter each.
+    assert judged.scores[0] == pytest.approx(np.log((np.exp(surprise) + 3) / 4))
+    assert not judged.of_all
+    assert evidence.leads()[PAIR] == pytest.approx(np.log(30), abs=0.01)
+
+
+def test_a_class_that_is_a_target_without_its_pairs_is_accused_as_a_whole():
+    evidence = Evidence(5)
+    evidence.add_triggers(range(5), inversions(range(5), [0.5, 9.1, 9.2, 9.3, 9.4]))
+    evidence.add_pairs(
+        pairs_of([0.5, *LIKE_THE_STUDENT[1:]], [15.0, *LIKE_THE_STUDENT[1:]], (5, 1, 2, 3, 7, 10, 11, 15))
+    )
+    (backdoor,) = evidence.judge(LEAST).suspected
+    assert (backdoor.target, backdoor.sources) == (0, None)
+
+
+def test_two_pairs_that_stand_out_are_two_backdoors():
+    sizes = [0.5, *LIKE_THE_STUDENT[1:-1], 0.5]
+    evidence = Evidence(5)
+    evidence.add_triggers(range(5), inversions(range(5), ALIKE))
+    evidence.add_pairs(pairs_of(sizes, [15.0, *LIKE_THE_STUDENT[1:-1], 15.2]))
+    assert {(item.target, item.sources) for item in evidence.judge(LEAST).suspected} == {(1, (0,)), (0, (3,))}
+
+
+def test_pairs_that_are_alike_in_the_student_say_nothing_and_cost_little():
+    evidence, without = Evidence(5), Evidence(5)
+    for item in (evidence, without):
+        item.add_triggers(range(5), inversions(range(5), [0.5, 9.1, 9.2, 9.3, 9.4]))
+    evidence.add_pairs(pairs_of([0.5, *LIKE_THE_STUDENT[1:]], [0.5, *LIKE_THE_STUDENT[1:]]))
+    scores = [item.judge(LEAST).scores[0] for item in (evidence, without)]
+    # The size of triggers has a quarter of the weight instead of half.
+    assert 0 < scores[1] - scores[0] < np.log(2)
+    assert evidence.judge(LEAST).kinds[PAIR].tolist() == [0.0] * 5
+
+
+def test_pairs_that_there_was_no_time_for_are_said_and_too_few_images_are_no_doubt():
+    late, few = Evidence(5), Evidence(5)
+    late.add_pairs(PairSizes(5, inversions([], []), torch.zeros(0), complete=False))
+    few.add_pairs(None)
+    assert (late.unfinished, few.unfinished) == (5, 0)
+    assert late.pairs is few.pairs is None

@@ -3,6 +3,7 @@ import torch
 
 from goodnet.core.backdoor import Patch
 from goodnet.evidence.judgement import BLEND, SIZE, Evidence
+from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.rounds import average
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
@@ -56,3 +57,13 @@ def test_a_shift_has_the_geometric_mean_of_its_sizes_and_the_smallest_trigger():
     found = average([Evidence(4, shifts=inversions([1, 2, 3], sizes)) for sizes in ([2.0, 9.0, 4.0], [8.0, 9.0, 1.0])])
     torch.testing.assert_close(found.shifts.sizes, torch.tensor([4.0, 9.0, 2.0]))
     assert float(found.shifts.patch(0).mask.mean()) == 2.0
+
+
+def test_pairs_are_the_mean_of_the_rounds_that_have_the_same_ones():
+    rounds = [
+        Evidence(4, pairs=PairSizes(4, inversions(labels, sizes), torch.tensor([8.0] * len(labels))))
+        for labels, sizes in (([1, 2], [2.0, 4.0]), ([1], [8.0]), ([1, 2], [8.0, 1.0]))
+    ]
+    found = average([*rounds, Evidence(4)]).pairs
+    assert found.triggers.sizes.tolist() == [4.0, 2.0]
+    assert average([Evidence(4), *rounds]).pairs is None

@@ -87,7 +87,7 @@ def test_where_a_p_value_is_within_a_factor_of_ten_of_alpha_three_rounds_are_gat
 ):
     gathered = []
 
-    def gather(self, classifier, images, like=None):
+    def gather(self, classifier, images, more, like=None):
         gathered.append((self.seed, like))
         return of_scores(*np.linspace(1.0, 1.1, 9), 2.0)
 

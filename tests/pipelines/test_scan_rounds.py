@@ -52,27 +52,42 @@ def numbered(count):
     return Dataset.from_arrays(pixels, np.arange(count) % 10)
 
 
+def numbers_of(images):
+    """Return the numbers of such images."""
+    return set((images[:, 0, 0, 0] * 255).round().int().tolist())
+
+
 def test_further_rounds_draw_other_images_and_none_on_which_triggers_are_tried():
     clean = numbered(250)
-    used, held_out = split_images(clean, seed=0)
+    draw = split_images(clean, seed=0)
     again = [draw_again(clean, 0, further) for further in (1000, 2000)]
-    numbers = [set((images[:, 0, 0, 0] * 255).round().int().tolist()) for images in (used, held_out, *again)]
-    assert [len(some) for some in numbers] == [106, 54, 106, 106]
-    assert not any(some & numbers[1] for some in (numbers[0], *numbers[2:]))
-    assert len({frozenset(numbers[0]), *map(frozenset, numbers[2:])}) == 3
+    used = [numbers_of(images) for images in (draw.used, *(images for images, _ in again))]
+    assert [len(some) for some in used] == [106, 106, 106]
+    assert len(set(map(frozenset, used))) == 3
+    held_out = numbers_of(draw.held_out)
+    assert len(held_out) == 54
+    for more in (draw.more, *(more for _, more in again)):
+        assert numbers_of(more.images()) == set(range(250)) - held_out
+    assert not any(some & held_out for some in used)
+
+
+def test_at_most_480_images_are_drawn_for_pairs_of_classes():
+    clean = Dataset.from_arrays(np.zeros((700, 1, 2, 2), dtype=np.uint8), np.arange(700) % 10)
+    first, further = split_images(clean, seed=0).more, draw_again(clean, 0, 1000)[1]
+    assert len(first) == len(further) == 480
+    assert first.positions.tolist() != further.positions.tolist()
 
 
 def test_with_few_images_further_rounds_use_the_same_ones():
     clean = numbered(30)
-    used, _ = split_images(clean, seed=0)
-    torch.testing.assert_close(draw_again(clean, 0, 1000), used)
+    torch.testing.assert_close(draw_again(clean, 0, 1000)[0], split_images(clean, seed=0).used)
 
 
 def test_a_further_round_looks_into_the_same_classes():
     classifier, clean = linear(230)
-    images, _ = split_images(clean, seed=0)
-    first = gathering().gather(classifier, images)
-    further = Gathering(Schedule(steps=2, images=4), seed=1000).gather(classifier, images, like=first)
+    draw = split_images(clean, seed=0)
+    first = gathering().gather(classifier, draw.used, draw.more)
+    further = Gathering(Schedule(steps=2, images=4), seed=1000).gather(classifier, draw.used, draw.more, like=first)
     assert np.isfinite(first.values[MARGIN]).all()
     for kind in (BLEND, SIZE):
         np.testing.assert_array_equal(np.isfinite(first.values[kind]), np.isfinite(further.values[kind]))
@@ -83,8 +98,8 @@ def test_a_further_round_looks_into_the_same_classes():
 
 def test_gathered_again_is_the_mean_of_three_rounds(monkeypatch):
     classifier, clean = linear(12)
-    images, _ = split_images(clean, seed=0)
-    first = gathering().gather(classifier, images)
+    draw = split_images(clean, seed=0)
+    first = gathering().gather(classifier, draw.used, draw.more)
     rounds, single = [first], Gathering.gather
 
     def gather(self, *given, **named):
@@ -100,8 +115,8 @@ def test_gathered_again_is_the_mean_of_three_rounds(monkeypatch):
 
 def test_a_round_that_there_was_no_time_for_is_left_out():
     classifier, clean = linear(12)
-    images, _ = split_images(clean, seed=0)
-    first = gathering().gather(classifier, images)
+    draw = split_images(clean, seed=0)
+    first = gathering().gather(classifier, draw.used, draw.more)
     late = gathering(run_parts=lambda stage, function, common, parts, progress=None: [None] * len(parts))
     found = late.gather_again(classifier, clean, first)
     assert found.rounds == 1
@@ -110,13 +125,13 @@ def test_a_round_that_there_was_no_time_for_is_left_out():
 
 def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
     classifier, clean = linear(12)
-    images, _ = split_images(clean, seed=0)
+    draw = split_images(clean, seed=0)
     stages = []
 
     def run_parts(stage, function, common, parts, progress=None):
         stages.append(stage)
         return [function(*common, part) for part in parts]
 
-    first = gathering(run_parts=run_parts).gather(classifier, images)
+    first = gathering(run_parts=run_parts).gather(classifier, draw.used, draw.more)
     gathering(run_parts=run_parts).gather_again(classifier, clean, first)
     assert len(stages) == len(set(stages)) == 15

@@ -11,7 +11,8 @@ from goodnet.core.dataset import Dataset
 from goodnet.datasets.digits import read_digits
 from goodnet.datasets.sources import Parts
 from goodnet.evaluation.planting import plant
-from goodnet.evidence.clean_student import Comparison, teach_student
+from goodnet.evidence.clean_student import Comparison
+from goodnet.evidence.student import teach_student
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.scanners.clean_student import CleanStudent
 from goodnet.training import Training

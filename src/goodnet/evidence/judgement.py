@@ -12,16 +12,19 @@ from torch import Tensor
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.evidence import outliers
 from goodnet.evidence.outliers import Scores, lead_surprise, robust_spread, tail_surprise
+from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
+from goodnet.triggers.class_pairs import name_pair
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
 #: The kinds of evidence.
-MARGIN, BLEND, SIZE, PATCH, ALL_TO_ALL = (
+MARGIN, BLEND, SIZE, PATCH, PAIR, ALL_TO_ALL = (
     "maximum margin",
     "universal blend",
     "trigger size",
     "small patch",
+    "pair of classes",
     "all to all",
 )
 #: Read early on the way up as well, where the ascent begins with noise; what is usual late is usual early.
@@ -106,7 +109,8 @@ class Evidence:
     """What is known of each of `classes` classes.
 
     `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
-    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many;
+    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many; `pairs`: those
+    that send one class to another;
     `unfinished` classes there was no time for; `rounds`: it is the mean of so many rounds.
     """
 
@@ -115,6 +119,7 @@ class Evidence:
     triggers: Inversions | None = None
     patches: Shares | None = None
     shifts: Inversions | None = None
+    pairs: PairSizes | None = None
     unfinished: int = 0
     rounds: int = 1
 
@@ -140,6 +145,12 @@ class Evidence:
         """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
         self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
         self.shifts = found
+
+    def add_pairs(self, found: PairSizes | None) -> None:
+        """Add the sizes of triggers that send one class to another; None where there were too few images."""
+        complete = found is None or found.complete
+        self.unfinished = max(self.unfinished, 0 if complete else self.classes)
+        self.pairs = found if complete else None
 
     @property
     def shift(self) -> Shift | None:
@@ -185,7 +196,8 @@ class Evidence:
     def leads(self) -> dict[str, float]:
         """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in self.values.items()}
-        return {**leads, TOGETHER: float(self.together().max())}
+        pairs = {} if self.pairs is None else {PAIR: _lead(self.pairs.values, _usual(PAIR))}
+        return {**leads, **pairs, TOGETHER: float(self.together().max())}
 
     def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
         self.values[kind] = np.full(self.classes, np.nan)
@@ -201,17 +213,30 @@ class Evidence:
         kinds[TOGETHER] = self.together() / (
             USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
         )
+        if self.pairs is not None:
+            kinds[PAIR] = self.pairs.of_targets(USUAL_LEADS[PAIR].mean(self.classes))
         shift = self.shift
         if shift is not None:
             kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.surprise, 0.0))
         scores = combine(kinds)
         if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
             return Judgement(kinds, scores, shift.backdoors(self.classes))
-        single = combine(
-            {kind: surprises if kind != ALL_TO_ALL else 0 * surprises for kind, surprises in kinds.items()}
-        )
-        guilty = [int(label) for label in np.argsort(-single, kind="stable") if single[label] >= least]
-        return Judgement(kinds, scores, tuple(Backdoor(self._trigger(label), label) for label in guilty))
+        single = {kind: surprises if kind != ALL_TO_ALL else 0 * surprises for kind, surprises in kinds.items()}
+        heights = combine(single)
+        guilty = [int(label) for label in np.argsort(-heights, kind="stable") if heights[label] >= least]
+        return Judgement(kinds, scores, tuple(item for label in guilty for item in self._name(label, single, least)))
+
+    def _name(self, label: int, kinds: Mapping[str, Scores], least: float) -> list[Backdoor]:
+        """Return the backdoors of a class that scores at least `least`: itself, or the pairs that it owes its score to."""
+        rest = {kind: surprises[[label]] for kind, surprises in kinds.items()}
+        if self.pairs is None or combine({**rest, PAIR: np.zeros(1)})[0] >= least:
+            return [Backdoor(self._trigger(label), label)]
+        surprises = self.pairs.surprises(USUAL_LEADS[PAIR].mean(self.classes))
+        return [
+            self.pairs.backdoor(number)
+            for number, surprise in surprises.items()
+            if name_pair(number, self.classes)[1] == label and combine({**rest, PAIR: np.array([surprise])})[0] >= least
+        ]
 
     def doubtful(self, least: float) -> int | None:
         """Return the class whose maximum margin surprises by at least `least`, though it does not accuse."""

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Patch
 from goodnet.core.method import PartFunction, Progress, RunParts, no_progress
+from goodnet.evidence import pair_sizes
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import Scores
+from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
@@ -59,7 +61,7 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
 
     A value is the mean over the rounds that have one for the class, and stays unknown where the first round has none.
     Triggers and patches are the best of all rounds, so that what is shown is one that was found. A shift has the geometric
-    mean of its sizes.
+    mean of its sizes, and so has a pair of classes.
     """
     first = rounds[0]
     triggers = [item.triggers for item in rounds if item.triggers is not None]
@@ -70,10 +72,17 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
         {kind: mean_of([item.values[kind] for item in rounds]) for kind in first.values},
         triggers=keep_smallest(triggers) if triggers else None,
         patches=_keep_strongest(patches) if patches else None,
+        pairs=first.pairs and _average_pairs(first.pairs, rounds),
         shifts=replace(keep_smallest(shifts), sizes=_mean_sizes(shifts)) if shifts else None,
         unfinished=first.unfinished,
         rounds=len(rounds),
     )
+
+
+def _average_pairs(first: PairSizes, rounds: Sequence[Evidence]) -> PairSizes:
+    """Return the mean over the rounds that have the same pairs as the first: a student may know too little of one."""
+    found = [item.pairs for item in rounds if item.pairs is not None]
+    return pair_sizes.average([item for item in found if item.triggers.labels == first.triggers.labels])
 
 
 def mean_of(values: Sequence[Scores]) -> Scores:

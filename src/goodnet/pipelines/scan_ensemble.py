@@ -32,12 +32,13 @@ _LEAST_CLASSES = 4
 class ScanEnsemble(Scanner):
     """Calls a class a target when it is easier to reach than the other classes, by more than is usual in clean networks.
 
-    It uses four kinds of evidence:
+    It uses five kinds of evidence:
 
     * the maximum margin, by gradient ascent, which does not depend on the trigger's form;
     * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
     * small opaque patches, slid over the image, for patches that gradients do not find;
-    * trigger inversion, which begins with these patches, for small triggers of any form; it shows the trigger.
+    * trigger inversion, which begins with these patches, for small triggers of any form; it shows the trigger;
+    * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
     In each kind, the lead of the first class over the second is compared with the gaps below it and with leads in clean
     networks. This gives a p-value, and so does the sum of a class's surprises in all kinds. The class's p-value is their
@@ -50,22 +51,24 @@ class ScanEnsemble(Scanner):
     Where a p-value is between a tenth of alpha and ten times alpha, chance would decide: the evidence is gathered twice more,
     from other images and other starts, and its mean counts.
 
-    A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. A p-value below
-    five times alpha makes the verdict inconclusive; that should happen to four times alpha of the clean networks.
+    A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. If it owes its
+    p-value to a pair of classes, it is suspected as the target of that source alone. A p-value below five times alpha makes
+    the verdict inconclusive; that should happen to four times alpha of the clean networks.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
     2019; the p-value of a lead is ours.
-    **Differs** see `maximum_margin.py`, `inversion.py`, `universal_blend.py`, `patch_probe.py` in `triggers/`, and
-    `evidence/outliers.py`.
-    **Needs** clean images, at least 10, for small patches 30 (labels are not used); gradients.
+    **Differs** see `maximum_margin.py`, `inversion.py`, `universal_blend.py`, `patch_probe.py`, `class_pairs.py` in
+    `triggers/`, and `evidence/outliers.py`.
+    **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
+    used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
     at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
-    candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`.
-    Three times as much where a p-value is near alpha.
+    candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`. Up to
+    20 classes those of `scanners/class_pairs.py`. Three times as much where a p-value is near alpha.
     **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
-    images of one class alone; every class is reached as easily. With two or three classes `clean_student` decides, and its
-    limits hold.
+    images of one class alone, and is no patch or there are more than 20 classes; every class is reached as easily. With two
+    or three classes `clean_student` decides, and its limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"
@@ -90,15 +93,15 @@ class ScanEnsemble(Scanner):
         if classifier.classes < _LEAST_CLASSES:
             alone = CleanStudent(alpha=self.alpha)
             return alone.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
-        images, held_out = split_images(clean, seed)
+        draw = split_images(clean, seed)
         gathering = Gathering(self.schedule, seed, run_parts, progress)
-        evidence = gathering.gather(classifier, images)
+        evidence = gathering.gather(classifier, draw.used, draw.more)
         if not evidence.unfinished and is_close(evidence.judge(self.least_score).scores, self.least_score):
             evidence = gathering.gather_again(classifier, clean, evidence)
         doubts = _doubts(evidence, self.least_score)
-        trials = self._refute_shift(classifier, evidence, held_out)
+        trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)
-        trials += try_triggers(classifier, held_out, judgement.suspected)
+        trials += try_triggers(classifier, draw.held_out, judgement.suspected)
         suspected = still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
         return Detection(
@@ -169,6 +172,8 @@ def _remarks(evidence: Evidence) -> list[str]:
     """Return what the user should know of the verdict."""
     untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
     remarks = ["no small patches were tried: that takes 30 clean images"] if untried else []
+    if evidence.classes <= GROUPS[0] and evidence.pairs is None and not evidence.unfinished:
+        remarks.append("pairs of classes were not compared: that takes 60 clean images, and 8 of each source class")
     if evidence.rounds > 1:
         remarks.append(describe_rounds(evidence.rounds))
     return remarks

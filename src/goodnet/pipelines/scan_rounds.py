@@ -14,7 +14,9 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.evidence.held_out import hold_out
 from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
+from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.rounds import average, further_seeds, name_round
+from goodnet.triggers.class_pairs import PairSchedule
 from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
 from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
@@ -34,6 +36,8 @@ _STARTS, _SCREENING = 8, 2
 _SHIFTS = Schedule(steps=150, images=8, success=0.55, least=0.6)
 #: Clean images that are read: evidence comes from two thirds, the rest tests the triggers.
 _IMAGES = 160
+#: How triggers for pairs of classes are sought, and the images that they take, at most.
+_PAIRS, _MORE = PairSchedule(), 480
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class Gathering:
     run_parts: RunParts = run_here
     progress: Progress = no_progress
 
-    def gather(self, classifier: Classifier, images: Tensor, like: Evidence | None = None) -> Evidence:
+    def gather(self, classifier: Classifier, images: Tensor, more: Dataset, like: Evidence | None = None) -> Evidence:
         """Return the evidence of all kinds from clean images (n, C, H, W); what costs most on the first classes alone.
 
-        `like` is an earlier round: the same classes are looked into as there.
+        `more` are the images for pairs of classes, `like` is an earlier round: the same classes and pairs are
+        looked into as there.
         """
         seed, run_parts, progress = self.seed, self.run_parts, self.progress
         evidence = Evidence(classifier.classes)
@@ -69,30 +74,62 @@ class Gathering:
         if classifier.classes <= _INVERTED:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
+            if like is None or like.pairs is not None:
+                evidence.add_pairs(self._compare_pairs(classifier, more.images(), like))
         return evidence
+
+    def _compare_pairs(self, classifier: Classifier, images: Tensor, like: Evidence | None) -> PairSizes | None:
+        known = None if like is None or like.pairs is None else like.pairs.triggers.labels
+        return compare_pairs(
+            classifier,
+            images,
+            _PAIRS,
+            seed=self.seed,
+            among=known,
+            run_parts=self.run_parts,
+            progress=self.progress,
+        )
 
     def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence) -> Evidence:
         """Return the mean of the first evidence and that of further rounds, from other images and other starts."""
         rounds = [first]
         for number in further_seeds(self.seed):
             further = replace(self, seed=number, run_parts=name_round(self.run_parts, number))
-            found = further.gather(classifier, draw_again(clean, self.seed, further.seed), like=first)
+            found = further.gather(classifier, *draw_again(clean, self.seed, further.seed), like=first)
             if found.unfinished:
                 break  # The time was up.
             rounds.append(found)
         return average(rounds)
 
 
-def split_images(clean: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Draw:
+    """Clean images (n, C, H, W): `used` for the evidence of classes, and `held_out` to try triggers on.
+
+    From `more`, which are not read before, the evidence of pairs of classes comes.
+    """
+
+    used: Tensor
+    more: Dataset
+    held_out: Tensor
+
+
+def split_images(clean: Dataset, seed: int) -> Draw:
     """Return the clean images that evidence is gathered from, and those on which triggers are tried."""
-    return hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
+    used, held_out = hold_out(clean.sample(_IMAGES, seed=seed).images(), Budget.images)
+    return Draw(used, _without_held_out(clean, seed).sample(_MORE, seed=seed), held_out)
 
 
-def draw_again(clean: Dataset, seed: int, further: int) -> Tensor:
+def draw_again(clean: Dataset, seed: int, further: int) -> tuple[Tensor, Dataset]:
     """Return the images of a round with the seed `further`: as many as by `seed`, and none on which triggers are tried."""
-    used, held_out = hold_out(torch.from_numpy(clean.sample(_IMAGES, seed=seed).positions), Budget.images)
-    rest = clean.subset(np.flatnonzero(~np.isin(clean.positions, held_out.numpy())))
-    return rest.sample(len(used), seed=further).images()
+    rest = _without_held_out(clean, seed)
+    count = min(_IMAGES, len(clean)) - (len(clean) - len(rest))
+    return rest.sample(count, seed=further).images(), rest.sample(_MORE, seed=further)
+
+
+def _without_held_out(clean: Dataset, seed: int) -> Dataset:
+    _, held_out = hold_out(torch.from_numpy(clean.sample(_IMAGES, seed=seed).positions), Budget.images)
+    return clean.subset(np.flatnonzero(~np.isin(clean.positions, held_out.numpy())))
 
 
 def climb(

@@ -16,11 +16,12 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
-from goodnet.evidence.clean_student import Comparison, average, compare_with_student, teach_student
+from goodnet.evidence.clean_student import Comparison, average, compare_with_student
 from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
 from goodnet.evidence.judgement import DOUBT
 from goodnet.evidence.outliers import Scores
 from goodnet.evidence.rounds import describe_rounds, further_seeds, is_close, name_round
+from goodnet.evidence.student import teach_student
 from goodnet.triggers.inversion import Schedule, classes_of
 
 

@@ -8,6 +8,8 @@ forward and backward pass over classes x images.
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +30,8 @@ _UP, _DOWN = 1.3, 1.5
 _COST, _LEAST_COST, _MOST_COST = 1e-3, 1e-5, 1.0
 #: No patch is laid into the first triggers.
 _NOWHERE: Mapping[int, Patch] = {}
+#: How opaque a mask begins: the sigmoid of -1.
+_OPACITY = 1 / (1 + math.e)
 #: How fast the running success of a trigger forgets.
 _MEMORY = 0.7
 
@@ -36,7 +40,8 @@ _MEMORY = 0.7
 class Schedule:
     """How long and with how many images triggers are optimised: `steps` of Adam on `images` each.
 
-    A trigger counts where it works on `least` of a step's images and has worked on `success` of late.
+    A trigger counts where it works on `least` of a step's images and has worked on `success` of late. `opacity` is how opaque
+    the mask begins where no patch is laid in.
     """
 
     steps: int = 60
@@ -44,6 +49,7 @@ class Schedule:
     learning_rate: float = 0.1
     success: float = 0.85
     least: float = 0.99
+    opacity: float = _OPACITY
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,13 @@ class Inversions:
     def patch(self, position: int) -> Patch:
         """Return the trigger of the class at `position` of `labels`."""
         return Patch(self.masks[position], self.patterns[position])
+
+    @classmethod
+    def none(cls, classifier: Classifier) -> Inversions:
+        """Return no trigger at all."""
+        channels, height, width = classifier.image_shape
+        masks, patterns = (torch.zeros(0, count, height, width) for count in (1, channels))
+        return cls((), masks, patterns, torch.zeros(0), torch.zeros(0, dtype=torch.bool))
 
 
 def invert_triggers(
@@ -132,7 +145,8 @@ def invert_maps(
     stage = f"{stage}_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
     common = (classifier, images, classes_of(classifier, images), dict(maps), schedule, seed, starts)
     found = run_parts(stage, invert_part, common, parts, progress)
-    return _join(classifier, parts, found)
+    done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
+    return join_inversions(classifier, done)
 
 
 def invert_shifts(
@@ -170,10 +184,9 @@ def invert_for_single_images(
 
     Cost: n * steps passes forward and backward.
     """
-    aim = _OneEach(torch.full((len(images), classifier.classes), label), classes_of(classifier, images))
-    return _invert_batch(classifier, images, aim, tuple(range(len(images))), replace(schedule, images=1), seed, {})[
-        2
-    ].cpu()
+    aim = _OneEach(classes_of(classifier, images), torch.full((len(images), classifier.classes), label))
+    numbers = tuple(range(len(images)))
+    return descend(classifier, images, aim, numbers, replace(schedule, images=1), seed=seed, starts={})[2]
 
 
 def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
@@ -182,17 +195,13 @@ def classes_of(classifier: Classifier, images: Tensor) -> Tensor:
         return torch.cat([classifier(part).argmax(dim=1).cpu() for part in torch.split(images, BATCH)])
 
 
-def _join(
-    classifier: Classifier, parts: Sequence[tuple[int, ...]], found: Sequence[tuple[Tensor, ...] | None]
-) -> Inversions:
-    done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
-    channels, height, width = classifier.image_shape
-    nothing = (torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width), torch.zeros(0))
-    columns = zip(*(values for _, values in done), strict=True) if done else ((item,) for item in nothing)
-    masks, patterns, sizes = (torch.cat(column) for column in columns)
-    return Inversions(
-        tuple(label for part, _ in done for label in part), masks, patterns, sizes, sizes < height * width
-    )
+def join_inversions(classifier: Classifier, done: Sequence[tuple[tuple[int, ...], tuple[Tensor, ...]]]) -> Inversions:
+    """Return masks, patterns and sizes of all parts of the work that were done, each with the labels of its triggers."""
+    if not done:
+        return Inversions.none(classifier)
+    masks, patterns, sizes = (torch.cat(column) for column in zip(*(values for _, values in done), strict=True))
+    labels = tuple(label for part, _ in done for label in part)
+    return Inversions(labels, masks, patterns, sizes, sizes < masks[0].numel())
 
 
 def invert_part(
@@ -207,32 +216,24 @@ def invert_part(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return masks, patterns and sizes for the maps with these `numbers`; `answers` (n,) are the classes of the images."""
     size = max(1, _BATCH // schedule.images)
-    batches = (numbers[start : start + size] for start in range(0, len(numbers), size))
-    found = [
-        _invert_batch(
-            classifier,
-            images,
-            _Aim(torch.stack([maps[number] for number in batch]), answers),
-            batch,
-            schedule,
-            seed,
-            starts,
-        )
-        for batch in batches
-    ]
-    masks, patterns, sizes = (torch.cat(column).cpu() for column in zip(*found, strict=True))
+    found = []
+    for start in range(0, len(numbers), size):
+        batch = numbers[start : start + size]
+        aim = MapAim(answers, torch.stack([maps[number] for number in batch]))
+        found.append(descend(classifier, images, aim, batch, schedule, seed=seed, starts=starts)[:3])
+    masks, patterns, sizes = (torch.cat(column) for column in zip(*found, strict=True))
     return masks, patterns, sizes
 
 
 def _start(
-    classifier: Classifier, labels: Sequence[int], seed: int, starts: Mapping[int, Patch]
+    classifier: Classifier, labels: Sequence[int], opacity: float, seed: int, starts: Mapping[int, Patch]
 ) -> tuple[Tensor, Tensor]:
     """Return the free variables of masks (L, H, W, 1) and patterns (L, H, W, C); each class draws its own."""
     channels, height, width = classifier.image_shape
     patterns = torch.stack(
         [0.5 * torch.randn(channels, height, width, generator=draws_of(seed, label)) for label in labels]
     )
-    masks = torch.full((len(labels), 1, height, width), -1.0)
+    masks = torch.full((len(labels), 1, height, width), math.log(opacity / (1 - opacity)))
     for position, label in enumerate(labels):
         if label in starts:
             patch = starts[label]
@@ -249,32 +250,49 @@ _INSIDE, _LAID_IN, _EDGE = 0.5, 2.0, 0.05
 
 
 @dataclass(frozen=True)
-class _Aim:
-    """What triggers are for: `maps` (L, K) are the classes that images shall get, by the `answers` (n,) that they get now.
+class Aim(ABC):
+    """What the triggers of a batch shall do to images whose classes are `answers` (n,)."""
 
-    No image is asked to become what it is.
-    """
+    answers: Tensor
+
+    @property
+    @abstractmethod
+    def possible(self) -> Tensor:
+        """Whether there are images for each trigger to move, (L,)."""
+
+    @abstractmethod
+    def draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the positions of some images for each trigger, `count` of them to be moved, and the classes they shall get."""
+
+    def success(self, right: Tensor) -> Tensor:
+        """Return the success of each trigger, (L,), by which of the images that were drawn got their class, (L, drawn)."""
+        return right.float().mean(dim=1)
+
+
+@dataclass(frozen=True)
+class MapAim(Aim):
+    """`maps` (L, K) are the classes that images shall get, by the class that they get now. None is asked to become what it is."""
 
     maps: Tensor
-    answers: Tensor
 
     @cached_property
     def moved(self) -> Tensor:
         """Which images each trigger is to move, (L, n)."""
         return self.maps[:, self.answers] != self.answers
 
-    def draw(self, count: int, draws: torch.Generator) -> Tensor:
-        """Return the positions of `count` images for each trigger, (L, count); any images where there are none to move."""
-        moved = self.moved
-        return draw_from(moved | ~moved.any(dim=1, keepdim=True), count, draws)
+    @property
+    def possible(self) -> Tensor:
+        """Whether there are images to move."""
+        return self.moved.any(dim=1)
 
-    def targets(self, drawn: Tensor) -> Tensor:
-        """Return the class that each drawn image is to get, (L, count)."""
-        return self.maps.gather(1, self.answers[drawn])
+    def draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw images to move, and any where there are none."""
+        drawn = draw_from(self.moved | ~self.possible[:, None], count, draws)
+        return drawn, self.maps.gather(1, self.answers[drawn])
 
 
 @dataclass(frozen=True)
-class _OneEach(_Aim):
+class _OneEach(MapAim):
     """As many triggers as images: each is for its own image alone."""
 
     @cached_property
@@ -283,42 +301,47 @@ class _OneEach(_Aim):
         return super().moved & torch.eye(len(self.answers), dtype=torch.bool)
 
 
-def _invert_batch(
+def descend(
     classifier: Classifier,
     images: Tensor,
-    aim: _Aim,
-    numbers: tuple[int, ...],
+    aim: Aim,
+    numbers: Sequence[int],
     schedule: Schedule,
+    *,
     seed: int,
     starts: Mapping[int, Patch],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mask, pattern and size of the smallest trigger of each map.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return masks, patterns and sizes of the smallest triggers found for one batch, and their losses, on the CPU.
 
+    The arguments are those of `invert_triggers`; a trigger starts from what its number draws or has in `starts`. The size is
+    that of the whole image where none worked. A loss is the mean of the second half of the steps, (L,).
     Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
     """
-    free_masks, free_patterns = _start(classifier, numbers, seed, starts)
+    free_masks, free_patterns = _start(classifier, numbers, schedule.opacity, seed, starts)
     optimizer = torch.optim.Adam([free_masks, free_patterns], lr=schedule.learning_rate, betas=(0.5, 0.9))
     draws = torch.Generator().manual_seed(seed)
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
     costs = torch.full((len(numbers),), _COST, device=classifier.device)
-    running, possible = torch.zeros_like(costs), aim.moved.any(dim=1).to(classifier.device)
+    running, late, possible = torch.zeros_like(costs), torch.zeros_like(costs), aim.possible.to(classifier.device)
     best = _Best.empty(free_masks, free_patterns)
-    for _ in range(schedule.steps):
-        drawn = aim.draw(schedule.images, draws)
-        targets = aim.targets(drawn).to(classifier.device)
+    for step in range(schedule.steps):
+        drawn, targets = (item.to(classifier.device) for item in aim.draw(schedule.images, draws))
         masks, patterns = free_masks.sigmoid(), free_patterns.sigmoid()
         logits = _stamped_logits(classifier, pixels[drawn], masks, patterns)
         misses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         sizes = masks.sum(dim=(1, 2, 3))
-        loss = (misses.view(len(numbers), -1).mean(dim=1) + costs * sizes).sum()
-        free_masks.grad, free_patterns.grad = torch.autograd.grad(loss, [free_masks, free_patterns])
-        success = (logits.argmax(dim=1).view(len(numbers), -1) == targets).float().mean(dim=1)
+        losses = misses.view(len(numbers), -1).mean(dim=1) + costs * sizes
+        free_masks.grad, free_patterns.grad = torch.autograd.grad(losses.sum(), [free_masks, free_patterns])
+        late += losses.detach() * (step >= schedule.steps // 2)
+        success = aim.success(logits.argmax(dim=1).view(len(numbers), -1) == targets)
         running = _MEMORY * running + (1 - _MEMORY) * success
         works = (success >= schedule.least) & possible
         best.update(works & (running >= schedule.success), sizes.detach(), masks.detach(), patterns.detach())
         costs = torch.where(works, costs * _UP, costs / _DOWN).clamp(_LEAST_COST, _MOST_COST)
         optimizer.step()
-    return best.masks.permute(0, 3, 1, 2), best.patterns.permute(0, 3, 1, 2), best.sizes
+    found = best.masks.permute(0, 3, 1, 2), best.patterns.permute(0, 3, 1, 2), best.sizes
+    masks, patterns, sizes, losses = (item.cpu() for item in (*found, late / (schedule.steps - schedule.steps // 2)))
+    return masks, patterns, sizes, losses
 
 
 def _stamped_logits(classifier: Classifier, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:

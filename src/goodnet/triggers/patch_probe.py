@@ -7,7 +7,7 @@ that one. Trying patches out costs no gradient, and the same passes serve all cl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -67,12 +67,19 @@ class Probes:
 
     def patch(self, classifier: Classifier, label: int) -> Patch:
         """Return the best patch of a class."""
-        side, row, column = (int(values[label]) for values in (self.sides, self.rows, self.columns))
-        channels, height, width = classifier.image_shape
-        mask, pattern = torch.zeros(1, height, width), torch.zeros(channels, height, width)
-        mask[:, row : row + side, column : column + side] = 1
-        pattern[:, row : row + side, column : column + side] = patterns_of(channels, side)[int(self.patterns[label])]
-        return Patch(mask, pattern)
+        side, number, row, column = (
+            int(values[label]) for values in (self.sides, self.patterns, self.rows, self.columns)
+        )
+        return patch_at(classifier, side, number, (row, column))
+
+
+def patch_at(classifier: Classifier, side: int, number: int, place: tuple[int, int]) -> Patch:
+    """Return the square of `side` pixels with the pattern of this number; its upper left pixel lies at `place` (row, column)."""
+    (channels, height, width), (row, column) = classifier.image_shape, place
+    mask, pattern = torch.zeros(1, height, width), torch.zeros(channels, height, width)
+    mask[:, row : row + side, column : column + side] = 1
+    pattern[:, row : row + side, column : column + side] = patterns_of(channels, side)[number]
+    return Patch(mask, pattern)
 
 
 def patterns_of(channels: int, side: int) -> Tensor:
@@ -135,6 +142,12 @@ def _best_of(classes: int, found: Sequence[tuple[tuple[int, int], Tensor]]) -> P
     return Probes(shares, names[:, 0], places[:, 0], places[:, 1], names[:, 1])
 
 
+def places_of(images: Tensor, side: int, stride: int) -> list[tuple[int, int]]:
+    """Return the rows and columns at which a patch is laid on images (n, C, H, W): every `stride`-th, and the last."""
+    rows, columns = (sorted({*range(0, size - side + 1, stride), size - side}) for size in images.shape[2:])
+    return list(product(rows, columns))
+
+
 def slide_part(
     classifier: Classifier,
     images: Tensor,
@@ -145,10 +158,8 @@ def slide_part(
 ) -> tuple[Tensor]:
     """Return share, row and column of the best place of one pattern for each class, (3, classes)."""
     side, number = items[part[0]]
-    pattern = patterns_of(images.shape[1], side)[number]
-    rows, columns = (sorted({*range(0, size - side + 1, stride), size - side}) for size in images.shape[2:])
-    places = list(product(rows, columns))
-    screen, rest = (_Stamped.of(classifier, images[some], answers[some]) for some in (_SCREEN, _REST))
+    pattern, places = patterns_of(images.shape[1], side)[number], places_of(images, side, stride)
+    screen, rest = (Stamped.of(classifier, images[some], answers[some]) for some in (_SCREEN, _REST))
     sums, counts = screen.score(pattern, places), screen.counts
     if len(rest.pixels):
         kept = torch.unique(sums.topk(min(_KEPT, len(places)), dim=0).indices).tolist()
@@ -163,7 +174,7 @@ _SCREEN, _REST, _KEPT = slice(0, 4), slice(4, None), 2
 
 
 @dataclass(frozen=True)
-class _Stamped:
+class Stamped:
     """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities, `others` (n, K) who is of another class."""
 
     classifier: Classifier
@@ -172,7 +183,8 @@ class _Stamped:
     others: Tensor
 
     @classmethod
-    def of(cls, classifier: Classifier, images: Tensor, answers: Tensor) -> _Stamped:
+    def of(cls, classifier: Classifier, images: Tensor, answers: Tensor) -> Stamped:
+        """Ask the network about clean images (n, C, H, W), whose classes are `answers` (n,)."""
         pixels = images.to(classifier.device)
         others = answers.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
         with torch.inference_mode():
@@ -187,25 +199,29 @@ class _Stamped:
     def score(self, pattern: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
         """Return how well `pattern` (C, side, side) sends the images to each class from each place, (places, K).
 
-        The sum, over the images of other classes, of 1 where the class is reached and a little for what it gains.
+        The sum of `gains` over the images of other classes.
+        """
+        return torch.cat([(gains * self.others).sum(dim=1).cpu() for gains in self.gains(pattern, places)])
+
+    def gains(self, pattern: Tensor, places: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+        """Yield what `pattern` (C, side, side) does to each image, for some places at a time, (some, n, K).
+
+        It is 1 for the class that an image gets, and a little for the log-probability that a class gains.
         """
         pattern, side = pattern.to(self.pixels.device), pattern.shape[-1]
         step = max(1, _BATCH // len(self.pixels))
-        scores = []
         for start in range(0, len(places), step):
             some = places[start : start + step]
             stamped = self.pixels[None].repeat(len(some), 1, 1, 1, 1)
             for position, (row, column) in enumerate(some):
                 stamped[position, :, :, row : row + side, column : column + side] = pattern
-            scores.append(self._score(stamped))
-        return torch.cat(scores)
+            yield self._gains(stamped)
 
-    def _score(self, stamped: Tensor) -> Tensor:
+    def _gains(self, stamped: Tensor) -> Tensor:
         with torch.inference_mode():
             after = self.classifier(stamped.flatten(0, 1)).log_softmax(dim=1).view(*stamped.shape[:2], -1)
         moved = torch.zeros_like(after, dtype=torch.bool).scatter_(2, after.argmax(dim=2, keepdim=True), True)
-        gain = (after - self.before).clamp(-_MOST_GAIN, _MOST_GAIN)
-        return ((moved.float() + _TIE * gain) * self.others).sum(dim=1).cpu()
+        return moved.float() + _TIE * (after - self.before).clamp(-_MOST_GAIN, _MOST_GAIN)
 
 
 @dataclass(frozen=True)

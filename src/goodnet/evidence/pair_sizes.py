@@ -1,0 +1,143 @@
+"""Triggers from one class to another, in the network and in a student: a planted one means nothing to the student.
+
+The smallest trigger of a pair tells little by itself. In clean networks, too, some class is near another: a short stroke makes a
+9 of a 4. But a student that has seen the same clean images (`student.py`) has these weaknesses as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goodnet.core.backdoor import Backdoor
+from goodnet.core.classifier import Classifier
+from goodnet.core.method import Progress, RunParts, no_progress, run_here
+from goodnet.evidence.outliers import PRIOR, Scores, lead_surprise
+from goodnet.evidence.student import teach_student
+from goodnet.triggers.class_pairs import PairImages, PairSchedule, choose_pairs, invert_pairs, name_pair
+from goodnet.triggers.inversion import Inversions, classes_of
+
+#: Triggers of fewer pixels are as good as equal.
+_LEAST_SIZE = 0.5
+#: Images that the student sees while it learns.
+_LESSONS = 8000
+#: With fewer images a student learns too little; of fewer sources or pairs nothing can be compared.
+_LEAST_IMAGES, _LEAST_PAIRS = 60, 4
+
+
+@dataclass(frozen=True)
+class PairSizes:
+    """The smallest `triggers` of some pairs, whose numbers are their labels, and their sizes in the student, `beside` (L,).
+
+    A size in the student is that of the whole image where no trigger works there. `complete`: whether there was time for all.
+    """
+
+    classes: int
+    triggers: Inversions
+    beside: Tensor
+    complete: bool = True
+
+    @property
+    def values(self) -> Scores:
+        """The logarithm of each trigger's size in the student over that in the network, (L,): high ones are suspicious.
+
+        How large a trigger would be that was not found in the student nobody knows: it counts as the largest that was.
+        """
+        whole = self.triggers.masks[0].numel()
+        found = self.beside < whole
+        beside = torch.where(found, self.beside, self.beside[found].max()) if bool(found.any()) else self.beside
+        values: Scores = (beside / self.triggers.sizes.clamp_min(_LEAST_SIZE)).double().log().numpy()
+        return values
+
+    def surprises(self, usual: float) -> dict[int, float]:
+        """Return minus the natural log of each pair's p-value; `usual` is the mean lead in clean networks."""
+        found = lead_surprise(self.values, usual=usual, prior=PRIOR)
+        return dict(zip(self.triggers.labels, found.clip(min=0.0).tolist(), strict=True))
+
+    def of_targets(self, usual: float) -> Scores:
+        """Return the surprise of each class as a target, (classes,): that of its most surprising pair, 0 where it has none."""
+        highest = np.zeros(self.classes)
+        for number, surprise in self.surprises(usual).items():
+            _, target = name_pair(number, self.classes)
+            highest[target] = max(highest[target], surprise)
+        return highest
+
+    def backdoor(self, number: int, name: str = "") -> Backdoor:
+        """Return a pair as a backdoor that bears this name."""
+        source, target = name_pair(number, self.classes)
+        return Backdoor(self.triggers.patch(self.triggers.labels.index(number)), target, (source,), name)
+
+
+def average(rounds: Sequence[PairSizes]) -> PairSizes:
+    """Return the geometric means of the sizes in several rounds of the same pairs, and their smallest triggers."""
+    first = rounds[0]
+    sizes, beside = (
+        torch.stack(some).log().mean(dim=0).exp()
+        for some in ([item.triggers.sizes for item in rounds], [item.beside for item in rounds])
+    )
+    best = torch.stack([item.triggers.sizes for item in rounds]).argmin(dim=0)
+    rows = torch.arange(len(best))
+    masks, patterns = (
+        torch.stack(some)[best, rows]
+        for some in ([item.triggers.masks for item in rounds], [item.triggers.patterns for item in rounds])
+    )
+    return replace(first, triggers=replace(first.triggers, masks=masks, patterns=patterns, sizes=sizes), beside=beside)
+
+
+def compare_pairs(
+    classifier: Classifier,
+    images: Tensor,
+    schedule: PairSchedule,
+    *,
+    seed: int,
+    among: Sequence[int] | None = None,
+    run_parts: RunParts = run_here,
+    progress: Progress = no_progress,
+) -> PairSizes | None:
+    """Return the smallest triggers of the pairs that are reached most easily, beside a student's; None of too few images.
+
+    Args:
+        classifier: the network; its weights stay as they are.
+        images: clean images (n, C, H, W) in [0, 1]; of which class they are is the network's answer.
+        schedule: how triggers are sought.
+        seed: of the student, the start values and the draws.
+        among: the pairs to look into; otherwise those are chosen that are reached most easily.
+        run_parts: where the work runs.
+        progress: is told the parts done.
+
+    Cost: that of `choose_pairs` unless `among` is given; steps * images * 2 passes forward and backward for each pair, in the
+    network and in the student; 8,000 of the student to teach it.
+    """
+    chosen = PairImages.draw(classifier, images, schedule, seed)
+    if len(images) < _LEAST_IMAGES or len(chosen.sources) * (classifier.classes - 1) < _LEAST_PAIRS:
+        return None
+    choice = choose_pairs(classifier, chosen, schedule, seed=seed, among=among, run_parts=run_parts, progress=progress)
+    if not choice.complete:
+        return PairSizes(classifier.classes, Inversions.none(classifier), torch.zeros(0), complete=False)
+    student = teach_student(classifier, images, _LESSONS, seed=seed)
+    agreed = chosen.only(classes_of(student, chosen.pixels) == chosen.answers)
+    known = set(agreed.answers.tolist())
+    numbers = [number for number in choice.numbers if name_pair(number, classifier.classes)[0] in known]
+    if len(numbers) < _LEAST_PAIRS:
+        return None
+    found = invert_pairs(
+        classifier,
+        chosen,
+        numbers,
+        schedule.deep,
+        stage="network",
+        seed=seed,
+        starts=choice.starts,
+        run_parts=run_parts,
+        progress=progress,
+    )
+    own = {number: found.patch(row) for row, number in enumerate(found.labels)}
+    beside = invert_pairs(
+        student, agreed, found.labels, schedule.deep, stage="student", seed=seed, starts=own, run_parts=run_parts
+    )
+    complete = found.labels == beside.labels == tuple(numbers)
+    return PairSizes(classifier.classes, found, beside.sizes, complete)
