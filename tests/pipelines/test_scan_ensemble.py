@@ -4,10 +4,11 @@ import torch
 
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import UnreadableModel
-from goodnet.evidence.judgement import BLEND, MARGIN, SIZE, Evidence
+from goodnet.evidence.judgement import BLEND, MARGIN, PAIR, SIZE, Evidence
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.pipelines.scan_rounds import Gathering
+from tests.quadrant_networks import BACKDOORED, CLEAN, SOURCE, TARGET, draw_quadrants
 
 
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
@@ -31,6 +32,16 @@ def test_an_all_to_all_backdoor_makes_each_class_the_target_of_the_one_before(al
         (label, ((label - 1) % 10,)) for label in range(10)
     ]
     assert "all to all" in found.reason
+
+
+def test_a_backdoor_from_one_class_is_found_with_its_source_and_its_clean_twin_is_clean():
+    clean = Dataset.from_arrays(draw_quadrants(300).numpy(), np.arange(300) % 4)
+    found, twin = (ScanEnsemble().scan(network, clean, seed=0) for network in (BACKDOORED, CLEAN))
+    assert found.verdict == "backdoored"
+    assert [(item.target, item.sources, item.name) for item in found.suspected] == [(TARGET, (SOURCE,), "ensemble")]
+    assert "class 2 from class 1: pair of classes (p below 0.0001) speaks for it" in found.reason
+    assert found.evidence[PAIR][TARGET] > found.threshold
+    assert (twin.verdict, twin.suspected) == ("clean", ())
 
 
 @pytest.mark.parametrize(

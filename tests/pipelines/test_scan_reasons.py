@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodnet.core.backdoor import Backdoor
 from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, MARGIN, SIZE, TOGETHER, Evidence, Judgement
 from goodnet.pipelines.scan_reasons import describe_leader, describe_p, describe_reach, weigh_kinds
 from goodnet.triggers.inversion import Inversions
@@ -46,16 +47,17 @@ def test_each_kind_speaks_for_a_class_or_does_not():
         ALL_TO_ALL: np.array([9.0, 9.0]),
     }
     judgement = Judgement(kinds, np.zeros(2), ())
-    assert weigh_kinds(judgement, 1) == (
+    assert weigh_kinds(judgement, Backdoor(None, 1)) == (
         "class 1: trigger size (p 0.0004) and maximum margin (p 0.04) speak for it, universal blend does not"
     )
-    assert weigh_kinds(judgement, 0).startswith(
+    assert weigh_kinds(judgement, Backdoor(None, 0)).startswith(
         "class 0: maximum margin (p 0.007) and universal blend (p 0.007) speak for it,"
     )
     quiet = Judgement({SIZE: np.ones(2), TOGETHER: np.full(2, 9.0)}, np.zeros(2), ())
-    assert "no kind of evidence is sure by itself" in weigh_kinds(quiet, 1)
+    assert "no kind of evidence is sure by itself" in weigh_kinds(quiet, Backdoor(None, 1))
+    assert weigh_kinds(quiet, Backdoor(None, 1, (4,))).startswith("class 1 from class 4: no kind of evidence")
     unheard_of = Judgement({SIZE: np.array([0.0, 30.0])}, np.zeros(2), ())
-    assert weigh_kinds(unheard_of, 1) == "class 1: trigger size (p below 0.0001) speaks for it"
+    assert weigh_kinds(unheard_of, Backdoor(None, 1)) == "class 1: trigger size (p below 0.0001) speaks for it"
 
 
 def evidence_of(sizes, **others):

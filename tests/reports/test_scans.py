@@ -15,7 +15,7 @@ from goodnet.core.results import Detection, Run
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
 from goodnet.reports.runs import Recorder
-from goodnet.reports.scan_examples import make_examples, read_examples
+from goodnet.reports.scan_examples import make_examples, read_examples, write_examples
 from goodnet.reports.scans import read_scan, save_scan, write_scan
 from tests.reports.conftest import corner_patch, make_detection
 
@@ -154,6 +154,19 @@ def test_class_names_go_along(badnet):
     clean = replace(read_data(badnet.validation), class_names=("stop", "1", "yield", "go"))
     examples = make_examples(read_network(badnet.model), clean, ())
     assert [examples.name_class(k) for k in (0, 1, 9)] == ["class 0 (stop)", "class 1", "class 9"]
+
+
+def test_a_source_specific_trigger_is_shown_on_two_images_of_its_source_and_two_others(badnet, tmp_path):
+    classifier, clean = read_network(badnet.model), read_data(badnet.validation)
+    suspected = (Backdoor(corner_patch(), 0, (2,)),)
+    examples = make_examples(classifier, clean, suspected)
+    assert examples.answers[:2] == (2, 2)
+    assert set(examples.answers[2:]) <= {1, 3}
+    (shown,) = examples.triggers
+    assert examples.name_targets(shown) == "class 0, from class 2 alone"
+    save_scan(tmp_path, make_detection(suspected=suspected))
+    write_examples(tmp_path, examples)
+    assert read_examples(tmp_path).triggers[0].sources == (2,)
 
 
 @pytest.mark.parametrize("name", ["examples.npz", "suspected.npz"])

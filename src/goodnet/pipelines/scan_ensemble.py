@@ -146,10 +146,10 @@ class ScanEnsemble(Scanner):
         self, judgement: Judgement, evidence: Evidence, suspected: Sequence[Backdoor], further: Sequence[str]
     ) -> str:
         parts = [describe_leader(judgement, self.alpha)]
-        if any(item.sources is not None for item in suspected):
+        if suspected and judgement.of_all:
             parts.append("all to all: one small trigger sends every class to another")
         else:
-            parts += [weigh_kinds(judgement, item.target) for item in suspected]
+            parts += [weigh_kinds(judgement, item) for item in suspected]
         reach = None if suspected else describe_reach(evidence, self.least_score)
         return "; ".join([*parts, *further, *([reach] if reach else [])])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from goodnet.core.backdoor import Backdoor
 from goodnet.evidence.judgement import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Evidence, Judgement
 
 #: A p-value above the first is nothing to speak of; one below the second nobody can check.
@@ -38,20 +39,26 @@ def describe_leader(judgement: Judgement, alpha: float) -> str:
     return f"{leader} has the lowest p-value, {describe_p(float(scores.max()))}; alpha is {alpha:g}"
 
 
-def weigh_kinds(judgement: Judgement, label: int) -> str:
-    """Return which kinds of evidence speak for a class, each with its p-value, and which do not.
+def weigh_kinds(judgement: Judgement, backdoor: Backdoor) -> str:
+    """Return which kinds of evidence speak for a backdoor's target, each with its p-value, and which do not.
 
-    >>> weigh_kinds(judgement, 3)  # doctest: +SKIP
+    >>> weigh_kinds(judgement, Backdoor(None, 3))  # doctest: +SKIP
     'class 3: trigger size (p 0.0004) speaks for it, maximum margin, universal blend and small patch do not'
     """
+    label = backdoor.target
+    name = (
+        f"class {label}"
+        if backdoor.sources is None
+        else f"class {label} from class {_join(list(map(str, backdoor.sources)))}"
+    )
     surprises = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
     known = {kind: float(value) for kind, value in surprises.items() if np.isfinite(value)}
     loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
     quiet = [kind for kind in known if kind not in loud]
     if not loud:
-        return f"class {label}: no kind of evidence is sure by itself, all of them together are"
+        return f"{name}: no kind of evidence is sure by itself, all of them together are"
     shown = [f"{_short(kind)} (p {_show_p(known[kind])})" for kind in sorted(loud, key=lambda kind: -known[kind])]
-    words = f"class {label}: {_join(shown)} {'speaks' if len(loud) == 1 else 'speak'} for it"
+    words = f"{name}: {_join(shown)} {'speaks' if len(loud) == 1 else 'speak'} for it"
     return (
         f"{words}, {_join([_short(kind) for kind in quiet])} {'does' if len(quiet) == 1 else 'do'} not"
         if quiet

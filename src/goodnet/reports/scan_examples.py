@@ -30,11 +30,15 @@ _EXAMPLES = "examples.npz"
 
 @dataclass(frozen=True)
 class ShownTrigger:
-    """A trigger recovered for one class, or for several, and the classes (K,) of the example images that carry it."""
+    """A trigger recovered for one class, or for several, and the classes (K,) of the example images that carry it.
+
+    `sources` are the classes that it works on, where these are not all.
+    """
 
     targets: tuple[int, ...]
     patch: Patch
     answers: tuple[int, ...]
+    sources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,27 +59,43 @@ class ScanExamples:
         return f"class {label} ({name})" if name and name != str(label) else f"class {label}"
 
     def name_targets(self, shown: ShownTrigger) -> str:
-        """Return the class of a trigger; of one with several, how many."""
-        return f"{len(shown.targets)} classes at once" if len(shown.targets) > 1 else self.name_class(shown.targets[0])
+        """Return the class of a trigger, and from where it is reached; of one with several, how many."""
+        if len(shown.targets) > 1:
+            return f"{len(shown.targets)} classes at once"
+        origin = f", from {' and '.join(map(self.name_class, shown.sources))} alone" if shown.sources else ""
+        return self.name_class(shown.targets[0]) + origin
 
 
 def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...]) -> ScanExamples:
-    """Return example images, preferably of classes that nobody suspects. Cost: 64 passes and 4 per trigger."""
+    """Return example images, preferably of classes that nobody suspects; of sources half of them.
+
+    Cost: 64 passes and 4 per trigger.
+    """
     drawn = clean.sample(_DRAWN, seed=0).images()
     answers = _answer(classifier, drawn)
     targets = {backdoor.target for backdoor in suspected}
-    # An image of the target class already shows nothing when the trigger sends it there; different classes show most.
-    order = sorted(range(len(drawn)), key=lambda k: (answers[k] in targets, answers[:k].count(answers[k])))[:_SHOWN]
+    sources = {label for backdoor in suspected for label in backdoor.sources or ()}
+
+    def rank(k: int) -> tuple[bool, int]:
+        # An image of the target class already shows nothing when the trigger sends it there; different classes show most.
+        return answers[k] in targets, answers[:k].count(answers[k]) - (answers[k] in sources) * _SHOWN // 2
+
+    order = sorted(range(len(drawn)), key=rank)[:_SHOWN]
     images = drawn[order]
     shown = tuple(
-        ShownTrigger(targets, patch, _answer(classifier, patch(images))) for patch, targets in _triggers_of(suspected)
+        ShownTrigger(opened, patch, _answer(classifier, patch(images)), origin)
+        for patch, opened, origin in _triggers_of(suspected)
     )
     return ScanExamples(images, tuple(answers[k] for k in order), shown, clean.class_names or ())
 
 
-def _triggers_of(suspected: Sequence[Backdoor]) -> list[tuple[Patch, tuple[int, ...]]]:
-    """Return each trigger that is a patch once, with its targets."""
-    return [(patch, tuple(item.target for item in opened)) for patch, opened in group_by_patch(suspected)]
+def _triggers_of(suspected: Sequence[Backdoor]) -> list[tuple[Patch, tuple[int, ...], tuple[int, ...]]]:
+    """Return each trigger that is a patch once, with its targets, and the sources of a single target."""
+    found = []
+    for patch, opened in group_by_patch(suspected):
+        sources = (opened[0].sources or ()) if len(opened) == 1 else ()
+        found.append((patch, tuple(item.target for item in opened), sources))
+    return found
 
 
 def _answer(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
@@ -120,7 +140,7 @@ def read_examples(folder: Path) -> ScanExamples | None:
 
 
 def _join(
-    triggers: list[tuple[Patch, tuple[int, ...]]], stamped: list[list[int]], examples: ScanExamples
+    triggers: list[tuple[Patch, tuple[int, ...], tuple[int, ...]]], stamped: list[list[int]], examples: ScanExamples
 ) -> tuple[ShownTrigger, ...]:
     """Return the triggers with their answers.
 
@@ -128,8 +148,8 @@ def _join(
         WrongShape: a trigger does not fit the images.
     """
     shown = []
-    for (patch, targets), answers in zip(triggers, stamped, strict=True):
+    for (patch, targets, sources), answers in zip(triggers, stamped, strict=True):
         if patch.pattern.shape != examples.images.shape[1:]:
             raise WrongShape(f"expected a patch for images {tuple(examples.images.shape[1:])}")
-        shown.append(ShownTrigger(targets, patch, tuple(answers)))
+        shown.append(ShownTrigger(targets, patch, tuple(answers), sources))
     return tuple(shown)
