@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
 LOWEST_INSTALLED := $(LOWEST)/.installed
 
-.PHONY: demo test lint types imports docs unit lowest dist hashes audit release-check format clean
+.PHONY: demo test lint types imports docs unit slow lowest dist hashes audit release-check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/goodnet demo --out demo
@@ -29,7 +29,11 @@ docs: $(INSTALLED)
 
 # One process per core, each with one thread: small networks gain nothing from a second thread.
 unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal --cov --cov-report term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow" --cov --cov-report term:skip-covered
+
+# The other tests: the demo, the tutorials, whole networks. `.ci/run` runs them, too.
+slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal -m slow
 
 # Quick tests on the oldest versions that pyproject.toml allows. What these warn of one another is not ours.
 lowest: $(LOWEST_INSTALLED)
@@ -53,7 +57,7 @@ audit: $(INSTALLED)
 	$(BIN)/python .ci/audit.py
 
 # docs/releasing.md says what else a release needs.
-release-check: test dist audit
+release-check: test slow dist audit
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -1,7 +1,7 @@
-"""Triggers from one class to another, in the network and in a student: a planted one means nothing to the student.
+"""Triggers from one class to another, in the network and in students: a planted one means nothing to a student.
 
 The smallest trigger of a pair tells little by itself. In clean networks, too, some class is near another: a short stroke makes a
-9 of a 4. But a student that has seen the same clean images (`student.py`) has these weaknesses as well.
+9 of a 4. But students that have seen the same clean images (`student.py`) have these weaknesses as well.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.evidence.outliers import PRIOR, Scores, lead_surprise
 from goodnet.evidence.student import teach_student
 from goodnet.triggers.class_pairs import PairImages, PairSchedule, choose_pairs, invert_pairs, name_pair
-from goodnet.triggers.inversion import Inversions, classes_of
+from goodnet.triggers.inversion import Inversions, Schedule, classes_of
 
 #: Triggers of fewer pixels are as good as equal.
 _LEAST_SIZE = 0.5
-#: Images that the student sees while it learns.
-_LESSONS = 8000
+#: Students that are asked, as one of them may miss a natural weakness, and images that each sees while it learns.
+_STUDENTS, _LESSONS = 2, 8000
 #: With fewer images a student learns too little; of fewer sources or pairs nothing can be compared.
 _LEAST_IMAGES, _LEAST_PAIRS = 60, 4
 
 
 @dataclass(frozen=True)
 class PairSizes:
-    """The smallest `triggers` of some pairs, whose numbers are their labels, and their sizes in the student, `beside` (L,).
+    """The smallest `triggers` of some pairs, whose numbers are their labels, and their sizes in a student, `beside` (L,).
 
-    A size in the student is that of the whole image where no trigger works there. `complete`: whether there was time for all.
+    Of several students it is the smallest. It is that of the whole image where no trigger works there. `complete`: whether
+    there was time for all.
     """
 
     classes: int
@@ -110,7 +111,7 @@ def compare_pairs(
         progress: is told the parts done.
 
     Cost: that of `choose_pairs` unless `among` is given; steps * images * 2 passes forward and backward for each pair, in the
-    network and in the student; 8,000 of the student to teach it.
+    network and in two students; 8,000 of each student to teach it.
     """
     chosen = PairImages.draw(classifier, images, schedule, seed)
     if len(images) < _LEAST_IMAGES or len(chosen.sources) * (classifier.classes - 1) < _LEAST_PAIRS:
@@ -118,9 +119,10 @@ def compare_pairs(
     choice = choose_pairs(classifier, chosen, schedule, seed=seed, among=among, run_parts=run_parts, progress=progress)
     if not choice.complete:
         return PairSizes(classifier.classes, Inversions.none(classifier), torch.zeros(0), complete=False)
-    student = teach_student(classifier, images, _LESSONS, seed=seed)
-    agreed = chosen.only(classes_of(student, chosen.pixels) == chosen.answers)
-    known = set(agreed.answers.tolist())
+    students = [
+        _Student.teach(classifier, images, chosen, number, number - seed) for number in range(seed, seed + _STUDENTS)
+    ]
+    known = set.intersection(*(set(student.agreed.answers.tolist()) for student in students))
     numbers = [number for number in choice.numbers if name_pair(number, classifier.classes)[0] in known]
     if len(numbers) < _LEAST_PAIRS:
         return None
@@ -135,9 +137,34 @@ def compare_pairs(
         run_parts=run_parts,
         progress=progress,
     )
-    own = {number: found.patch(row) for row, number in enumerate(found.labels)}
-    beside = invert_pairs(
-        student, agreed, found.labels, schedule.deep, stage="student", seed=seed, starts=own, run_parts=run_parts
-    )
-    complete = found.labels == beside.labels == tuple(numbers)
-    return PairSizes(classifier.classes, found, beside.sizes, complete)
+    beside = [student.invert(found, schedule.deep, seed, run_parts) for student in students]
+    if any(item.labels != tuple(numbers) for item in (found, *beside)):
+        return PairSizes(classifier.classes, found, torch.zeros(0), complete=False)
+    return PairSizes(classifier.classes, found, torch.stack([item.sizes for item in beside]).amin(dim=0))
+
+
+@dataclass(frozen=True)
+class _Student:
+    """A student, the images to whose classes it agrees, and its number in this round."""
+
+    classifier: Classifier
+    agreed: PairImages
+    number: int
+
+    @classmethod
+    def teach(cls, classifier: Classifier, images: Tensor, chosen: PairImages, seed: int, number: int) -> _Student:
+        student = teach_student(classifier, images, _LESSONS, seed=seed)
+        return cls(student, chosen.only(classes_of(student, chosen.pixels) == chosen.answers), number)
+
+    def invert(self, found: Inversions, schedule: Schedule, seed: int, run_parts: RunParts) -> Inversions:
+        """Return the smallest triggers of the same pairs; the search begins with those found in the network."""
+        return invert_pairs(
+            self.classifier,
+            self.agreed,
+            found.labels,
+            schedule,
+            stage=f"student_{self.number}",
+            seed=seed,
+            starts={number: found.patch(row) for row, number in enumerate(found.labels)},
+            run_parts=run_parts,
+        )

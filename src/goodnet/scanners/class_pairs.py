@@ -25,10 +25,10 @@ class ClassPairs(Scanner):
 
     For each ordered pair of classes, a trigger is reverse-engineered that sends images of the source to the target and leaves
     the images of all other classes alone. It begins with the best of some small opaque patches. After a few steps the pairs
-    with the lowest loss are kept, and their triggers are made small. A student learns the network's answers to the clean
-    images. In the student the same triggers are made small. In clean networks the sizes are alike, since a short stroke makes
-    a 9 of a 4 in both. What counts is by how much the logarithm of size in the student over size in the network leads that of
-    the next pair (`evidence/outliers.py`).
+    with the lowest loss are kept, and their triggers are made small. Two students learn the network's answers to the clean
+    images. In them the same triggers are made small. In clean networks the sizes are alike, since a short stroke makes a 9 of
+    a 4 in all. What counts is by how much the logarithm of size in a student over size in the network leads that of the next
+    pair (`evidence/outliers.py`).
 
     **Source** ours. The attack: T. Gu et al., "BadNets", IEEE Access 2019. Triggers that are made small: B. Wang et al., "Neural
     Cleanse", IEEE S&P 2019. Most steps for the pairs that look promising: G. Shen et al., "Backdoor scanning for deep neural
@@ -37,7 +37,7 @@ class ClassPairs(Scanner):
     the loss; the size is compared with that in a student.
     **Needs** clean images, at least 60, and of a source class at least 8 (labels are not used); gradients.
     **Cost** 5,000 to 47,000 passes forward for ten classes (patches); 192 for each pair, 960 for each of 16 pairs forward and
-    backward; and the student's, which is small: 8,000, and 960 for each of 16 pairs.
+    backward; and those of two students, which are small: 8,000, and 960 for each of 16 pairs.
     **Fails when** the trigger works on images of several classes; it is no patch, nor anything that descent from one leads to;
     the network answers the source class too rarely; the clean images are so few that the student learns too little. It never
     proves a network clean, so the best verdict is inconclusive.
