@@ -2,12 +2,14 @@
 
     PYTHONPATH=benchmarks python benchmarks/class_pairs.py gather OUT.jsonl --zoo ZOO --strangers DIR   # can be resumed
     python benchmarks/class_pairs.py table OUT.jsonl
+    python benchmarks/class_pairs.py constants OUT.jsonl
     python benchmarks/class_pairs.py usual OUT.jsonl
 
 ZOO is what `goodnet zoo build benchmarks/class_pairs.toml` has built, DIR as in `benchmarks/strangers.py`. `gather` writes a line
 for each network of up to 20 classes: the pairs that were looked into, the pixels of their triggers in the network and in the
-student. `table` shows how far the first pair leads; `usual` prints the mean lead in clean networks, for
-`src/goodnet/evidence/usual_leads.toml`. Exit code 1 where a clean network has a pair with p <= 0.01.
+student. `table` shows how far the first pair leads; exit code 1 where a clean network has a pair with p <= 0.01. `constants` shows
+what half and twice each constant would change. `usual` prints the mean lead in clean networks, for
+`src/goodnet/evidence/usual_leads.toml`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from rich.table import Table
 
 from goodnet.core.errors import GoodnetError
 from goodnet.evidence.judgement import PAIR
+from goodnet.evidence.outliers import PRIOR, lead_surprise
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.pipelines.scan_rounds import split_images
@@ -138,6 +141,36 @@ def table(path: Path) -> None:
         )
     Console(width=150).print(lines)
     sys.exit(int(accused > 0))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+def constants(path: Path) -> None:
+    rows = read_rows(path)
+    mean = USUAL_LEADS[PAIR].mean(_MOST_CLASSES)
+    lines = Table(
+        "constant", "value", "true pair with p <= 0.01", "another pair", "clean networks", "smallest p of a clean one"
+    )
+    for name, usual, prior in (
+        ("as it is", mean, PRIOR),
+        *(("usual lead", mean * factor, PRIOR) for factor in (0.5, 2)),
+        *(("PRIOR", mean, PRIOR * factor) for factor in (0.5, 2)),
+    ):
+        found = wrong = accused = 0
+        clean = 1.0
+        for row in rows:
+            pairs = read_pairs(row)
+            surprises = lead_surprise(pairs.values, usual=usual, prior=prior)
+            loud = surprises >= -math.log(_ALPHA)
+            named = [list(name_pair(row["numbers"][first], row["classes"])) for first in np.flatnonzero(loud)]
+            found += bool(row["pairs"]) and any(pair in row["pairs"] for pair in named)
+            wrong += bool(row["pairs"]) and any(pair not in row["pairs"] for pair in named)
+            accused += not row["targets"] and bool(named)
+            clean = clean if row["targets"] else min(clean, math.exp(-float(surprises.max())))
+        lines.add_row(
+            name, f"{usual if name != 'PRIOR' else prior:.3g}", *map(str, (found, wrong, accused)), f"{clean:.2g}"
+        )
+    Console(width=120).print(lines)
 
 
 @main.command()

@@ -180,14 +180,15 @@ def leads(paths: tuple[Path, ...]) -> None:
     )
     print(f"# A group's mean counts with that of all groups as if the latter were {SHRINK} networks more.")
     for kind, usual in USUAL_LEADS.items():
-        if kind == evidence_module.PAIR:
-            continue  # `class_pairs.py usual` prints it.
         known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
-        overall = float(np.mean([lead for _, lead in known]))
         groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]
-        means = [(sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups]
+        means, networks = usual.means, list(usual.networks)
+        if kind != evidence_module.PAIR:  # `class_pairs.py usual` measures it: it stays.
+            overall = float(np.mean([lead for _, lead in known]))
+            means = tuple((sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups)
+            networks = list(map(len, groups))
         print(f'\n["{kind}"]\nmeans = [{", ".join(f"{mean:.3f}" for mean in means)}]')
-        print(f"relative = {str(usual.relative).lower()}\nnetworks = {list(map(len, groups))}")
+        print(f"relative = {str(usual.relative).lower()}\nnetworks = {networks}")
 
 
 #: The constants of the rule, where they stand.
@@ -257,12 +258,13 @@ def constants(paths: tuple[Path, ...]) -> None:
             changed = type(value)(factor * value)
             with patch.object(module, name, changed):
                 lines.add_row(name, f"{changed:g}", *map(str, judge_all(rows, alpha)))
-    for kind, usual in USUAL_LEADS.items():
+    measured = {kind: usual for kind, usual in USUAL_LEADS.items() if kind != evidence_module.PAIR}
+    for kind, usual in measured.items():
         for factor in (0.5, 2.0):
             means = tuple(factor * mean for mean in usual.means)
             with patch.dict(USUAL_LEADS, {kind: replace(usual, means=means)}):
                 lines.add_row(f"usual, {kind}", f"times {factor:g}", *map(str, judge_all(rows, alpha)))
-    for kind in [*USUAL_LEADS, evidence_module.ALL_TO_ALL]:
+    for kind in [*measured, evidence_module.ALL_TO_ALL]:
         if kind != evidence_module.TOGETHER:
             lines.add_row(f"without {kind}", "", *map(str, judge_all([without(row, kind) for row in rows], alpha)))
     Console(width=120).print(lines)
