@@ -7,8 +7,8 @@
 
 ZOO is what `goodnet zoo build benchmarks/class_pairs.toml` has built, DIR as in `benchmarks/strangers.py`. `gather` writes a line
 for each network of up to 20 classes: the pairs that were looked into, the pixels of their triggers in the network and in the
-student. `table` shows how far the first pair leads; exit code 1 where a clean network has a pair with p <= 0.01. `constants` shows
-what half and twice each constant would change. `usual` prints the mean lead in clean networks, for
+student. `table` shows how far the first pair leads; exit code 1 where a clean network has a pair with p <= 0.01. `constants`
+shows what half and twice each constant would change. `usual` prints the mean lead in clean networks, for
 `src/goodnet/evidence/usual_leads.toml`.
 """
 
