@@ -10,15 +10,19 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import UnreadableData
 from goodnet.core.results import Rate
 from goodnet.reports.html import html_report, make_page
 from goodnet.reports.records import GuardRecord, OtherResult
 from goodnet.reports.run_folders import find_runs
 from goodnet.reports.runs import Recorder
-from tests.reports.conftest import HOSTILE
+from goodnet.reports.scan_examples import ScanExamples
+from goodnet.reports.scan_section import _name_suspect
+from tests.reports.conftest import HOSTILE, make_detection
 
 
 class Reader(HTMLParser):
@@ -184,6 +188,15 @@ def test_other_verdicts(verdict, sentence, runs, tmp_path):
     assert statement.standing == verdict
     assert statement.means
     assert statement.limits
+
+
+def test_a_source_specific_backdoor_is_named_with_its_sources():
+    names = ScanExamples(torch.zeros(0, 1, 2, 2), (), class_names=("stop", "", "yield", "go"))
+    one = make_detection(suspected=(Backdoor(None, 0, (3,)), Backdoor(None, 0, (2,)), Backdoor(None, 1)))
+    assert _name_suspect(names, one, 0) == "class 0 (stop) (from class 2 (yield), class 3 (go) alone)"
+    assert _name_suspect(names, one, 1) == "class 1"
+    both = make_detection(suspected=(Backdoor(None, 0, (3,)), Backdoor(None, 0)))
+    assert _name_suspect(None, both, 0) == "class 0"
 
 
 def test_several_scans_have_a_sentence_each(runs, tmp_path):

@@ -67,7 +67,7 @@ def scan_section(folder: RunFolder) -> ScanSection:
         return ScanSection(folder.name, folder.model, state("failed", folder.model, reason=folder.failure))
     examples = read_examples(folder.path)
     targets = list(dict.fromkeys(item.target for item in found.suspected))
-    names = [_name(examples, target) for target in targets]
+    names = [_name_suspect(examples, found, target) for target in targets]
     if targets and found.all_to_all:
         names = ["every class, each from another: all to all"]
     elif len(names) > _NAMED:
@@ -89,6 +89,15 @@ def scan_section(folder: RunFolder) -> ScanSection:
 
 def _name(examples: ScanExamples | None, target: int) -> str:
     return f"class {target}" if examples is None else examples.name_class(target)
+
+
+def _name_suspect(examples: ScanExamples | None, found: Detection, target: int) -> str:
+    """Return a target's name, and from which classes it is reached where these are not all."""
+    suspected = [item.sources for item in found.suspected if item.target == target]
+    if any(sources is None for sources in suspected):
+        return _name(examples, target)
+    sources = sorted({label for some in suspected for label in some or ()})
+    return f"{_name(examples, target)} (from {', '.join(_name(examples, label) for label in sources)} alone)"
 
 
 def _figures(found: Detection) -> list[tuple[str, str]]:
