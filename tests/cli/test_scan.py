@@ -69,7 +69,7 @@ def test_unknown_scanner(goodnet, twin_files):
     result = goodnet("scan", "net.pt", "--clean", "data.h5", "--method", "guessing")
     assert result.code == 2
     assert (
-        "unknown method 'guessing' among the scanners; known: clean_student, ensemble, last_layer, max_margin"
+        "unknown method 'guessing' among the scanners; known: class_pairs, clean_student, ensemble, last_layer"
         in result.err
     )
 
