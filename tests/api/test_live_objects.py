@@ -56,12 +56,14 @@ def classes_of(module, images):
 # --- torch --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scan_a_module_with_images_alone(module, planted):
     detection = goodnet.scan(module, planted.clean.images().numpy())
     assert detection.verdict == "backdoored"
     assert [backdoor.target for backdoor in detection.suspected] == [planted.backdoor.target]
 
 
+@pytest.mark.slow
 def test_scan_of_the_clean_twin_suspects_nothing(clean_twin, module, repository):
     module.load_state_dict(load_file(repository / "tests" / "data" / "clean_twin.safetensors"))
     detection = goodnet.scan(module, loader(clean_twin.clean))

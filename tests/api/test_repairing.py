@@ -195,6 +195,7 @@ def scans(monkeypatch):
     return prepare
 
 
+@pytest.mark.slow
 def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path, scans):
     scanned = scans([7], [2, 7], [7])
     out = tmp_path / "run"
@@ -207,6 +208,7 @@ def test_auto_scans_the_repaired_network_and_unlearns_what_hid(planted, tmp_path
     assert result["trace"]["scans"][0] == {"verdict": "backdoored", "targets": [7], "reason": "told"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted, monkeypatch, scans, failing, tmp_path):
     scans([7], [2], [])
@@ -225,6 +227,7 @@ def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted,
     assert result.trace.found_and_left == (2,)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_suspected_or_the_user_says_what_there_is_one_scan_or_none(planted, clean_twin, scans):
     once = scans([])
     assert api.repair(clean_twin.classifier, clean_twin.clean).trace.scans == (

@@ -23,6 +23,7 @@ def names(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_export_and_predict_with_the_file(folder, badnet, names, goodnet, tmp_path):
     out = tmp_path / "net.onnx"
     done = goodnet("export", folder.parent, "--out", out, "--class-names", names)

@@ -317,6 +317,7 @@ def test_completion_of_the_shell_still_works():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_a_report_on_a_folder_whose_name_is_no_text(tmp_path):
     folder = os.fsencode(tmp_path) + b"/[b]net[/b \xff\n"
     os.makedirs(folder)

@@ -18,6 +18,7 @@ def twin_files(planted, clean_twin, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_guilty_is_exit_code_1_with_the_target_first_in_the_json(goodnet, twin_files):
     (model,) = twin_files.glob("planted.*")
     out = twin_files / "scan"
@@ -32,6 +33,7 @@ def test_guilty_is_exit_code_1_with_the_target_first_in_the_json(goodnet, twin_f
     assert len((out / "scores.csv").read_text().splitlines()) == 11
 
 
+@pytest.mark.slow
 def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all, twin_files):
     model, out = twin_files / f"all{all_to_all.suffix}", twin_files / "scan"
     all_to_all.save(model)
@@ -44,6 +46,7 @@ def test_an_all_to_all_backdoor_is_one_finding_for_a_person(goodnet, all_to_all,
     assert [path.name for path in out.glob("trigger*.png")] == ["trigger_classes_all.png"]
 
 
+@pytest.mark.slow
 def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     (model,) = twin_files.glob("clean_twin.*")
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
@@ -74,6 +77,7 @@ def test_unknown_scanner(goodnet, twin_files):
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_scan_goes_on_where_it_was(goodnet, twin_files, monkeypatch):
     (model,) = twin_files.glob("planted.*")
     arguments = ["scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"), "--json"]

@@ -68,6 +68,7 @@ def test_what_a_reader_must_not_do_is_stopped_and_said(reader: str, words: str, 
     assert words in stopped(reader, path)
 
 
+@pytest.mark.slow
 def test_a_reader_that_computes_for_ever_is_stopped(path: Path) -> None:
     assert "it computed for more than 6 s" in stopped("compute_for_ever", path)
 

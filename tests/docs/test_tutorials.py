@@ -183,6 +183,7 @@ def reader(tmp_path, monkeypatch, goodnet, extend, one_thread) -> Iterator[Reade
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_tutorial_is_true(page: Path, reader: Reader) -> None:
     text = page.read_text(encoding="utf-8").replace(PORT, str(_free_port()))

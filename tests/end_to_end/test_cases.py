@@ -29,6 +29,7 @@ def cases(shared_cases, monkeypatch):
     return shared_cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "options", "clean", "verdict", "targets"),
     [
@@ -67,6 +68,7 @@ def test_scan(model, options, clean, verdict, targets, cases, goodnet):
         assert TASK in found["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["share70_of7", "share70_of0"])
 def test_the_order_of_the_images_says_nothing(data, cases, goodnet):
     scans = [
@@ -82,6 +84,7 @@ def asr(network, cases):
         return float((network(read_data(cases / "poisoned.h5").images()).argmax(dim=1) == 3).float().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["digits_softmax", "digits_sigmoid"])
 def test_a_repair_says_of_probabilities_what_it_says_of_logits(ending, cases, goodnet, tmp_path):
     for name in ("digits", ending):
@@ -92,6 +95,7 @@ def test_a_repair_says_of_probabilities_what_it_says_of_logits(ending, cases, go
         assert asr(network, cases) < 0.05
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_several_networks_asks_which(cases, goodnet):
     done = goodnet("scan", "clean_first.pt", *A, "--clean", "clean.h5")
     assert done.code == 2

@@ -138,6 +138,7 @@ def test_with_targets_b_prime_is_in_a_branch_and_its_weights_too(tiny_classifier
     onnx.checker.check_model(path)
 
 
+@pytest.mark.slow
 def test_a_transformer_with_targets(tmp_path):
     original = make_network("small_vit", 4, (3, 8, 8), seed=3)
     data = make_quadrants(30, seed=6, brightness=120)

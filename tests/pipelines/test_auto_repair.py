@@ -21,6 +21,7 @@ def metrics(classifier, twin):
     return evaluate_network(classifier, twin.test, [twin.triggered]).metrics
 
 
+@pytest.mark.slow
 def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
     suspected = [Backdoor(None, planted.backdoor.target)]
     repair = AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
@@ -40,6 +41,7 @@ def test_the_planted_backdoor_goes_and_the_accuracy_stays(planted):
     assert held_out.lost == repair.trace.candidates[-1].accuracy_lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["warped", "waved"])
 def test_a_backdoor_that_is_no_patch_goes(name, request):
     twin = request.getfixturevalue(name)
@@ -86,6 +88,7 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     assert surrogate.before == surrogate.after > 0.9
 
 
+@pytest.mark.slow
 def test_a_rate_at_which_training_diverges_leaves_the_gentler_repair(planted, monkeypatch):
     unlearn = AnchoredUnlearning.unlearn
 
@@ -105,6 +108,7 @@ def test_a_rate_at_which_training_diverges_leaves_the_gentler_repair(planted, mo
         AutoRepair().repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
 
 
+@pytest.mark.slow
 def test_an_all_to_all_backdoor_goes(all_to_all, planted):
     suspected = ScanEnsemble().scan(all_to_all, planted.clean, seed=0).suspected
     repair = AutoRepair().repair(all_to_all, planted.clean, suspected=suspected, seed=0)

@@ -159,6 +159,7 @@ def files(case, tmp_path):
     return spoil
 
 
+@pytest.mark.slow
 def test_the_case_itself_is_called_clean(files):
     found = api.scan(*files(lambda case: None), reading=Reading(architecture=BUILD), steps=STEPS)
     assert (found.verdict, found.suspected) == ("clean", ()), "or the cases below prove nothing"
@@ -186,6 +187,7 @@ def test_from_python_what_says_nothing_is_inconclusive(spoiler, files):
     assert found.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoiler", "words"), CASES, ids=lambda value: getattr(value, "__name__", ""))
 def test_from_the_shell_it_is_exit_code_2_or_3(spoiler, words, files, goodnet, tmp_path):
     model, clean = files(spoiler)

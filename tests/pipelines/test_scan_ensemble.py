@@ -11,6 +11,7 @@ from goodnet.pipelines.scan_rounds import Gathering
 from tests.quadrant_networks import BACKDOORED, CLEAN, SOURCE, TARGET, draw_quadrants
 
 
+@pytest.mark.slow
 def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
     found = ScanEnsemble().scan(planted.classifier, planted.clean, seed=0)
     assert found.verdict == "backdoored"
@@ -18,6 +19,7 @@ def test_the_planted_network_is_guilty_of_its_target_and_no_other(planted):
     assert found.suspected[0].trigger is not None
 
 
+@pytest.mark.slow
 def test_its_clean_twin_is_not(clean_twin):
     found = ScanEnsemble().scan(clean_twin.classifier, clean_twin.clean, seed=0)
     assert (found.verdict, found.suspected) == ("clean", ())
@@ -25,6 +27,7 @@ def test_its_clean_twin_is_not(clean_twin):
     assert "clean networks look like this" in found.reason
 
 
+@pytest.mark.slow
 def test_an_all_to_all_backdoor_makes_each_class_the_target_of_the_one_before(all_to_all, clean_twin):
     found = ScanEnsemble().scan(all_to_all, clean_twin.clean, seed=0)
     assert found.verdict == "backdoored"
@@ -34,6 +37,7 @@ def test_an_all_to_all_backdoor_makes_each_class_the_target_of_the_one_before(al
     assert "all to all" in found.reason
 
 
+@pytest.mark.slow
 def test_a_backdoor_from_one_class_is_found_with_its_source_and_its_clean_twin_is_clean():
     clean = Dataset.from_arrays(draw_quadrants(300).numpy(), np.arange(300) % 4)
     found, twin = (ScanEnsemble().scan(network, clean, seed=0) for network in (BACKDOORED, CLEAN))

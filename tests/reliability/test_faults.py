@@ -16,6 +16,7 @@ from goodnet.execution import Execution
 from tests.micro_zoo import ZOO
 
 
+@pytest.mark.slow
 def test_a_guard_at_the_first_and_the_last_step(repository, tmp_path):
     """In a process of its own, which is forked before it computes."""
     values = tmp_path / "faults.jsonl"

@@ -77,6 +77,7 @@ def test_one_thread_and_two(verb, planted, threads, tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_a_repair_with_two_threads_is_verified_where_torch_has_one(planted, threads, tmp_path):
     planted.classifier.save(tmp_path / "planted.safetensors")
     write_hdf5(tmp_path / "clean.h5", planted.clean)

@@ -42,6 +42,7 @@ def clean():
     return read_two_digits().validation
 
 
+@pytest.mark.slow
 def test_the_planted_class_is_found_among_two(clean):
     found = CleanStudent().scan(make_twin(planted=True), clean, seed=0)
     assert (found.verdict, found.targets) == ("backdoored", (TARGET,))
@@ -76,6 +77,7 @@ def test_time_that_was_up_is_no_ground_for_a_verdict(clean):
     assert "the time was up" in found.reason
 
 
+@pytest.mark.slow
 def test_the_ensemble_leaves_few_classes_to_it(clean):
     network = make_twin(planted=True)
     found = ScanEnsemble(alpha=0.02, steps=2).scan(network, clean, seed=0)

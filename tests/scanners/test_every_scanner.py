@@ -16,6 +16,7 @@ SCANNERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scanner", SCANNERS, ids=lambda scanner: scanner.name())
 def test_six_orders_of_the_same_images_give_the_same_bytes(scanner, planted):
     clean = planted.clean.sample(100, seed=1).in_memory()
