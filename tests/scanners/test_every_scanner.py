@@ -18,10 +18,10 @@ SCANNERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scanner", SCANNERS, ids=lambda scanner: scanner.name())
-def test_six_orders_of_the_same_images_give_the_same_bytes(scanner, planted):
+def test_three_orders_of_the_same_images_give_the_same_bytes(scanner, planted):
     clean = planted.clean.sample(100, seed=1).in_memory()
     draws = np.random.default_rng(0)
-    orders = [np.argsort(clean.targets, kind="stable"), *(draws.permutation(len(clean)) for _ in range(5))]
+    orders = [np.argsort(clean.targets, kind="stable"), *(draws.permutation(len(clean)) for _ in range(2))]
     found = set()
     for order in orders:
         again = Dataset.from_arrays(clean.source.pixels[order], clean.targets[order])
