@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from goodnet.evidence import pair_sizes
+from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import lead_surprise
-from goodnet.evidence.pair_sizes import PairSizes, average, compare_pairs
+from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
+from goodnet.evidence.rounds import average
 from goodnet.formats.pytorch import from_module
 from goodnet.triggers.inversion import Inversions, classes_of
 from tests.quadrant_networks import BACKDOORED, CLEAN, SOURCE, TARGET, Quadrants, draw_quadrants
@@ -48,7 +50,8 @@ def test_a_pair_is_a_backdoor_from_one_class_to_another():
 
 
 def test_the_mean_of_rounds_is_geometric_and_shows_the_smallest_trigger():
-    found = average([sizes_of([12, 47], [2.0, 9.0], [8.0, 4.0]), sizes_of([12, 47], [8.0, 4.0], [2.0, 9.0])])
+    rounds = [sizes_of([12, 47], [2.0, 9.0], [8.0, 4.0]), sizes_of([12, 47], [8.0, 4.0], [2.0, 9.0])]
+    found = average([Evidence(10, pairs=pairs) for pairs in rounds]).pairs
     assert found.triggers.sizes.tolist() == pytest.approx([4.0, 6.0])
     assert found.beside.tolist() == pytest.approx([4.0, 6.0])
     assert [float(found.triggers.patch(row).mask.mean()) for row in (0, 1)] == [2.0, 4.0]

@@ -7,7 +7,7 @@ The smallest trigger of a pair tells little by itself. In clean networks, too, s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
-from goodnet.evidence.outliers import PRIOR, Scores, lead_surprise
+from goodnet.evidence.outliers import Scores, lead_surprise
 from goodnet.evidence.student import teach_student
 from goodnet.triggers.class_pairs import PairImages, PairSchedule, choose_pairs, invert_pairs, name_pair
 from goodnet.triggers.inversion import Inversions, Schedule, classes_of
@@ -56,7 +56,7 @@ class PairSizes:
 
     def surprises(self, usual: float) -> dict[int, float]:
         """Return minus the natural log of each pair's p-value; `usual` is the mean lead in clean networks."""
-        found = lead_surprise(self.values, usual=usual, prior=PRIOR)
+        found = lead_surprise(self.values, usual=usual)
         return dict(zip(self.triggers.labels, found.clip(min=0.0).tolist(), strict=True))
 
     def of_targets(self, usual: float) -> Scores:
@@ -71,22 +71,6 @@ class PairSizes:
         """Return a pair as a backdoor that bears this name."""
         source, target = name_pair(number, self.classes)
         return Backdoor(self.triggers.patch(self.triggers.labels.index(number)), target, (source,), name)
-
-
-def average(rounds: Sequence[PairSizes]) -> PairSizes:
-    """Return the geometric means of the sizes in several rounds of the same pairs, and their smallest triggers."""
-    first = rounds[0]
-    sizes, beside = (
-        torch.stack(some).log().mean(dim=0).exp()
-        for some in ([item.triggers.sizes for item in rounds], [item.beside for item in rounds])
-    )
-    best = torch.stack([item.triggers.sizes for item in rounds]).argmin(dim=0)
-    rows = torch.arange(len(best))
-    masks, patterns = (
-        torch.stack(some)[best, rows]
-        for some in ([item.triggers.masks for item in rounds], [item.triggers.patterns for item in rounds])
-    )
-    return replace(first, triggers=replace(first.triggers, masks=masks, patterns=patterns, sizes=sizes), beside=beside)
 
 
 def compare_pairs(
@@ -119,9 +103,7 @@ def compare_pairs(
     choice = choose_pairs(classifier, chosen, schedule, seed=seed, among=among, run_parts=run_parts, progress=progress)
     if not choice.complete:
         return PairSizes(classifier.classes, Inversions.none(classifier), torch.zeros(0), complete=False)
-    students = [
-        _Student.teach(classifier, images, chosen, number, number - seed) for number in range(seed, seed + _STUDENTS)
-    ]
+    students = [_Student.teach(classifier, images, chosen, seed, number) for number in range(_STUDENTS)]
     known = set.intersection(*(set(student.agreed.answers.tolist()) for student in students))
     numbers = [number for number in choice.numbers if name_pair(number, classifier.classes)[0] in known]
     if len(numbers) < _LEAST_PAIRS:
@@ -153,7 +135,7 @@ class _Student:
 
     @classmethod
     def teach(cls, classifier: Classifier, images: Tensor, chosen: PairImages, seed: int, number: int) -> _Student:
-        student = teach_student(classifier, images, _LESSONS, seed=seed)
+        student = teach_student(classifier, images, _LESSONS, seed=seed + number)
         return cls(student, chosen.only(classes_of(student, chosen.pixels) == chosen.answers), number)
 
     def invert(self, found: Inversions, schedule: Schedule, seed: int, run_parts: RunParts) -> Inversions:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Patch
 from goodnet.core.method import PartFunction, Progress, RunParts, no_progress
-from goodnet.evidence import pair_sizes
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import Scores
 from goodnet.evidence.pair_sizes import PairSizes
@@ -73,7 +72,7 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
         triggers=keep_smallest(triggers) if triggers else None,
         patches=_keep_strongest(patches) if patches else None,
         pairs=first.pairs and _average_pairs(first.pairs, rounds),
-        shifts=replace(keep_smallest(shifts), sizes=_mean_sizes(shifts)) if shifts else None,
+        shifts=_mean_inversions(shifts) if shifts else None,
         unfinished=first.unfinished,
         rounds=len(rounds),
     )
@@ -82,7 +81,9 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
 def _average_pairs(first: PairSizes, rounds: Sequence[Evidence]) -> PairSizes:
     """Return the mean over the rounds that have the same pairs as the first: a student may know too little of one."""
     found = [item.pairs for item in rounds if item.pairs is not None]
-    return pair_sizes.average([item for item in found if item.triggers.labels == first.triggers.labels])
+    same = [item for item in found if item.triggers.labels == first.triggers.labels]
+    triggers = _mean_inversions([item.triggers for item in same])
+    return replace(first, triggers=triggers, beside=_geometric_mean([item.beside for item in same]))
 
 
 def mean_of(values: Sequence[Scores]) -> Scores:
@@ -106,9 +107,14 @@ def keep_smallest(found: Sequence[Inversions]) -> Inversions:
     )
 
 
-def _mean_sizes(found: Sequence[Inversions]) -> Tensor:
-    """Return the geometric mean of each label's sizes, (L,)."""
-    return torch.stack([item.sizes for item in found]).log().mean(dim=0).exp()
+def _mean_inversions(found: Sequence[Inversions]) -> Inversions:
+    """Return the smallest triggers, with the geometric mean of each label's sizes; all have the same labels."""
+    return replace(keep_smallest(found), sizes=_geometric_mean([item.sizes for item in found]))
+
+
+def _geometric_mean(sizes: Sequence[Tensor]) -> Tensor:
+    """Return the geometric mean of sizes (L,) each."""
+    return torch.stack(list(sizes)).log().mean(dim=0).exp()
 
 
 def _keep_strongest(found: Sequence[Shares]) -> Shares:

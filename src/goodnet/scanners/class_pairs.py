@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +18,6 @@ from goodnet.evidence.judgement import PAIR
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.class_pairs import PairSchedule, name_pair
-from goodnet.triggers.inversion import Schedule
 
 
 class ClassPairs(Scanner):
@@ -59,9 +59,8 @@ class ClassPairs(Scanner):
     ) -> Detection:
         """Return minus log of the p-value of each class, that of its most surprising pair, and the pairs that are suspected."""
         images, held_out = hold_out(clean.sample(_MOST_IMAGES, seed=seed).images(), _LEAST_IMAGES)
-        schedule = PairSchedule(
-            images=self.images, kept=self.kept, deep=Schedule(self.steps, PairSchedule().deep.images, opacity=0.05)
-        )
+        default = PairSchedule()
+        schedule = replace(default, images=self.images, kept=self.kept, deep=replace(default.deep, steps=self.steps))
         pairs = compare_pairs(classifier, images, schedule, seed=seed, run_parts=run_parts, progress=progress)
         if pairs is None or not pairs.complete:
             return Detection.unexamined(classifier.classes, _FEW if pairs is None else _LATE)
