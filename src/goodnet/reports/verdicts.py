@@ -23,8 +23,8 @@ class Statement:
 
 _MEANS: dict[str, tuple[str, ...]] = {
     "backdoored": (
-        "Images of any class can be turned into these classes far more easily than into any other: the mark that a "
-        "planted trigger leaves.",
+        "Images can be turned into these classes far more easily than in a clean network: the mark that a planted trigger "
+        "leaves.",
         "Do not use the network as it is. Repair it and measure the repair, guard it, or take a network from a source "
         "that you trust.",
     ),

@@ -98,5 +98,5 @@ def _explain(pairs: PairSizes) -> str:
     for row in np.argsort(-pairs.values)[:2]:
         source, target = name_pair(pairs.triggers.labels[row], pairs.classes)
         size, beside = float(pairs.triggers.sizes[row]), float(pairs.beside[row])
-        shown.append(f"{source} to {target} {size:.1f} pixels, {beside:.1f} in a student")
+        shown.append(f"{source} to {target} ({size:.1f} pixels, {beside:.1f} in a student)")
     return "smallest triggers beside the student: " + ", ".join(shown)
