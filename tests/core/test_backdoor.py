@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from goodnet.core.backdoor import Backdoor, Patch, Trigger, group_by_patch
+from goodnet.core.backdoor import Backdoor, Patch, Trigger, group_by_patch, targets_of
 from goodnet.core.errors import WrongShape
 
 
@@ -34,3 +34,8 @@ def test_backdoors_are_grouped_by_their_patch_in_the_order_they_come() -> None:
     assert [[item.target for item in opened] for _, opened in groups] == [[1, 0], [2]]
     assert [patch for patch, _ in groups] == [white, grey]
     assert group_by_patch([]) == []
+
+
+def test_each_target_is_named_once_in_rising_order() -> None:
+    assert targets_of([Backdoor(None, 7), Backdoor(None, 2, (1,)), Backdoor(None, 7, (4,))]) == (2, 7)
+    assert targets_of([]) == ()

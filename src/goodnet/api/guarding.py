@@ -10,7 +10,7 @@ import torch
 from goodnet import catalog
 from goodnet.api.loading import DataLike, Loaded, load, networks_of, open_alike
 from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
@@ -153,7 +153,7 @@ def _pair(
     `unseen` are clean images that the repair was not fitted to, where it is ours; one that was given may have seen them, and
     the bound is then too low.
     """
-    targets = sorted({backdoor.target for backdoor in suspected}) or None
+    targets = targets_of(suspected) or None
     bare = GoodNet(classifier, repaired, targets=targets)
     with torch.inference_mode():
         margins = torch.cat([bare.disagreements(batch.images) for batch in unseen.batches()])
@@ -179,8 +179,8 @@ def _judge(
     """Measure the guard and the GoodNet on the clean images, and on those that carry surrogates of the triggers."""
     classifier, sample = loaded.classifier, loaded.clean.sample(_MEASURED, seed=seed)
     goodnet, calibration = pair or (None, None)
-    targets = sorted({backdoor.target for backdoor in suspected})
-    labelled, others = (with_labels(classifier, data) for data in (loaded.clean, unseen))
+    targets = targets_of(suspected)
+    labelled = with_labels(classifier, loaded.clean)
     stamped = stamp_surrogates(classifier, loaded.clean, suspected, seed=seed)
     return GuardOutcome(
         method=method,
@@ -193,6 +193,8 @@ def _judge(
         goodnet=goodnet,
         goodnet_false_refusals=calibration,
         goodnet_refused=None if goodnet is None else count_refused(goodnet, sample),
-        goodnet_of_targets=() if goodnet is None else count_refused_of(goodnet, others, targets),
+        goodnet_of_targets=()
+        if goodnet is None
+        else count_refused_of(goodnet, with_labels(classifier, unseen), targets),
         goodnet_surrogates=() if goodnet is None else measure_surrogates(goodnet, stamped),
     )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from goodnet import catalog
 from goodnet.api.loading import DataLike, fit_data, load, read_stored
 from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, read_suspects, told_targets
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed, UnreadableData
@@ -103,7 +103,7 @@ def repair(
         loaded.classifier,
         result,
         recorder,
-        targets=_targets(backdoors),
+        targets=targets_of(backdoors),
         keep_all=keep_all,
         input_range_reason=loaded.reason,
         out=out,
@@ -171,7 +171,7 @@ class _Work:
         clean, used = self.clean, None
         labels = "none: the network's own answers stand for them" if self.clean.labels is None else None
         if self.unlabelled is not None:
-            targets = {backdoor.target for backdoor in suspected}
+            targets = targets_of(suspected)
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)
             clean, used = widened.dataset, UnlabelledUse(used=widened.used, left_out=widened.left_out)
         result = self.repairer.repair(
@@ -191,12 +191,12 @@ class _Work:
         while found and result.unchanged_because is None and len(scans) <= _LOOKS:
             again = self.scan(result.classifier)
             scans.append(ScanSummary.of(again))
-            found = tuple(item for item in again.suspected if item.target not in _targets(suspected))
+            found = tuple(item for item in again.suspected if item.target not in targets_of(suspected))
             suspected = (*suspected, *found)
             further = self._repair_further(suspected) if found else result
             if further is None:
                 # The first repair stays; the GoodNet is held to the new targets too.
-                return _tell(result, scans=tuple(scans), found_and_left=_targets(found)), suspected
+                return _tell(result, scans=tuple(scans), found_and_left=targets_of(found)), suspected
             result = further
         return _tell(result, scans=tuple(scans)), suspected
 
@@ -224,7 +224,3 @@ def _describe_choice(classifier: Classifier) -> CheckpointChoice | None:
     if not isinstance(source, StateDictSource) or not source.left_out:
         return None
     return CheckpointChoice(key=source.key, left_out=source.left_out)
-
-
-def _targets(suspected: Sequence[Backdoor]) -> tuple[int, ...]:
-    return tuple(sorted({backdoor.target for backdoor in suspected}))

@@ -10,6 +10,7 @@ import click
 from goodnet import api
 from goodnet.cli.console import output, progress_bar
 from goodnet.cli.options import MethodCommand, execution_options, json_option, out_option, seed_option, take_given
+from goodnet.core.backdoor import targets_of
 from goodnet.evaluation.badnet_files import TRUTH
 from goodnet.evaluation.planting import Planted
 from goodnet.reports.tables import show_rate
@@ -81,7 +82,7 @@ def _show(planted: Planted, out: Path) -> None:
     console = output()
     console.print(f"clean accuracy {show_rate(planted.metrics.clean_accuracy)}")
     for name, rate in planted.metrics.attack_success_rate.items():
-        targets = sorted({backdoor.target for backdoor in planted.backdoors})
+        targets = targets_of(planted.backdoors)
         console.print(f"ASR of {name} {show_rate(rate)}" + (f", target {targets[0]}" if len(targets) == 1 else ""))
     network = out / f"network{planted.classifier.suffix}"
     console.print(f"written: {network}, the truth in {out / TRUTH}", markup=False, soft_wrap=True)

@@ -69,6 +69,11 @@ class Backdoor:
     name: str = ""
 
 
+def targets_of(backdoors: Iterable[Backdoor]) -> tuple[int, ...]:
+    """Return the targets in rising order, each once."""
+    return tuple(sorted({backdoor.target for backdoor in backdoors}))
+
+
 def group_by_patch(backdoors: Iterable[Backdoor]) -> list[tuple[Patch, list[Backdoor]]]:
     """Return each trigger that is a patch once, with the backdoors that it opens: all-to-all is one trigger with many."""
     groups: list[tuple[Patch, list[Backdoor]]] = []

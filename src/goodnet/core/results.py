@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from goodnet.core.backdoor import Backdoor, Patch
+from goodnet.core.backdoor import Backdoor, Patch, targets_of
 from goodnet.core.tables import PlainTable, Shown
 
 #: Version of the layout of `run.json` and of `--json` output.
@@ -265,7 +265,7 @@ class Detection(Shown):
     @property
     def targets(self) -> tuple[int, ...]:
         """The suspected targets, sorted, each once."""
-        return tuple(sorted({item.target for item in self.suspected}))
+        return targets_of(self.suspected)
 
     @property
     def all_to_all(self) -> bool:

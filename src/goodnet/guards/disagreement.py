@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption
@@ -49,5 +49,5 @@ class Disagreement(Guard):
         require_fit(classifier, clean)
         if repaired is None:
             raise InvalidOption("disagreement: expected a repaired network beside the original; repair it first")
-        targets = sorted({backdoor.target for backdoor in suspected})
+        targets = targets_of(suspected)
         return GoodNet(classifier, repaired, targets=targets or None)

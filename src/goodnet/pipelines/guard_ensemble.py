@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import FittedGuard, Guard, Progress, no_progress
@@ -84,7 +84,7 @@ class GuardEnsemble(Guard):
         require_fit(classifier, clean)
         found = fit_opinions(classifier, clean, suspected, seed=seed, progress=progress)
         judged = np.flatnonzero(np.all([np.isfinite(opinion.clean_scores) for opinion in found], axis=0))
-        targets = tuple(sorted({backdoor.target for backdoor in suspected}))
+        targets = targets_of(suspected)
         opinions = [Opinion.of(opinion, opinion.clean_scores[judged]) for opinion in found[: len(_GENERAL)]]
         if repaired is not None and suspected:
             pair = GoodNet(classifier, repaired, targets=targets)

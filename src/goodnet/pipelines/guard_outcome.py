@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import FittedGuard
 from goodnet.core.results import Rate, Record
@@ -71,7 +71,7 @@ class GuardOutcome(Shown):
     @property
     def targets(self) -> tuple[int, ...]:
         """The suspected targets, each once."""
-        return tuple(sorted({backdoor.target for backdoor in self.suspected}))
+        return targets_of(self.suspected)
 
     def table(self) -> PlainTable:
         """Return the shares of inputs that the guard refuses, and the GoodNet where there is one."""

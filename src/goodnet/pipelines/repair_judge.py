@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Record
@@ -232,8 +232,3 @@ class Judge:
         classes = {label: Loss.of(self.right[rows], right[rows]) for label, rows in of_class.items()}
         lost = Loss.of(self.right[self.held_out], right[self.held_out])
         return Candidate(name, repaired, moved, lost, classes, self.targets)
-
-
-def targets_of(suspected: Sequence[Backdoor]) -> tuple[int, ...]:
-    """Return the suspected targets, each once."""
-    return tuple(dict.fromkeys(backdoor.target for backdoor in suspected))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from goodnet.core.backdoor import Backdoor
+from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier, Layer
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed
@@ -55,7 +55,7 @@ class Quarantine(Repairer):
             InvalidOption: a suspected target is not a class of the network.
         """
         labelled = with_labels(classifier, clean)
-        targets = sorted({backdoor.target for backdoor in suspected})
+        targets = targets_of(suspected)
         if not targets:
             raise MethodFailed("nothing to quarantine: no backdoor is suspected; scan first")
         if not 0 <= targets[0] <= targets[-1] < classifier.classes:
@@ -66,7 +66,7 @@ class Quarantine(Repairer):
         layer = find_last_layer(repaired)
         self._silence(layer, targets)
         progress(1, 1)
-        changes = Change(quarantined=tuple(targets), layer=layer.name)
+        changes = Change(quarantined=targets, layer=layer.name)
         return measured_repair(self.name(), classifier, repaired, labelled, changes)
 
     def refuse(self, classifier: Classifier, clean: Dataset) -> None:
