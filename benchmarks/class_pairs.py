@@ -3,7 +3,7 @@
     PYTHONPATH=benchmarks python benchmarks/class_pairs.py gather OUT.jsonl --zoo ZOO --strangers DIR   # can be resumed
     python benchmarks/class_pairs.py table OUT.jsonl
     python benchmarks/class_pairs.py constants OUT.jsonl
-    python benchmarks/class_pairs.py usual OUT.jsonl
+    python benchmarks/class_pairs.py usual OUT.jsonl ...
 
 ZOO is what `goodnet zoo build benchmarks/class_pairs.toml` has built, DIR as in `benchmarks/strangers.py`. `gather` writes a line
 for each network of up to 20 classes: the pairs that were looked into, the pixels of their triggers in the network and in the
@@ -174,9 +174,9 @@ def constants(path: Path) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
-def usual(path: Path) -> None:
-    leads = [lead_of(row) for row in read_rows(path) if not row["targets"]]
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def usual(paths: tuple[Path, ...]) -> None:
+    leads = [lead_of(row) for path in paths for row in read_rows(path) if not row["targets"]]
     print(f"{len(leads)} clean networks: mean lead {np.mean(leads):.3f}, the largest {max(leads):.2f}")
 
 

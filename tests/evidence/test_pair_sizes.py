@@ -66,6 +66,7 @@ def compared():
 def test_the_planted_pair_stands_out(compared):
     found = compared[BACKDOORED]
     assert found.complete
+    assert found.unasked == ()
     second, first = np.sort(found.values)[-2:]
     assert found.triggers.labels[int(found.values.argmax())] == PLANTED
     assert first - second > 1
@@ -103,6 +104,7 @@ def test_pairs_whose_source_the_student_does_not_know_are_left_out(monkeypatch):
     monkeypatch.setattr(pair_sizes, "teach_student", lambda *_, **__: student)
     found = compare_pairs(BACKDOORED, images, SCHEDULE, seed=0, among=[PLANTED, 1, 2, 8, 12])
     assert found.triggers.labels == (1, 2, 8, 12)
+    assert found.unasked == (1,)
 
 
 @pytest.mark.parametrize("late", ["patches", "first", "network", "student"])

@@ -48,6 +48,15 @@ def test_a_backdoor_from_one_class_is_found_with_its_source_and_its_clean_twin_i
     assert (twin.verdict, twin.suspected) == ("clean", ())
 
 
+@pytest.mark.slow
+def test_the_classes_that_are_too_few_to_be_a_source_are_named():
+    labels = np.arange(300) % 4
+    kept = np.concatenate([np.flatnonzero(labels != SOURCE), np.flatnonzero(labels == SOURCE)[:7]])
+    clean = Dataset.from_arrays(draw_quadrants(300).numpy(), labels).subset(np.sort(kept))
+    found = ScanEnsemble().scan(CLEAN, clean, seed=0)
+    assert f"alone were not looked for, of which there are too few images: {SOURCE}" in found.reason
+
+
 @pytest.mark.parametrize(
     ("choose", "why"),
     [

@@ -33,13 +33,15 @@ _LEAST_IMAGES, _LEAST_PAIRS = 60, 4
 class PairSizes:
     """The smallest `triggers` of some pairs, whose numbers are their labels, and their sizes in a student, `beside` (L,).
 
-    Of several students it is the smallest. It is that of the whole image where no trigger works there. `complete`: whether
-    there was time for all.
+    Of several students it is the smallest. It is that of the whole image where no trigger works there. `unasked`: the classes
+    that were no source, for they have too few images or a student does not know them. `complete`: whether there was time
+    for all.
     """
 
     classes: int
     triggers: Inversions
     beside: Tensor
+    unasked: tuple[int, ...] = ()
     complete: bool = True
 
     @property
@@ -122,7 +124,8 @@ def compare_pairs(
     beside = [student.invert(found, schedule.deep, seed, run_parts) for student in students]
     if any(item.labels != tuple(numbers) for item in (found, *beside)):
         return PairSizes(classifier.classes, found, torch.zeros(0), complete=False)
-    return PairSizes(classifier.classes, found, torch.stack([item.sizes for item in beside]).amin(dim=0))
+    smallest = torch.stack([item.sizes for item in beside]).amin(dim=0)
+    return PairSizes(classifier.classes, found, smallest, tuple(sorted({*range(classifier.classes)} - known)))
 
 
 @dataclass(frozen=True)

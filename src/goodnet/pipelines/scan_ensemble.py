@@ -173,7 +173,14 @@ def _remarks(evidence: Evidence) -> list[str]:
     untried = evidence.patches is not None and evidence.patches.complete and not evidence.patches.labels
     remarks = ["no small patches were tried: that takes 30 clean images"] if untried else []
     if evidence.classes <= GROUPS[0] and evidence.pairs is None and not evidence.unfinished:
-        remarks.append("pairs of classes were not compared: that takes 60 clean images, and 8 of each source class")
+        remarks.append(
+            "triggers that work on one class alone were not looked for: that takes 60 clean images, and 8 of the class"
+        )
+    elif evidence.pairs is not None and evidence.pairs.unasked:
+        few = ", ".join(map(str, evidence.pairs.unasked))
+        remarks.append(
+            f"triggers that work on one of these classes alone were not looked for, of which there are too few images: {few}"
+        )
     if evidence.rounds > 1:
         remarks.append(describe_rounds(evidence.rounds))
     return remarks

@@ -36,15 +36,15 @@ class ClassPairs(Scanner):
     **Differs** from K-arm optimization: all pairs get the same number of first steps; the images of other classes are part of
     the loss; the size is compared with that in a student.
     **Needs** clean images, at least 60, and of a source class at least 8 (labels are not used); gradients.
-    **Cost** 5,000 to 47,000 passes forward for ten classes (patches); 192 for each pair, 960 for each of 16 pairs forward and
-    backward; and those of two students, which are small: 8,000, and 960 for each of 16 pairs.
+    **Cost** 5,000 to 47,000 passes forward for ten classes (patches); 64 for each pair, 960 for each of 8 pairs forward and
+    backward; and those of two students, which are small: 8,000, and 960 for each of 8 pairs.
     **Fails when** the trigger works on images of several classes; it is no patch, nor anything that descent from one leads to;
     the network answers the source class too rarely; the clean images are so few that the student learns too little. It never
     proves a network clean, so the best verdict is inconclusive.
     """
 
     images: int = Field(24, ge=8, description="clean images of each class")
-    kept: int = Field(16, ge=4, description="pairs whose triggers are made small")
+    kept: int = Field(8, ge=4, description="pairs whose triggers are made small")
     steps: int = Field(80, ge=1, description="steps of inversion for each of them")
     alpha: float = Field(0.05, gt=0, lt=1, description="p-value at which a pair is suspected")
 

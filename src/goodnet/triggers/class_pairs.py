@@ -37,8 +37,8 @@ class PairSchedule:
     images: int = 24
     least: int = 8
     probe: ProbeSchedule = field(default_factory=lambda: ProbeSchedule(sides=(5,), images=8))
-    first: Schedule = field(default_factory=lambda: Schedule(steps=16, images=6, opacity=0.05))
-    kept: int = 16
+    first: Schedule = field(default_factory=lambda: Schedule(steps=8, images=4, opacity=0.05))
+    kept: int = 8
     deep: Schedule = field(default_factory=lambda: Schedule(steps=80, images=6, opacity=0.05))
 
 
@@ -137,7 +137,7 @@ def choose_pairs(
         run_parts: where the work runs.
         progress: is told the patterns and the pairs done.
 
-    Cost: patterns * places * 2 passes forward for each source; pairs * steps * images * 2 (90 * 192 with ten classes) forward and
+    Cost: patterns * places * 2 passes forward for each source; pairs * steps * images * 2 (90 * 64 with ten classes) forward and
     backward, unless `among` is given.
     """
     starts = _probe(classifier, images, schedule.probe, run_parts, progress)
