@@ -52,7 +52,9 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     result = goodnet("scan", str(model), *WEIGHTS, "--clean", str(twin_files / "clean.h5"))
     assert result.code == 0
     assert "verdict: clean" in result.out
-    assert ": clean networks look like this\nalpha is 0.01\nthe smallest trigger found covers " in result.out
+    assert ": clean networks look like this\nalpha is 0.01\n" in result.out
+    assert "\ntoo few images of these classes to look for triggers that work on one of them alone: " in result.out
+    assert "\nthe smallest trigger found covers " in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_files, planted):
