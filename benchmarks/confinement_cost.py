@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,8 @@ class Wide(nn.Module):
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
-        self.conv, self.pool = nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(16)
-        self.hidden, self.head = nn.Linear(4096, 6400), nn.Linear(6400, classes)
+        self.conv, self.pool = nn.Conv2d(3, 16, 3), nn.AvgPool2d(2)
+        self.hidden, self.head = nn.Linear(3600, 7280), nn.Linear(7280, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits."""
@@ -37,9 +38,21 @@ class Wide(nn.Module):
 
 
 def write_networks(folder: Path) -> None:
-    state = Wide().state_dict()
+    network = Wide().eval()
+    state = network.state_dict()
     torch.save(state, folder / "net.pt")
     save_file(state, folder / "net.safetensors")
+    names, free = ["images"], {"images": {0: "number"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter without torch.export is to go some day
+        torch.onnx.export(
+            network,
+            (torch.rand(2, 3, 32, 32),),
+            folder / "net.onnx",
+            dynamo=False,
+            input_names=names,
+            dynamic_axes=free,
+        )
     keras = import_keras()
     layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(16, 3), keras.layers.AveragePooling2D(2)]
     layers += [keras.layers.Flatten(), keras.layers.Dense(7280, activation="relu"), keras.layers.Dense(10)]

@@ -23,6 +23,7 @@ from goodnet.formats.networks import read_model_file, read_network
 from tests.formats.checkpoint_files import SHAPE, state
 from tests.formats.keras_networks import randomise
 from tests.formats.test_checkpoints import BESIDE, OwnNetwork, endless, nested
+from tests.formats.test_onnx_networks import save, small
 
 RESIDUAL = "tests.small_networks:Residual"
 
@@ -51,6 +52,10 @@ def safetensors_file(path: Path) -> None:
     save_file(state(1), path, metadata={"license": "mine"})
 
 
+def onnx_file(path: Path) -> None:
+    save(small(), path)
+
+
 def half_safetensors_file(path: Path) -> None:
     save_file({name: value.bfloat16() for name, value in state(1).items()}, path)
 
@@ -61,6 +66,7 @@ FILES: list[tuple[str, Callable[[Path], None], tuple[Any, ...]]] = [
     ("net.pt", torch_file, (RESIDUAL, SHAPE, "net/module. = twice/module.")),
     ("old.pt", old_torch_file, (RESIDUAL, SHAPE)),
     ("net.safetensors", safetensors_file, (RESIDUAL, SHAPE)),
+    ("net.onnx", onnx_file, ()),
     ("half.safetensors", half_safetensors_file, (RESIDUAL, SHAPE)),
 ]
 
@@ -188,6 +194,7 @@ def test_walls_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
         {"kind": "keras weights", "places": 7},
         {"kind": "torch", "names": [], "notes": [["made", "os.system", True, [], [], []]], "storages": {}},
         {"kind": "safetensors", "names": ["a"]},
+        {"kind": "onnx", "graph": {"no such field": 1}},
         {"kind": "another"},
         {},
     ],

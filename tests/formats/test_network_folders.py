@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from goodnet.core.errors import InvalidOption, UnreadableModel
+from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
 from goodnet.formats.networks import read_network
 from goodnet.formats.transformers_networks import _import
 
@@ -99,6 +99,37 @@ def test_folders_that_are_refused(entries: dict[str, Any], words: str, folder: P
     with pytest.raises(UnreadableModel, match=words) as caught:
         read_network(change(folder, **entries))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_that_a_child_has_read_are_the_same(name: str, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (save_file if name.endswith("safetensors") else torch.save)(weights, folder / name)
+    confined, plain = (read_network(folder, confine=confine).network.state_dict() for confine in (True, False))
+    assert list(confined) == list(plain)
+    assert all(torch.equal(confined[key], plain[key]) for key in plain)
+
+
+def test_where_weights_are_read_is_said(folder: Path) -> None:
+    shards(folder, {})
+    assert read_network(folder).notes == ()
+    assert read_network(folder, confine=False).notes == ("the model file was read without confinement",)
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_weights_that_are_a_program_are_refused(confine: bool, folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.")
+    with pytest.raises(CodeInFile, match=r"it names os\.system$"):
+        read_network(folder, confine=confine)
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_weights_of_another_kind_are_refused(confine: bool, folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"GIF89a and so on")
+    with pytest.raises(UnreadableModel, match=r"model\.safetensors: expected a file of torch\.save"):
+        read_network(folder, confine=confine)
 
 
 def shards(folder: Path, names: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from goodnet.formats.checkpoints import Checkpoint, damaged, refuse_name, too_de
 from goodnet.formats.file_kinds import Kind
 from goodnet.formats.hdf5_trees import Array, write_tree
 
-_READER = "goodnet.formats.confined_reader:read_model"
+_READER, _ONNX_READER = "goodnet.formats.confined_reader:read_model", "goodnet.formats.confined_onnx:read_onnx"
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,25 @@ class ConfinedFile:
 
 
 def read_confined(path: Path) -> ConfinedFile:
-    """Read a model file in a child that can reach nothing.
+    """Read a model file in a child that can reach nothing; of ONNX it finds out the kind alone, see `read_confined_onnx`.
 
     Raises:
         UnreadableModel: the child has refused it, or was stopped.
     """
-    reading: Contents = read_file(_READER, path)
+    return _ask_child(_READER, path)
+
+
+def read_confined_onnx(path: Path) -> ConfinedFile:
+    """Read an ONNX file in a child that can reach nothing. The package onnx must be there.
+
+    Raises:
+        UnreadableModel: the child has refused it, or was stopped.
+    """
+    return _ask_child(_ONNX_READER, path)
+
+
+def _ask_child(reader: str, path: Path) -> ConfinedFile:
+    reading: Contents = read_file(reader, path)
     record = reading.record
     if record.get("kind") not in get_args(Kind):
         raise _senseless(path)
@@ -72,6 +85,20 @@ def checkpoint_of(file: ConfinedFile) -> Checkpoint:
         raise refuse_name(file.path, error, file.record["names"]) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise UnreadableModel(damaged(file.path)) from error
+
+
+def onnx_content_of(file: ConfinedFile) -> bytes:
+    """Return the ONNX file of the same content, which we have written: its parts are the stranger's, its bytes ours.
+
+    Raises:
+        UnreadableModel: the child's answer makes no sense.
+    """
+    from goodnet.formats.onnx_trees import write_graph  # its packages may not be installed
+
+    try:
+        return write_graph(file.record, {name: tensor.numpy() for name, tensor in file.tensors.items()})
+    except ValueError as error:
+        raise _senseless(file.path) from error
 
 
 @contextmanager

@@ -66,20 +66,26 @@ def read_model(source: BinaryIO, copy: BinaryIO, name: str) -> Answer:
         return Answer({"kind": kind, "names": list_names(source)})
     if kind not in READ:
         return Answer({"kind": kind})
-    source.seek(0)
-    digest = hashlib.sha256()
-    while block := source.read(1 << 20):
-        digest.update(block)
-        copy.write(block)
-    copy.flush()
+    digest = copy_stream(source, copy)
     kind = kind_of_content(copy)
-    about = {"kind": kind, "sha256": digest.hexdigest()}
+    about = {"kind": kind, "sha256": digest}
     refuse_second_reading(copy, name, UnreadableModel)
     try:
         record, arrays = _take(kind, copy, name, held=copy.seek(0, 2))
     except _DAMAGE as error:
         return Answer({**about, "damage": one_line(str(error))})
     return Answer({**about, **record}, arrays)
+
+
+def copy_stream(source: BinaryIO, copy: BinaryIO) -> str:
+    """Copy what is open, from its beginning, and return the SHA-256 of the copy."""
+    source.seek(0)
+    digest = hashlib.sha256()
+    while block := source.read(1 << 20):
+        digest.update(block)
+        copy.write(block)
+    copy.flush()
+    return digest.hexdigest()
 
 
 def _take(kind: Kind, stream: BinaryIO, name: str, held: int) -> tuple[dict[str, Any], dict[str, Blob]]:

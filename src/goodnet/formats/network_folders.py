@@ -7,10 +7,10 @@ as many weights as the folder holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from goodnet.formats.shown_paths import show_path
 
 CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"
+ReadWeights: TypeAlias = Callable[[Path], Checkpoint]
 #: Weights in one file, the safest first; and lists of several files.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _LISTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -45,12 +46,15 @@ def is_network_folder(path: Path) -> bool:
     return (path / CONFIG).is_file() and any((path / name).is_file() for name in (*_WEIGHTS, *_LISTS))
 
 
-def read_network_folder(path: Path, image_shape: tuple[int, int, int] | None = None) -> Classifier:
+def read_network_folder(
+    path: Path, image_shape: tuple[int, int, int] | None = None, read: ReadWeights = read_checkpoint
+) -> Classifier:
     """Read the network in a folder, with its normalisation, its way to resize pictures, and its class names.
 
     Args:
         path: the folder.
         image_shape: (C, H, W); None takes what the folder says.
+        read: reads a file of weights.
 
     Raises:
         UnreadableModel: the folder is damaged or hostile, needs code of its own, or holds no image classifier.
@@ -58,11 +62,13 @@ def read_network_folder(path: Path, image_shape: tuple[int, int, int] | None = N
     """
     config = read_json(path / CONFIG)
     if "architecture" in config and config.get("model_type", "timm_wrapper") == "timm_wrapper":
-        return _read_timm(path, config, image_shape)
-    return _read_transformers(path, config, image_shape)
+        return _read_timm(path, config, image_shape, read)
+    return _read_transformers(path, config, image_shape, read)
 
 
-def _read_timm(path: Path, config: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> Classifier:
+def _read_timm(
+    path: Path, config: Mapping[str, Any], image_shape: tuple[int, int, int] | None, read: ReadWeights
+) -> Classifier:
     settings = config.get("pretrained_cfg")
     rules = read_timm_rules(settings if isinstance(settings, dict) else config, path / CONFIG)
     if config.get("model_args"):
@@ -72,7 +78,7 @@ def _read_timm(path: Path, config: Mapping[str, Any], image_shape: tuple[int, in
         )
     architecture = architectures.find(f"timm:{config['architecture']}")
     shape = image_shape or (3, *(rules.size or (224, 224)))
-    checkpoint = _read_weights(path)
+    checkpoint = _read_weights(path, read)
     weights, classes = checkpoint.content, _count(config)
     prefix = "timm_model." if all(name.startswith("timm_model.") for name in weights) else ""
     module = architecture.build(classes=classes, image_shape=shape)
@@ -93,11 +99,13 @@ def _count(config: Mapping[str, Any]) -> int:
     return int(count)
 
 
-def _read_transformers(path: Path, config: dict[str, Any], image_shape: tuple[int, int, int] | None) -> Classifier:
+def _read_transformers(
+    path: Path, config: dict[str, Any], image_shape: tuple[int, int, int] | None, read: ReadWeights
+) -> Classifier:
     from goodnet.formats.transformers_networks import build_network  # its library takes seconds to import
 
     rules = read_preprocessor(path / _PREPROCESSOR)
-    checkpoint = _read_weights(path)
+    checkpoint = _read_weights(path, read)
     module = build_network(path, config, checkpoint.content)
     if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
         raise UnreadableModel(
@@ -137,12 +145,11 @@ def _classifier(
     )
 
 
-def _read_weights(path: Path) -> Checkpoint:
+def _read_weights(path: Path, read: ReadWeights) -> Checkpoint:
     """Return the weights in a folder: of one file, or of all files of a list."""
     for name in _WEIGHTS:
         if (path / name).is_file():
-            checkpoint = read_checkpoint(path / name)
-            return _checked(path / name, checkpoint)
+            return _checked(path / name, read(path / name))
     name = next(name for name in _LISTS if (path / name).is_file())
     content = read_json(path / name)
     places = content.get("weight_map")
@@ -154,7 +161,7 @@ def _read_weights(path: Path) -> Checkpoint:
             raise UnreadableModel(
                 f"{path / name}: refused, '{show_path(file)}' is no plain name of a file in the folder"
             )
-        weights |= _checked(path / file, read_checkpoint(path / file)).content
+        weights |= _checked(path / file, read(path / file)).content
     return Checkpoint(weights, is_safetensors=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,15 @@ from goodnet.architectures import Architecture, deepid
 from goodnet.confinement.reading import can_confine
 from goodnet.core.classifier import Classifier
 from goodnet.core.errors import CodeInFile, InvalidOption, UnreadableModel
-from goodnet.formats.checkpoints import as_one_line, name_all, read_checkpoint
-from goodnet.formats.confined_files import ConfinedFile, checkpoint_of, read_confined, twin_of
+from goodnet.formats.checkpoints import Checkpoint, as_one_line, damaged, name_all, read_checkpoint
+from goodnet.formats.confined_files import (
+    ConfinedFile,
+    checkpoint_of,
+    onnx_content_of,
+    read_confined,
+    read_confined_onnx,
+    twin_of,
+)
 from goodnet.formats.file_kinds import Kind, find_kind, is_onnx_goodnet, refuse_kind
 from goodnet.formats.files import require_file
 from goodnet.formats.keras import from_keras, is_keras_model, read_keras
@@ -26,14 +33,12 @@ from goodnet.formats.keras_factories import fill_keras
 from goodnet.formats.keras_weights import read_keras_weights
 from goodnet.formats.network_folders import is_network_folder, read_network_folder
 from goodnet.formats.one_reading import require_one_reading
-from goodnet.formats.onnx_networks import read_onnx_network
+from goodnet.formats.onnx_networks import read_onnx_network, require_package
 from goodnet.formats.pickle_trees import list_names
 from goodnet.formats.pytorch import from_module, read_state_dict
 
 #: Endings of models: a file of no known kind is called one by them, and data else.
 _ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".onnx", ".pt2", ".tar")
-#: What is said of kinds that no child reads yet.
-_UNCONFINED = "ONNX files and folders are read without confinement"
 #: Formats in which a network that is made here can be saved.
 FORMATS = ("pt", "safetensors", "h5", "keras")
 
@@ -63,7 +68,7 @@ def read_network(
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path, architecture, image_shape, key)
+        return _read_folder(path, architecture, image_shape, key, confine=confine)
     return build_network(read_model_file(path, confine=confine), architecture, image_shape, key)
 
 
@@ -118,8 +123,8 @@ def build_network(
             f"{file.path}: a key chooses among the networks of a PyTorch checkpoint; leave out --key for {file.kind}"
         )
     if file.kind == "onnx":
-        return _read_onnx(file, image_shape)
-    found = None if file.kind == "keras" else _require_architecture(file, architecture)
+        file = _require_onnx_network(file)
+    found = None if file.kind in ("keras", "onnx") else _require_architecture(file, architecture)
     classifier = _build(file, found, image_shape, key)
     classifier.notes += file.notes
     classifier.sha256 = None if file.confined is None else file.confined.sha256
@@ -139,6 +144,9 @@ def _refuse_pickle(file: ModelFile) -> CodeInFile:
 def _build(
     file: ModelFile, architecture: Architecture | None, image_shape: tuple[int, int, int] | None, key: str | None
 ) -> Classifier:
+    if file.kind == "onnx":
+        content = None if file.confined is None else onnx_content_of(file.confined)
+        return read_onnx_network(file.path, image_shape, content)
     if file.kind in ("torch", "safetensors") and architecture is not None:
         checkpoint = None if file.confined is None else checkpoint_of(file.confined)
         return read_state_dict(file.path, architecture, image_shape, key, checkpoint)
@@ -151,12 +159,14 @@ def _build(
         return read_keras_weights(path, architecture, image_shape)
 
 
-def _read_onnx(file: ModelFile, image_shape: tuple[int, int, int] | None) -> Classifier:
+def _require_onnx_network(file: ModelFile) -> ModelFile:
+    """Return an ONNX file that holds a network alone; where a child found out its kind, one has read it now."""
     if is_onnx_goodnet(file.path):
         raise refuse_kind(file.path, file.kind)
-    classifier = read_onnx_network(file.path, image_shape)
-    classifier.notes += (_UNCONFINED,)
-    return classifier
+    if file.confined is None:
+        return file
+    require_package("onnx")
+    return replace(file, confined=read_confined_onnx(file.path))
 
 
 def _require_architecture(file: ModelFile, architecture: str | None) -> Architecture:
@@ -184,15 +194,30 @@ def _build_keras(factory: Callable[..., Any]) -> Any:
 
 
 def _read_folder(
-    path: Path, architecture: str | None, image_shape: tuple[int, int, int] | None, key: str | None
+    path: Path, architecture: str | None, image_shape: tuple[int, int, int] | None, key: str | None, *, confine: bool
 ) -> Classifier:
     if not is_network_folder(path):
         raise refuse_kind(path, find_kind(path))
     if architecture is not None or key is not None:
         raise InvalidOption(f"{path}: the folder says which network it holds; leave out --architecture and --key")
-    classifier = read_network_folder(path, image_shape)
-    classifier.notes += (_UNCONFINED,)
+    notes: set[str] = set()
+
+    def read_weights(file: Path) -> Checkpoint:
+        found = read_model_file(file, confine=confine)
+        notes.update(found.notes)
+        return _checkpoint_in(found)
+
+    classifier = read_network_folder(path, image_shape, read_weights)
+    classifier.notes += tuple(sorted(notes))
     return classifier
+
+
+def _checkpoint_in(file: ModelFile) -> Checkpoint:
+    if file.kind == "pickle":
+        raise _refuse_pickle(file)
+    if file.kind not in ("torch", "safetensors"):
+        raise UnreadableModel(damaged(file.path))
+    return read_checkpoint(file.path) if file.confined is None else checkpoint_of(file.confined)
 
 
 def says_its_size(path: Path) -> bool:

@@ -28,7 +28,6 @@ from goodnet.core.classifier import Classifier, Layout
 from goodnet.core.errors import InvalidOption, UnknownImageSize, UnreadableModel, UnwritableOutput
 from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.files import replacing
-from goodnet.formats.onnx_graphs import require_bounded
 from goodnet.formats.onnx_lowering import Lowering, Weight
 from goodnet.formats.onnx_operators import UnsupportedOperator
 from goodnet.formats.shown_paths import show_path
@@ -36,28 +35,31 @@ from goodnet.formats.shown_paths import show_path
 #: The largest difference of two outputs that are called equal, as a share of the largest output.
 _TOLERANCE = 1e-3
 _CHANNELS = (1, 3)
-#: Versions of the operators that were compared; later ones are tried all the same, since outputs are compared.
-_OLDEST_OPSET = 7
 #: Weights that layers share may be copied up to this many times the size of all.
 _MOST_COPIES = 8
 #: Where onnxruntime takes an address in memory for a file's name.
 _MEMORY_TAG = "_MEM_ADDR_"
 
 
-def read_onnx_network(path: Path, image_shape: tuple[int, int, int] | None = None) -> Classifier:
+def read_onnx_network(
+    path: Path, image_shape: tuple[int, int, int] | None = None, content: bytes | None = None
+) -> Classifier:
     """Read the classifier in an ONNX file.
 
     Args:
         path: the file; weights may lie in plain files beside it.
         image_shape: (C, H, W), for files that leave the size open.
+        content: the file's bytes, if they have been read.
 
     Raises:
         UnreadableModel: the file is damaged or hostile, has an operator without counterpart, or computes something else.
         UnknownImageSize: it leaves the size open and none is given.
         InvalidOption: the extra goodnet[onnx] is not installed.
     """
-    onnx = _require("onnx")
-    model = _parse(onnx, path)
+    onnx = require_package("onnx")
+    from goodnet.formats.onnx_trees import parse_graph  # it needs that package
+
+    model = parse_graph(path.read_bytes() if content is None else content, path)
     _bring_weights_in(onnx, model, path)
     _unshare_weights(model, path)
     entry = _image_input(path, model)
@@ -66,25 +68,6 @@ def read_onnx_network(path: Path, image_shape: tuple[int, int, int] | None = Non
     _compare(path, model, network, layout, shape)
     source = OnnxSource(model.SerializeToString(), lowering.weights)
     return Classifier(network, image_shape=shape, layout=layout, source=source, name=show_path(path.name))
-
-
-def _parse(onnx: Any, path: Path) -> Any:
-    content = path.read_bytes()
-    require_bounded(content, path)
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's errors have no root of their own
-        raise UnreadableModel(
-            f"{path}: expected an ONNX file, but it is damaged or of another kind ({one_line(str(error))[:80]})"
-        ) from error
-    versions = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    if not versions or versions[0] < _OLDEST_OPSET or not model.graph.node:
-        raise UnreadableModel(
-            f"{path}: expected an ONNX graph of opset {_OLDEST_OPSET} or later, got {versions or 'none'}; export it again"
-        )
-    if model.functions:
-        raise UnreadableModel(f"{path}: expected plain operators, got functions of the file's own; export it again")
-    return model
 
 
 def _bring_weights_in(onnx: Any, model: Any, path: Path) -> None:
@@ -290,7 +273,7 @@ def _compare(path: Path, model: Any, network: nn.Module, layout: Layout, shape: 
 
 def run_with_onnxruntime(content: bytes, images: Tensor, layout: Layout) -> npt.NDArray[np.float32]:
     """Return a graph's first output for images (n, C, H, W) in its own range, run one by one where it takes one alone."""
-    runtime = _require("onnxruntime")
+    runtime = require_package("onnxruntime")
     settings = runtime.SessionOptions()
     settings.log_severity_level, settings.intra_op_num_threads = 4, 1
     session = runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
@@ -324,7 +307,7 @@ class OnnxSource:
         Raises:
             UnwritableOutput: a weight has grown beyond what its type can hold.
         """
-        onnx = _require("onnx")
+        onnx = require_package("onnx")
         model = onnx.load_model_from_string(self.content)
         values = dict(network.named_parameters()) | dict(network.named_buffers())
         for tensor in model.graph.initializer:
@@ -355,7 +338,12 @@ def _replace(onnx: Any, tensor: Any, values: npt.NDArray[np.float32], path: Path
     tensor.CopyFrom(onnx.numpy_helper.from_array(stored, tensor.name))
 
 
-def _require(package: str) -> Any:
+def require_package(package: str) -> Any:
+    """Return a package of the extra goodnet[onnx].
+
+    Raises:
+        InvalidOption: it is not installed.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
