@@ -1,6 +1,27 @@
 """An error's text on one line: the beginning and the cause."""
 
-from goodnet.core.one_line import one_line
+import pytest
+
+from goodnet.core.one_line import is_out_of_memory, one_line
+
+
+class PanicException(BaseException):
+    """As PyO3's, which every library in Rust has one of."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), True),
+        (PanicException("PyObject pointer is null"), True),
+        (PanicException("index out of bounds"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_in_the_words_of_each_library(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
 
 
 def test_short_texts_stay_as_they_are_on_one_line() -> None:

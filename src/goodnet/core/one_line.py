@@ -26,13 +26,15 @@ def one_line(text: str) -> str:
 
 #: How torch says that a CPU's memory is full; it has no class of its own for that, and oneDNN gives no reason.
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive", "std::bad_alloc")
+#: How a library in Rust (PyO3) ends where Python has no memory for a new object; its class cannot be imported.
+_PANIC, _NO_OBJECT = "PanicException", "PyObject pointer is null"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that this machine has too little memory."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    )
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, MemoryError) or (type(error).__name__ == _PANIC and _NO_OBJECT in str(error))
 
 
 def describe_error(error: BaseException) -> str:
