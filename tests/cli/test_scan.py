@@ -53,7 +53,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     assert result.code == 0
     assert "verdict: clean" in result.out
     assert ": clean networks look like this\nalpha is 0.01\n" in result.out
-    assert "\ntoo few images of these classes to look for triggers that work on one of them alone: " in result.out
+    assert "\ntriggers that work on one of these classes alone were not looked for: " in result.out
     assert "\nthe smallest trigger found covers " in result.out
 
 

@@ -103,6 +103,16 @@ def test_the_probe_finds_the_place_of_the_trigger(images):
     assert patch.pattern[0, MIDDLE[0], MIDDLE[1]].mean() == 1
 
 
+def test_patches_slide_over_images_of_the_sources_alone_that_are_asked_for(images):
+    asked = [number for number in (PLANTED, 9) if number // 4 != 3]
+    choice = choose_pairs(BACKDOORED, images, SCHEDULE, seed=0, among=asked)
+    whole = _probe(BACKDOORED, images, SCHEDULE.probe, run_here, no_progress)
+    assert choice.numbers == tuple(asked)
+    assert sorted(choice.starts) == [number for number in whole if number // 4 in {number // 4 for number in asked}]
+    assert all(torch.equal(choice.starts[number].mask, whole[number].mask) for number in choice.starts)
+    assert not choose_pairs(BACKDOORED, images.of_sources([]), SCHEDULE, seed=0, among=asked).complete
+
+
 def test_the_planted_pair_has_the_smallest_trigger_and_in_the_clean_twin_it_is_large(images):
     sizes = {}
     for network in (BACKDOORED, CLEAN):

@@ -178,7 +178,10 @@ def _remarks(evidence: Evidence) -> list[str]:
         )
     elif evidence.pairs is not None and evidence.pairs.unasked:
         few = ", ".join(map(str, evidence.pairs.unasked))
-        remarks.append(f"too few images of these classes to look for triggers that work on one of them alone: {few}")
+        remarks.append(
+            f"triggers that work on one of these classes alone were not looked for: {few}; the network, or a student that learnt "
+            "from it, gave them to too few of the clean images"
+        )
     if evidence.rounds > 1:
         remarks.append(describe_rounds(evidence.rounds))
     return remarks

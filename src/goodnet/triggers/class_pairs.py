@@ -6,7 +6,7 @@ by nature does something to them, too. So it must cover more pixels to leave the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -65,6 +65,12 @@ class PairImages:
         rows = [torch.nonzero(self.answers == source).flatten() for source in self.sources]
         chosen = torch.cat([some[torch.arange(count) % len(some)] for some in rows])
         return PairImages(self.pixels[chosen], self.answers[chosen], self.sources)
+
+    def of_sources(self, sources: Collection[int]) -> PairImages:
+        """Return the images of those sources that are among `sources`."""
+        kept = tuple(source for source in self.sources if source in sources)
+        rows = torch.isin(self.answers, torch.tensor(kept))
+        return PairImages(self.pixels[rows], self.answers[rows], kept)
 
     def only(self, rows: Tensor) -> PairImages:
         """Return those images alone for which `rows` (n,) is true, of the same sources."""
@@ -140,7 +146,8 @@ def choose_pairs(
     Cost: patterns * places * 2 passes forward for each source; pairs * steps * images * 2 (90 * 64 with ten classes) forward and
     backward, unless `among` is given.
     """
-    starts = _probe(classifier, images, schedule.probe, run_parts, progress)
+    sources = images.sources if among is None else {name_pair(number, classifier.classes)[0] for number in among}
+    starts = _probe(classifier, images.of_sources(sources), schedule.probe, run_parts, progress)
     if among is not None:
         return Choice(tuple(number for number in among if number in starts), starts, bool(starts))
     found = _run(classifier, images, list(starts), schedule.first, "first", seed, starts, run_parts, progress)
@@ -221,13 +228,15 @@ def _probe(
 
     Patches slide over two images; of each pair the best four patterns are tried on more of them, where they lay best.
     """
+    if not images.sources:
+        return {}
     channels, height, width = classifier.image_shape
     schedule = schedule.scaled_to(height, width)
     items = [(side, number) for side in schedule.sides for number in range(len(patterns_of(channels, side)))]
     few = images.first_of_each(_SLID)
     common = (classifier, few.pixels, few.answers, tuple(items), schedule.stride)
     parts = [(item,) for item in range(len(items))]
-    stage = f"pairs_patches_{schedule.stride}_{len(few.answers)}"
+    stage = f"pairs_patches_{schedule.stride}_{'-'.join(map(str, few.sources))}"
     found = run_parts(stage, slide_over_each, common, parts, progress)
     done = [(item, values[0]) for item, values in zip(items, found, strict=True) if values is not None]
     return _best_patches(classifier, images.first_of_each(schedule.images), done) if done else {}
