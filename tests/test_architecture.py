@@ -91,6 +91,7 @@ FOREIGN = {
     "formats/keras_weights.py": {"WeightsFile.attributes"},
     "formats/onnx_lowering.py": {"Lowering.add.options"},
     "formats/onnx_operators.py": {"find_pads.options"},
+    "formats/onnx_trees.py": {"write_graph.record"},
     "formats/preprocessor_files.py": {"read_json.return", "read_timm_rules.config"},
     "formats/transformers_networks.py": {"build_network.config"},
     "formats/plain_pickles.py": {"read_plain_pickle.return"},

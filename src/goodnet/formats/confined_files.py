@@ -87,16 +87,19 @@ def checkpoint_of(file: ConfinedFile) -> Checkpoint:
         raise UnreadableModel(damaged(file.path)) from error
 
 
-def onnx_content_of(file: ConfinedFile) -> bytes:
+def take_onnx_content(file: ConfinedFile) -> bytes:
     """Return the ONNX file of the same content, which we have written: its parts are the stranger's, its bytes ours.
+
+    `file` is emptied of its tensors, so that the weights are not held twice.
 
     Raises:
         UnreadableModel: the child's answer makes no sense.
     """
     from goodnet.formats.onnx_trees import write_graph  # its packages may not be installed
 
+    arrays = {name: file.tensors.pop(name).numpy() for name in list(file.tensors)}
     try:
-        return write_graph(file.record, {name: tensor.numpy() for name, tensor in file.tensors.items()})
+        return write_graph(file.record, arrays)
     except ValueError as error:
         raise _senseless(file.path) from error
 

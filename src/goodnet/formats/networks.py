@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from goodnet.formats.checkpoints import Checkpoint, as_one_line, damaged, name_a
 from goodnet.formats.confined_files import (
     ConfinedFile,
     checkpoint_of,
-    onnx_content_of,
     read_confined,
     read_confined_onnx,
+    take_onnx_content,
     twin_of,
 )
 from goodnet.formats.file_kinds import Kind, find_kind, is_onnx_goodnet, refuse_kind
@@ -145,8 +146,8 @@ def _build(
     file: ModelFile, architecture: Architecture | None, image_shape: tuple[int, int, int] | None, key: str | None
 ) -> Classifier:
     if file.kind == "onnx":
-        content = None if file.confined is None else onnx_content_of(file.confined)
-        return read_onnx_network(file.path, image_shape, content)
+        read = None if file.confined is None else partial(take_onnx_content, file.confined)
+        return read_onnx_network(file.path, image_shape, read)
     if file.kind in ("torch", "safetensors") and architecture is not None:
         checkpoint = None if file.confined is None else checkpoint_of(file.confined)
         return read_state_dict(file.path, architecture, image_shape, key, checkpoint)

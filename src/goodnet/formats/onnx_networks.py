@@ -14,7 +14,7 @@ import copy
 import importlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,14 @@ _MEMORY_TAG = "_MEM_ADDR_"
 
 
 def read_onnx_network(
-    path: Path, image_shape: tuple[int, int, int] | None = None, content: bytes | None = None
+    path: Path, image_shape: tuple[int, int, int] | None = None, read: Callable[[], bytes] | None = None
 ) -> Classifier:
     """Read the classifier in an ONNX file.
 
     Args:
         path: the file; weights may lie in plain files beside it.
         image_shape: (C, H, W), for files that leave the size open.
-        content: the file's bytes, if they have been read.
+        read: gives the file's bytes; None reads the file here.
 
     Raises:
         UnreadableModel: the file is damaged or hostile, has an operator without counterpart, or computes something else.
@@ -59,7 +59,9 @@ def read_onnx_network(
     onnx = require_package("onnx")
     from goodnet.formats.onnx_trees import parse_graph  # it needs that package
 
-    model = parse_graph(path.read_bytes() if content is None else content, path)
+    model = parse_graph(
+        (read or path.read_bytes)(), path
+    )  # nothing else holds the bytes, which are as many as the weights
     _bring_weights_in(onnx, model, path)
     _unshare_weights(model, path)
     entry = _image_input(path, model)

@@ -73,8 +73,8 @@ def take_graph(model: Any) -> Answer:
     return Answer({"graph": json_format.MessageToDict(model, preserving_proto_field_name=True)}, arrays)
 
 
-def write_graph(record: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return the ONNX file with what `take_graph` took.
+def write_graph(record: Mapping[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+    """Return the ONNX file with what `take_graph` took; `arrays` is emptied.
 
     Raises:
         ValueError: it did not take this.
@@ -82,7 +82,8 @@ def write_graph(record: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     try:
         model = json_format.ParseDict(record["graph"], onnx.ModelProto())
         tensors = list(_tensors(model))
-        for key, values in arrays.items():
+        for key in list(arrays):
+            values = arrays.pop(key)
             number, name = _KEY.fullmatch(key).groups()  # type: ignore[union-attr]
             _put_back(tensors[int(number)], name, values.astype(_NUMBERS[name][0], casting="equiv"))
     except (json_format.ParseError, LookupError, TypeError, AttributeError, RecursionError) as error:
