@@ -1,4 +1,4 @@
-"""Further Keras layers: sizes and crops, norms, attention, numbers between layers, each against Keras itself."""
+"""Further Keras layers: sizes and crops, norms, attention, each against Keras itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from keras import layers as kl
 
 from goodnet.core.errors import UnknownImageSize
 from goodnet.formats.keras import from_keras, read_keras
-from tests.formats.keras_networks import SHAPE, check, close, images_for, logits_of, randomise, run, sequential
+from tests.formats.keras_networks import check, close, images_for, logits_of, randomise, run, sequential
 
 
 def end() -> list[Any]:
@@ -37,22 +37,6 @@ LAYERS: dict[str, Callable[[], list[Any]]] = {
 @pytest.mark.parametrize("case", LAYERS)
 def test_layers(case: str, tmp_path: Path) -> None:
     check(sequential(LAYERS[case]()), tmp_path)
-
-
-OPERATIONS: dict[str, Callable[[Any], Any]] = {
-    "divided": lambda x: x / 255.0,
-    "divided and moved": lambda x: x / 127.5 - 1.0,
-    "number first": lambda x: 1.0 - x,
-    "a number for each channel": lambda x: x - np.array([0.1, 0.2, 0.3], np.float32),
-    "hard sigmoid of MobileNetV3": lambda x: x * (kl.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)),
-}
-
-
-@pytest.mark.parametrize("case", OPERATIONS)
-def test_numbers_between_layers(case: str, tmp_path: Path) -> None:
-    images = keras.Input(SHAPE)
-    hidden = kl.GlobalAveragePooling2D()(kl.Conv2D(4, 3)(OPERATIONS[case](images)))
-    check(randomise(keras.Model(images, kl.Dense(4)(hidden))), tmp_path)
 
 
 def test_attention(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ from goodnet.core.one_line import one_line
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.hdf5_files import new_hdf5
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
-from goodnet.formats.keras_further_modules import WithNumbers
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
+from goodnet.formats.keras_operations import find_operation
 from goodnet.formats.keras_sizes import require_fitting_weights
 from goodnet.formats.shown_paths import show_path
 
@@ -226,6 +226,7 @@ class _Lowering:
         self.graph, self.modules = fx.Graph(), nn.Module()
         self.weights: dict[str, KerasLayerWeights] = {}
         self.names: dict[int, str] = {}
+        self.operations: set[int] = set()
         for name, layer in weighted_layers(model):
             if id(layer) not in self.names:
                 self._add_layer(name, layer)
@@ -241,9 +242,12 @@ class _Lowering:
                 "damaged or its training failed"
             )
         try:
-            given = _given_numbers(layer)
-            config = self._in_torch_axes(layer) if given is None else {}
-            module, slots = lower(type(layer).__name__, config, arrays) if given is None else (given, [])
+            operation = find_operation(layer, channels_last=self.layout == "NHWC")
+            if operation is None:
+                module, slots = lower(type(layer).__name__, self._in_torch_axes(layer), arrays)
+            else:
+                module, slots = operation, []
+                self.operations.add(id(layer))
         except (UnsupportedLayer, KeyError) as error:
             raise self._untranslatable(layer, str(error)) from error
         self.modules.add_module(name, module)
@@ -299,8 +303,7 @@ class _Lowering:
         layer = call.operation
         if graph_of(layer) is not None:
             return self.add_model(layer, inputs[0])
-        numbers = isinstance(self.modules.get_submodule(self.names[id(layer)]), WithNumbers)
-        fits = numbers or (type(layer).__name__ in _OPERATIONS and len(inputs) == 2)
+        fits = id(layer) in self.operations or (type(layer).__name__ in _OPERATIONS and len(inputs) == 2)
         if not hasattr(layer, "weights") and not fits:
             raise self._untranslatable(layer, f"keras.ops '{type(layer).__name__}' with these arguments")
         if len({len(x.shape) for x in call.input_tensors}) > 1:
@@ -317,19 +320,6 @@ class _Lowering:
         if isinstance(getattr(module, "activation", None), ChannelSoftmax):
             setattr(module, "activation", None)  # noqa: B010
         return output
-
-
-def _given_numbers(layer: Any) -> WithNumbers | None:
-    """Return the counterpart of an operation of `keras.ops` on one tensor and numbers, None for anything else."""
-    if hasattr(layer, "weights"):
-        return None
-    call = layer._inbound_nodes[0]
-    given = [*call.arguments.args, *call.arguments.kwargs.values()]
-    if len(call.input_tensors) != 1 or len(given) != 2:
-        return None
-    first = given[0] is not call.input_tensors[0]
-    numbers = np.asarray(_numpy(given[0] if first else given[1]), dtype=np.float32)
-    return WithNumbers(type(layer).__name__, numbers, first=first, rank=len(call.input_tensors[0].shape))
 
 
 def _numpy(variable: Any) -> Any:

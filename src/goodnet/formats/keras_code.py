@@ -21,7 +21,10 @@ _LAYERS = frozenset(
 )
 #: Values that Keras writes as objects.
 _VALUES = frozenset(
-    {"__keras_tensor__", "__tensor__", "__numpy__", "__tuple__", "__ellipsis__", "__none__", "slice", "TensorShape"}
+    {
+        *("__keras_tensor__", "__tensor__", "__numpy__", "__tuple__", "__slice__", "__ellipsis__", "__none__"),
+        *("slice", "TensorShape"),
+    }
 )
 #: The parts of Keras whose classes and functions do nothing but compute.
 _FAMILIES = ("initializers", "regularizers", "constraints", "dtype_policies", "activations")

@@ -1,9 +1,9 @@
-"""More torch modules that compute what Keras layers compute: sizes and crops, norms, attention, numbers between layers."""
+"""More torch modules that compute what Keras layers compute: sizes and crops, norms, attention."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -13,17 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goodnet.formats.keras_modules import Config, UnsupportedLayer
-
-#: `keras.ops` of a tensor and a number: what each does to both, in their order.
-_WITH_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Add": torch.add,
-    "Subtract": torch.sub,
-    "Multiply": torch.mul,
-    "Divide": torch.div,
-    "TrueDivide": torch.div,
-    "Maximum": torch.maximum,
-    "Minimum": torch.minimum,
-}
 
 
 class Resize(nn.Module):
@@ -90,25 +79,6 @@ class ChannelScale(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return scaled channels: axis 1 of feature maps, the last of others."""
         return images * (self.weight.reshape(-1, 1, 1) if images.ndim == 4 else self.weight)
-
-
-class WithNumbers(nn.Module):
-    """An operation of Keras on a tensor and a number, or a number for each channel."""
-
-    def __init__(self, kind: str, numbers: npt.NDArray[np.float32], *, first: bool, rank: int) -> None:
-        super().__init__()
-        if kind not in _WITH_NUMBERS or (numbers.size > 1 and numbers.size != numbers.shape[-1]):
-            raise UnsupportedLayer(f"keras.ops '{kind}' with an array of shape {numbers.shape}")
-        values = torch.from_numpy(numbers.reshape(-1))
-        shaped = values if numbers.size == 1 else values.reshape(1, -1, 1, 1) if rank == 4 else values
-        self.register_buffer("numbers", shaped)
-        self.kind, self.first = kind, first
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Apply it."""
-        numbers: Tensor = self.numbers  # type: ignore[assignment]
-        both = (numbers, images) if self.first else (images, numbers)
-        return _WITH_NUMBERS[self.kind](*both)
 
 
 class Attention(nn.Module):
