@@ -194,6 +194,11 @@ def keras_kinds() -> list[Kind]:
             partial(_functional, lambda x: x / 127.5 - 1.0),
             feed=lambda i: _as_keras_takes((3, 32, 32), i * 255),
         ),
+        "Keras, preprocess_input of caffe mode": partial(
+            _saved,
+            partial(_functional, keras.applications.resnet50.preprocess_input),
+            feed=lambda i: _as_keras_takes((3, 32, 32), i * 255),
+        ),
         "Keras, a mean of each channel taken off": partial(
             _saved,
             partial(_functional, lambda x: x - np.array([103.939, 116.779, 123.68], np.float32)),

@@ -333,3 +333,11 @@ def test_a_configuration_of_keras_3_comes_out_as_it_was() -> None:
     model = keras.Model(images, keras.layers.Dense(2, activation="hard_sigmoid", kernel_regularizer="l2")(flat))
     config = json.loads(model.to_json())
     assert in_keras_3(config, keras.__version__, Path("m.keras")) == config
+
+
+def test_the_layer_of_convnext_and_augmentations_with_their_generator(tmp_path: Path) -> None:
+    flip = layer("RandomFlip", "flip", mode="horizontal", seed=None, rng_type="stateful")
+    scale = layer("LayerScale", "scale", init_values=1e-6, projection_dim=3)
+    arrays = arrays_of(gamma=(3,))
+    path = write(tmp_path / "m.h5", mobile_network(scale, flip), {"scale": arrays, "head": MOBILE["head"]})
+    close(outputs(path), apply(MOBILE["head"], (IMAGES * arrays["gamma"]).mean((1, 2))))

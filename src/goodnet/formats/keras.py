@@ -73,8 +73,9 @@ def read_keras(path: str | Path, image_shape: tuple[int, int, int] | None = None
     keras = import_keras()
     with copy_for_keras(path) as copy:
         try:
-            require_fitting_weights(copy, path)
-            model = keras.models.load_model(copy, compile=False, safe_mode=True)
+            with keras.saving.custom_object_scope({"LayerScale": _layer_scale()}):
+                require_fitting_weights(copy, path)
+                model = keras.models.load_model(copy, compile=False, safe_mode=True)
         except UnreadableModel:
             raise
         except Exception as error:
@@ -82,6 +83,13 @@ def read_keras(path: str | Path, image_shape: tuple[int, int, int] | None = None
                 f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"
             ) from error
     return from_keras(model, ending_to_write(path), name=show_path(path.name), image_shape=image_shape)
+
+
+def _layer_scale() -> Any:
+    """Return the layer of ConvNeXt, which Keras has and does not find by its name alone, as files of Keras 2 give it."""
+    from keras.src.applications.convnext import LayerScale
+
+    return LayerScale
 
 
 def _reason(error: Exception) -> str:

@@ -42,6 +42,7 @@ _NEVER_OF_EFFECT = frozenset(
         "kernel_regularizer",
         "renorm_clipping",
         "renorm_momentum",
+        "rng_type",
         "trainable",
     }
 )

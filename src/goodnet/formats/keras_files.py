@@ -28,6 +28,7 @@ from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.keras_code import refuse_code, refuse_foreign_parts, refuse_many_layers
 from goodnet.formats.keras_configs import in_keras_3
+from goodnet.formats.keras_tensorflow import without_tensorflow
 from goodnet.formats.shown_paths import show_path
 from goodnet.formats.zip_archives import unpacked_size
 
@@ -118,7 +119,7 @@ def _copy_zip(path: Path, copy: Path) -> None:
 def _checked(text: str, version: str, path: Path) -> str:
     """Return a configuration that runs no code, in the words of Keras 3."""
     refuse_many_layers(path, text)
-    config = read_json(text)
+    config = without_tensorflow(read_json(text))
     refuse_code(path, config)
     # How the model was trained is not read.
     config.pop("compile_config", None)
