@@ -12,7 +12,7 @@ from keras import layers as kl
 
 from goodnet.core.errors import UnknownImageSize
 from goodnet.formats.keras import from_keras, read_keras
-from tests.formats.keras_networks import check, close, images_for, logits_of, randomise, run, sequential
+from tests.formats.keras_networks import SHAPE, check, close, images_for, logits_of, randomise, run, sequential
 
 
 def end() -> list[Any]:
@@ -64,3 +64,12 @@ def test_images_of_any_size(tmp_path: Path) -> None:
     sized.set_weights(model.get_weights())
     theirs, ours = images_for(sized)
     close(run(classifier, ours), logits_of(sized, theirs))
+
+
+def test_the_residual_branch_of_inception_resnet(tmp_path: Path) -> None:
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    images = keras.Input(SHAPE)
+    left, right = kl.Conv2D(4, 3)(images), kl.Conv2D(4, 3)(images)
+    hidden = kl.GlobalAveragePooling2D()(CustomScaleLayer(0.17)([left, right]))
+    check(randomise(keras.Model(images, kl.Dense(4)(hidden))), tmp_path)

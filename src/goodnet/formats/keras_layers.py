@@ -219,6 +219,10 @@ def _average(values: Sequence[Tensor]) -> Tensor:
     return sum(values[1:], values[0]) / len(values)
 
 
+def _add_scaled(scale: float, values: Sequence[Tensor]) -> Tensor:
+    return values[0] + scale * values[1]
+
+
 def _join(axis: int, values: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(values), dim=axis)
 
@@ -274,6 +278,8 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "Multiply": _reduce("Multiply", torch.mul),
     "Maximum": _reduce("Maximum", torch.maximum),
     "Minimum": _reduce("Minimum", torch.minimum),
+    # The residual branch of InceptionResNetV2.
+    "CustomScaleLayer": _plain(lambda c: Merge("CustomScaleLayer", partial(_add_scaled, float(c["scale"])))),
     "Average": _plain(lambda _: Merge("Average", _average)),
 }
 
