@@ -11,7 +11,7 @@ import torch
 from keras import layers as kl
 
 from goodnet.core.errors import UnreadableModel
-from goodnet.formats.keras import from_keras
+from goodnet.formats.keras import from_keras, read_keras
 from tests.formats.keras_networks import SHAPE, check, close, images_for, logits_of, randomise, run
 
 applications = keras.applications
@@ -41,6 +41,22 @@ def network(prepare: Callable[[Any], Any], shape: tuple[int, ...] = SHAPE) -> An
 @pytest.mark.parametrize("case", PREPARED)
 def test_what_prepares_images(case: str, tmp_path: Path) -> None:
     check(network(PREPARED[case]), tmp_path)
+
+
+MORE = {
+    "operations and layers of one name": lambda x: kl.Add()([keras.ops.add(x, kl.ReLU()(x)), x + 1.0]),
+    "half a key": lambda x: x[..., 1:, :],
+}
+
+
+@pytest.mark.parametrize("case", [*PREPARED, *MORE])
+def test_hdf5_of_keras_3_which_keras_cannot_read(case: str, tmp_path: Path) -> None:
+    model = network({**PREPARED, **MORE}[case])
+    theirs, ours = images_for(model)
+    first = from_keras(model, ".h5").save(tmp_path / "m.h5")
+    again = read_keras(first).save(tmp_path / "again.h5")
+    for path in (first, again):
+        close(run(read_keras(path), ours), logits_of(model, theirs))
 
 
 KEYS: dict[str, Any] = {

@@ -32,7 +32,7 @@ from goodnet.formats.hdf5_files import new_hdf5
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
-from goodnet.formats.keras_operations import find_operation
+from goodnet.formats.keras_operations import find_operation, marked_operations
 from goodnet.formats.keras_sizes import require_fitting_weights
 from goodnet.formats.shown_paths import show_path
 
@@ -73,7 +73,7 @@ def read_keras(path: str | Path, image_shape: tuple[int, int, int] | None = None
     keras = import_keras()
     with copy_for_keras(path) as copy:
         try:
-            with keras.saving.custom_object_scope({"LayerScale": _layer_scale()}):
+            with keras.saving.custom_object_scope({"LayerScale": _layer_scale(), **marked_operations()}):
                 require_fitting_weights(copy, path)
                 model = keras.models.load_model(copy, compile=False, safe_mode=True)
         except UnreadableModel:

@@ -13,11 +13,12 @@ from typing import Any
 
 from goodnet.core.errors import UnreadableModel
 from goodnet.formats.keras_layers import RULES
+from goodnet.formats.keras_operations import MARKED
 from goodnet.formats.shown_paths import show_path
 
 #: Models, what they begin with, and the spellings of Keras 2.
 _LAYERS = frozenset(
-    {*RULES, "InputLayer", "Functional", "Model", "Sequential", "BatchNormalizationV1", "BatchNormalizationV2"}
+    {*RULES, *MARKED, "InputLayer", "Functional", "Model", "Sequential", "BatchNormalizationV1", "BatchNormalizationV2"}
 )
 #: Values that Keras writes as objects.
 _VALUES = frozenset(

@@ -28,6 +28,7 @@ from goodnet.formats.hdf5_files import require_own_content
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.keras_code import refuse_code, refuse_foreign_parts, refuse_many_layers
 from goodnet.formats.keras_configs import in_keras_3
+from goodnet.formats.keras_operations import mark_operations
 from goodnet.formats.keras_tensorflow import without_tensorflow
 from goodnet.formats.shown_paths import show_path
 from goodnet.formats.zip_archives import unpacked_size
@@ -101,7 +102,8 @@ def _copy_hdf5(path: Path, copy: Path) -> None:
                 "e.g. --architecture deepid"
             )
         version = _text(file.attrs.get("keras_version", ""))
-        ours.attrs["model_config"] = _checked(_text(file.attrs["model_config"]), version, path)
+        config = mark_operations(_read_config(_text(file.attrs["model_config"]), path))
+        ours.attrs["model_config"] = _checked(config, version, path)
         file.copy("model_weights", ours)
 
 
@@ -109,17 +111,22 @@ def _copy_zip(path: Path, copy: Path) -> None:
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as ours:
         require_held(show_path(path), unpacked_size(archive), path.stat().st_size, UnreadableModel)
         version = _text(read_json(archive.read(_METADATA)).get("keras_version", ""))
-        ours.writestr(_CONFIG, _checked(archive.read(_CONFIG).decode(), version, path))
+        ours.writestr(_CONFIG, _checked(_read_config(archive.read(_CONFIG).decode(), path), version, path))
         weights = archive.read(_WEIGHTS)
         with h5py.File(io.BytesIO(weights), "r") as file:
             require_own_content(file, show_path(path), path.stat().st_size, UnreadableModel)
         ours.writestr(_WEIGHTS, weights)
 
 
-def _checked(text: str, version: str, path: Path) -> str:
-    """Return a configuration that runs no code, in the words of Keras 3."""
+def _read_config(text: str, path: Path) -> Any:
+    """Return a configuration as it is written, if it names no more objects than a network has."""
     refuse_many_layers(path, text)
-    config = without_tensorflow(read_json(text))
+    return read_json(text)
+
+
+def _checked(config: Any, version: str, path: Path) -> str:
+    """Return a configuration that runs no code, in the words of Keras 3."""
+    config = without_tensorflow(config)
     refuse_code(path, config)
     # How the model was trained is not read.
     config.pop("compile_config", None)

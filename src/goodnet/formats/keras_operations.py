@@ -42,6 +42,56 @@ _ACTIVATIONS: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
+#: What stands before an operation's class in a copy in HDF5.
+_MARK = "keras.ops:"
+_ELLIPSIS = {"class_name": "__ellipsis__", "config": {}}
+_WHOLE = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}
+
+
+def mark_operations(config: Any) -> Any:
+    """Return a configuration of an HDF5 file of Keras 3 in which no operation is called as a layer is.
+
+    There Keras notes classes by their names alone, and cannot read what it wrote: it takes the layer `Add` for the operation,
+    and knows no `GetItem`. An operation has no option that every layer has.
+    """
+    if isinstance(config, list):
+        return [mark_operations(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: mark_operations(value) for key, value in config.items()}
+    nodes, options = config.get("inbound_nodes"), config.get("config")
+    called = isinstance(nodes, list) and nodes != [] and isinstance(nodes[0], dict)
+    if called and isinstance(options, dict) and "trainable" not in options and config.get("class_name") in _NAMES:
+        config["class_name"] = f"{_MARK}{config['class_name']}"
+        config["inbound_nodes"] = [_without_ellipsis(node) for node in nodes]
+    return config
+
+
+def _without_ellipsis(node: Any) -> Any:
+    """Return a call in which a key names all axes: Keras cannot read an ellipsis in HDF5 either."""
+    tensor, *rest = node["args"]
+    if len(rest) != 1 or not isinstance(rest[0], list) or _ELLIPSIS not in rest[0]:
+        return node
+    place, named = rest[0].index(_ELLIPSIS), sum(part is not None for part in rest[0]) - 1
+    whole = [_WHOLE] * (len(tensor["config"]["shape"]) - named)
+    return {**node, "args": [tensor, [*rest[0][:place], *whole, *rest[0][place + 1 :]]]}
+
+
+def marked_operations() -> dict[str, type]:
+    """Return the classes of the operations by the names that `mark_operations` gives them."""
+    from keras.src.activations import activations
+    from keras.src.ops import nn as networks
+    from keras.src.ops import numpy as arrays
+
+    rooms = (arrays, networks, activations)
+    return {f"{_MARK}{name}": next(vars(room)[name] for room in rooms if name in vars(room)) for name in _NAMES}
+
+
+_NAMES = frozenset({*_WITH_NUMBERS, *_ACTIVATIONS, "GetItem", "Stack", "Softmax"})
+#: All names that `mark_operations` gives.
+MARKED = frozenset(f"{_MARK}{name}" for name in _NAMES)
+
+
 def find_operation(layer: Any, *, channels_last: bool) -> nn.Module | None:
     """Return the counterpart of an operation of `keras.ops`; None for a layer, and for what has a rule as a layer has.
 
