@@ -341,3 +341,11 @@ def test_the_layer_of_convnext_and_augmentations_with_their_generator(tmp_path: 
     arrays = arrays_of(gamma=(3,))
     path = write(tmp_path / "m.h5", mobile_network(scale, flip), {"scale": arrays, "head": MOBILE["head"]})
     close(outputs(path), apply(MOBILE["head"], (IMAGES * arrays["gamma"]).mean((1, 2))))
+
+
+def test_a_random_crop_of_keras_2_scales_the_middle_when_it_predicts(tmp_path: Path) -> None:
+    crop = layer("RandomCrop", "crop", height=2, width=2, seed=None, rng_type="stateful")
+    path = write(tmp_path / "m.h5", mobile_network(layer("ReLU", "r", max_value=None), crop), {"head": MOBILE["head"]})
+    # Of 4 x 5 pixels the middle 4 x 4, of which each 2 x 2 become one.
+    halved = IMAGES[:, :, 0:4].reshape(6, 2, 2, 2, 2, 3).mean((2, 4))
+    close(outputs(path), apply(MOBILE["head"], np.maximum(halved, 0).mean((1, 2))))

@@ -22,6 +22,10 @@ def end() -> list[Any]:
 LAYERS: dict[str, Callable[[], list[Any]]] = {
     "resizing": lambda: [kl.Resizing(5, 6), *end()],
     "resizing to the nearest": lambda: [kl.Resizing(18, 14, interpolation="nearest"), *end()],
+    "larger, to the nearest": lambda: [kl.Resizing(11, 13, interpolation="nearest"), *end()],
+    "smaller, to the nearest": lambda: [kl.Resizing(5, 4, interpolation="nearest"), *end()],
+    "to a wider aspect ratio": lambda: [kl.Resizing(5, 8, crop_to_aspect_ratio=True), *end()],
+    "to a higher aspect ratio": lambda: [kl.Resizing(16, 7, crop_to_aspect_ratio=True), *end()],
     "middle": lambda: [kl.CenterCrop(4, 5), *end()],
     "random middle": lambda: [kl.RandomCrop(4, 5), *end()],
     "alpha dropout": lambda: [kl.Conv2D(4, 3), kl.AlphaDropout(0.3), *end()],

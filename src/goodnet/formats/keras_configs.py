@@ -84,6 +84,8 @@ class _Translation:
             config = self._sequential(item["config"], name)
         elif "layers" in item["config"]:
             config = self._functional(item["config"])
+        elif kind == "RandomCrop" and self.of_keras_2:
+            kind, config = "Resizing", _random_crop(item["config"])
         else:
             config = self._options(kind, item["config"])
         place = {} if _of_keras_3(item) else {"module": "keras.models", "class_name": "Model", "registered_name": None}
@@ -163,6 +165,13 @@ class _Translation:
             f"{self.path}: layer {config.get('name')!r} cannot be translated: {what}; load the network in PyTorch "
             "instead, or open an issue"
         )
+
+
+def _random_crop(config: Config) -> Config:
+    """Return what Keras 2 does instead of a random crop when a network predicts; Keras 3 leaves the images as they are."""
+    names = ("name", "trainable", "dtype", "height", "width")
+    kept: Config = {key: config[key] for key in names if key in config}
+    return {**kept, "crop_to_aspect_ratio": True}
 
 
 @cache

@@ -21,25 +21,36 @@ class Resize(nn.Module):
     def __init__(self, config: Config, *, crop: bool) -> None:
         super().__init__()
         self.size, self.crop = (int(config["height"]), int(config["width"])), crop
+        self.keeps_aspect = bool(config.get("crop_to_aspect_ratio"))
         self.mode = str(config.get("interpolation", "bilinear"))
-        if not crop and (self.mode not in ("bilinear", "nearest") or config.get("crop_to_aspect_ratio")):
-            raise UnsupportedLayer(f"Resizing with interpolation '{self.mode}', or to an aspect ratio")
+        if not crop and self.mode not in ("bilinear", "nearest"):
+            raise UnsupportedLayer(f"Resizing with interpolation '{self.mode}'")
         if config.get("pad_to_aspect_ratio") or config.get("antialias"):
             raise UnsupportedLayer("Resizing with padding or antialias")
 
     def forward(self, images: Tensor) -> Tensor:
         """Bring images to the size."""
-        height, width = self.size
-        if not self.crop:
-            if self.mode == "nearest":
-                return F.interpolate(images, self.size)
-            return F.interpolate(images, self.size, mode="bilinear", align_corners=False)
-        if images.shape[2] < height or images.shape[3] < width:
-            raise ValueError(
-                f"images of {tuple(images.shape[2:])} are smaller than the middle {self.size} that is cut out"
+        height, width = images.shape[2:]
+        if self.crop:
+            if height < self.size[0] or width < self.size[1]:
+                raise ValueError(f"images of {(height, width)} are smaller than the middle {self.size} that is cut out")
+            return _middle(images, *self.size)
+        if self.keeps_aspect:
+            # Of the image's middle with the aspect ratio that is asked for.
+            images = _middle(
+                images,
+                min(height, width * self.size[0] // self.size[1]),
+                min(width, height * self.size[1] // self.size[0]),
             )
-        top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
-        return images[:, :, top : top + height, left : left + width]
+        if self.mode == "nearest":
+            # The pixel under the middle of each new one, as TensorFlow takes it; torch's "nearest" takes that under its corner.
+            return F.interpolate(images, self.size, mode="nearest-exact")
+        return F.interpolate(images, self.size, mode="bilinear", align_corners=False)
+
+
+def _middle(images: Tensor, height: int, width: int) -> Tensor:
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    return images[:, :, top : top + height, left : left + width]
 
 
 class Permute(nn.Module):
