@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
 import torch
 from keras import layers as kl
+from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5, save_weights_to_hdf5_group
 
 from goodnet.core.errors import UnreadableModel, UnwritableOutput, WrongShape
-from goodnet.formats.keras import from_keras
+from goodnet.formats.keras import from_keras, read_keras
 from tests.formats.keras_networks import (
     FIRST,
     SHAPE,
@@ -234,6 +236,25 @@ def test_what_keras_cannot_write_is_said_in_one_line(monkeypatch: pytest.MonkeyP
     ):
         classifier.save(tmp_path / "m.h5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["layer", "operation"])
+def test_what_keras_cannot_keep_in_hdf5_is_written_as_keras(kind: str, tmp_path: Path) -> None:
+    images = keras.Input((6, 7, 3))
+    hidden = kl.RandomBrightness(0.1, value_range=(0, 1))(images) if kind == "layer" else images / 2.0
+    model = keras.Model(images, kl.Dense(2)(kl.Flatten()(hidden)))
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        if kind == "operation":
+            save_model_to_hdf5(model, file, include_optimizer=False)
+        else:  # As Keras 2 could write it.
+            file.attrs["model_config"], file.attrs["keras_version"] = model.to_json(), keras.__version__
+            save_weights_to_hdf5_group(file.create_group("model_weights"), model)
+    classifier = read_keras(tmp_path / "m.h5")
+    assert classifier.suffix == ".keras"
+    assert "a repaired network is written as .keras: Keras cannot write or read this one as .h5" in classifier.notes
+    close(run(classifier, images_for(model)[1]), logits_of(model, images_for(model)[0]))
+    written = keras.models.load_model(classifier.save(tmp_path / "out.keras"), compile=False)
+    close(logits_of(written, images_for(model)[0]), logits_of(model, images_for(model)[0]))
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

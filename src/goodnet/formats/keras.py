@@ -82,7 +82,32 @@ def read_keras(path: str | Path, image_shape: tuple[int, int, int] | None = None
             raise UnreadableModel(
                 f"{path}: Keras {keras.__version__} cannot load this model: {_reason(error)}"
             ) from error
-    return from_keras(model, ending_to_write(path), name=show_path(path.name), image_shape=image_shape)
+    ending = ending_to_write(path)
+    written = ending if ending == ".keras" or _can_be_hdf5(model) else ".keras"
+    classifier = from_keras(model, written, name=show_path(path.name), image_shape=image_shape)
+    if written != ending:
+        classifier.notes += (
+            f"a repaired network is written as .keras: Keras cannot write or read this one as {ending}",
+        )
+    return classifier
+
+
+def _can_be_hdf5(model: Any) -> bool:
+    """Whether Keras reads what it writes of this model into HDF5.
+
+    Keras 3.15 cannot write some layers there (RandomBrightness for one), and writes operations that it cannot read.
+    """
+    from keras.src.legacy.saving.saving_options import keras_option_scope
+    from keras.src.legacy.saving.saving_utils import model_metadata
+
+    if not all(hasattr(layer, "weights") for _, layer in weighted_layers(model)):
+        return False
+    try:
+        with keras_option_scope(use_legacy_config=True):
+            model_metadata(model, include_optimizer=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _layer_scale() -> Any:

@@ -60,7 +60,7 @@ def mark_operations(config: Any) -> Any:
         return config
     config = {key: mark_operations(value) for key, value in config.items()}
     nodes, options = config.get("inbound_nodes"), config.get("config")
-    called = isinstance(nodes, list) and nodes != [] and isinstance(nodes[0], dict)
+    called = "module" not in config and isinstance(nodes, list) and nodes != [] and isinstance(nodes[0], dict)
     if called and isinstance(options, dict) and "trainable" not in options and config.get("class_name") in _NAMES:
         config["class_name"] = f"{_MARK}{config['class_name']}"
         config["inbound_nodes"] = [_without_ellipsis(node) for node in nodes]
