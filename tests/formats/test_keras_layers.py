@@ -194,7 +194,6 @@ UNSUPPORTED: dict[str, Callable[[Any, Any], Any]] = {
     "layer norm of everything": lambda a, b: kl.LayerNormalization(axis=[1, 2, 3])(a),
     "softmax of rows": lambda a, b: kl.Softmax(axis=1)(a),
     "normalization inverted": lambda a, b: kl.Normalization(mean=0.3, variance=2.0, invert=True)(a),
-    "prelu per pixel": lambda a, b: kl.PReLU()(a),
     "bicubic": lambda a, b: kl.UpSampling2D(2, interpolation="bicubic")(a),
     "activation without a rule": lambda a, b: kl.Activation("sparsemax")(a),
     "a layer named relu as activation": lambda a, b: kl.Dense(3, activation=kl.PReLU(name="relu"))(a),

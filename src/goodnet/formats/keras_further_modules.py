@@ -92,6 +92,18 @@ class ChannelScale(nn.Module):
         return images * (self.weight.reshape(-1, 1, 1) if images.ndim == 4 else self.weight)
 
 
+class PixelPReLU(nn.Module):
+    """ReLU with a learnt slope below 0 for each pixel of each channel, or for each row or column: Keras's default."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Keep the shape."""
+        return torch.where(images >= 0, images, self.weight * images)
+
+
 class Attention(nn.Module):
     """Attention of several heads over tokens (n, tokens, features); weights as Keras shapes them."""
 

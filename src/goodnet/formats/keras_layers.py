@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from goodnet.formats.keras_further_modules import Attention, ChannelScale, Permute, Resize, UnitNorm
+from goodnet.formats.keras_further_modules import Attention, ChannelScale, Permute, PixelPReLU, Resize, UnitNorm
 from goodnet.formats.keras_modules import (
     AvgPool2d,
     BatchNorm,
@@ -134,7 +134,10 @@ def _leaky(config: Config, _: list[Array]) -> Lowered:
 
 def _prelu(config: Config, weights: list[Array]) -> Lowered:
     if weights[0].size != weights[0].shape[-1]:
-        raise UnsupportedLayer("PReLU with a slope per pixel (shared_axes unset)")
+        if weights[0].ndim != 3:
+            raise UnsupportedLayer("PReLU with a slope for each number")
+        height, width, channels = weights[0].shape
+        return PixelPReLU((channels, height, width)), [Slot("weight", (2, 0, 1), weights[0].shape)]
     return nn.PReLU(weights[0].size), [Slot("weight", tuple(range(weights[0].ndim)), weights[0].shape)]
 
 
@@ -181,9 +184,8 @@ def _softmax(config: Config, _: list[Array]) -> Lowered:
 def _group_norm(config: Config, weights: list[Array]) -> Lowered:
     if len(weights) != 2 or not config["on_channels"]:
         raise UnsupportedLayer("GroupNormalization without scale or center, or along another axis than the channels")
-    channels, groups = len(weights[0]), config["groups"]
-    if groups in (-1, channels):
-        raise UnsupportedLayer("GroupNormalization of each channel alone")
+    channels = len(weights[0])
+    groups = channels if config["groups"] == -1 else config["groups"]
     module = nn.GroupNorm(groups, channels, eps=config["epsilon"])
     return module, [Slot("weight"), Slot("bias")]
 
