@@ -186,8 +186,12 @@ def _lower(onnx: Any, path: Path, model: Any, image: str, layout: Layout) -> tup
             raise UnreadableModel(
                 f"{path}: operator {one_line(node.op_type)[:40]} cannot be understood ({describe_error(error)}); export it again"
             ) from error
-    result = lowering.value(model.graph.output[0].name)
-    lowering.graph.output(result)
+    try:
+        lowering.graph.output(lowering.value(model.graph.output[0].name))
+    except (UnsupportedOperator, IndexError) as error:
+        raise UnreadableModel(
+            f"{path}: expected a graph whose first output something computes; export it again ({describe_error(error)})"
+        ) from error
     network = fx.GraphModule(lowering.modules, lowering.graph)
     network.graph.eliminate_dead_code()
     network.recompile()
