@@ -172,19 +172,28 @@ def _onnx_network(content: bytes, folder: Path) -> object:
 
 
 def _onnx_networks() -> list[bytes]:
+    from onnx import numpy_helper
+
     from tests.formats.test_onnx_networks import small
 
-    return [small().SerializeToString()]
+    model = small()
+    for tensor in model.graph.initializer:
+        # The same in every run, whatever was imported before.
+        numbers = np.linspace(-1, 1, int(np.prod(tensor.dims)), dtype=np.float32).reshape(tensor.dims)
+        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+    return [model.SerializeToString()]
 
 
 def _keras_2_networks() -> list[bytes]:
     """Files with operations of TensorFlow between their layers."""
     from tests.formats.keras_2_files import write
-    from tests.formats.test_keras_tensorflow import CASES, HEAD, network
+    from tests.formats.test_keras_tensorflow import CASES, network
 
+    # The same in every run, whatever was imported before.
+    head = {"kernel": np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2), "bias": np.zeros(2, np.float32)}
     with tempfile.TemporaryDirectory() as folder:
         return [
-            write(Path(folder) / "m.h5", network(*CASES[case][0]), {"head": HEAD}).read_bytes()
+            write(Path(folder) / "m.h5", network(*CASES[case][0]), {"head": head}).read_bytes()
             for case in ("caffe mode", "torch mode", "joined", "twice as large")
         ]
 
