@@ -85,7 +85,7 @@ class _Translation:
         elif "layers" in item["config"]:
             config = self._functional(item["config"])
         elif kind == "RandomCrop" and self.of_keras_2:
-            kind, config = "Resizing", _random_crop(item["config"])
+            kind, config = "Resizing", self._options("Resizing", _random_crop(item["config"]))
         else:
             config = self._options(kind, item["config"])
         place = {} if _of_keras_3(item) else {"module": "keras.models", "class_name": "Model", "registered_name": None}

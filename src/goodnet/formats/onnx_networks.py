@@ -59,9 +59,8 @@ def read_onnx_network(
     onnx = require_package("onnx")
     from goodnet.formats.onnx_trees import parse_graph  # it needs that package
 
-    model = parse_graph(
-        (read or path.read_bytes)(), path
-    )  # nothing else holds the bytes, which are as many as the weights
+    # Nothing else holds the bytes, which are as many as the weights.
+    model = parse_graph((read or path.read_bytes)(), path)
     _bring_weights_in(onnx, model, path)
     _unshare_weights(model, path)
     entry = _image_input(path, model)
