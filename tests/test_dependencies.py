@@ -12,9 +12,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 #: The first version without the holes that others were attacked through (code, other files, memory).
-PAST_HOLES = {"torch": "2.10.0", "keras": "3.15.0", "onnx": "1.22.0", "pillow": "12.2.0", "numpy": "1.16.3"}
-#: Before, nested messages in JSON could end the process (CVE-2025-4565, CVE-2026-0994).
-PAST_HOLES |= {"protobuf": "6.33.5"}
+PAST_HOLES = {"torch": "2.10.0", "keras": "3.15.0", "onnx": "1.22.0", "pillow": "12.2.0", "numpy": "1.16.3"} | {
+    # Before, nested messages in JSON could end the process (CVE-2025-4565, CVE-2026-0994).
+    "protobuf": "6.33.5"
+}
 #: Of the HDF5 library, which h5py brings along: a heap overflow by a crafted file lies before.
 HDF5 = (1, 14, 4)
 #: Packages whose modules have another name.

@@ -19,10 +19,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from goodnet.core.reading import Reading
-from tests.hostile import goodnet_folders, npz_files, onnx_files, pictures, records, sound_keras, torch_files, zips
+from tests.hostile import (
+    goodnet_folders,
+    network_files,
+    npz_files,
+    onnx_files,
+    pictures,
+    records,
+    sound_keras,
+    torch_files,
+    zips,
+)
 
 #: Numbers that readers stumble over.
 _NUMBERS = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
@@ -156,46 +164,6 @@ def _onnx(path: Path) -> object:
     from goodnet.pair.onnx import OnnxGoodNet
 
     return OnnxGoodNet(path, threads=1)
-
-
-def _onnx_network(content: bytes, folder: Path) -> object:
-    """Read a network as the child and the main process do it, one after the other."""
-    from goodnet.formats.onnx_networks import read_onnx_network
-    from goodnet.formats.onnx_trees import parse_graph, take_graph, write_graph
-
-    path = folder / "net.onnx"
-    taken = take_graph(parse_graph(content, path))
-    kinds = {"U8": "<u1", "F32": "<f4", "I32": "<i4", "I64": "<i8", "F64": "<f8", "U64": "<u8"}
-    arrays = {name: np.frombuffer(bytes(blob.data), kinds[blob.dtype]) for name, blob in taken.arrays.items()}
-    graph = write_graph(json.loads(json.dumps(taken.record)), arrays)
-    return read_onnx_network(path, read=lambda: graph)
-
-
-def _onnx_networks() -> list[bytes]:
-    from onnx import numpy_helper
-
-    from tests.formats.test_onnx_networks import small
-
-    model = small()
-    for tensor in model.graph.initializer:
-        # The same in every run, whatever was imported before.
-        numbers = np.linspace(-1, 1, int(np.prod(tensor.dims)), dtype=np.float32).reshape(tensor.dims)
-        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
-    return [model.SerializeToString()]
-
-
-def _keras_2_networks() -> list[bytes]:
-    """Files with operations of TensorFlow between their layers."""
-    from tests.formats.keras_2_files import write
-    from tests.formats.test_keras_tensorflow import CASES, network
-
-    # The same in every run, whatever was imported before.
-    head = {"kernel": np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2), "bias": np.zeros(2, np.float32)}
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            write(Path(folder) / "m.h5", network(*CASES[case][0]), {"head": head}).read_bytes()
-            for case in ("caffe mode", "torch mode", "joined", "twice as large")
-        ]
 
 
 def _policy(path: Path) -> object:
@@ -387,8 +355,8 @@ READERS: dict[str, Reader] = {
     "torch": Reader(lambda: _weight_seeds(old=False), _file("net.pt", _weights), mutate_archive),
     "torch-old": Reader(lambda: _weight_seeds(old=True), _file("net.pt", _weights)),
     "safetensors": Reader(_safetensors_seeds, _file("net.safetensors", _weights)),
-    "keras-2": Reader(_keras_2_networks, _file("net.h5", _model), in_tests=120),
-    "onnx-network": Reader(_onnx_networks, _onnx_network),
+    "keras-2": Reader(network_files.keras_2_networks, _file("net.h5", _model), in_tests=120),
+    "onnx-network": Reader(network_files.onnx_networks, network_files.read_onnx),
     "onnx": Reader(lambda: [onnx_files.sound()], _file("net.onnx", _onnx)),
     "hdf5-data": Reader(_hdf5_seeds, _file("data.h5", _data)),
     "npz-data": Reader(lambda: [zips.pack(npz_files.sound())], _file("data.npz", _data), mutate_archive),

@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx, nn
 
 from goodnet.core.classifier import Classifier, Layout
@@ -32,7 +31,7 @@ from goodnet.formats.hdf5_files import new_hdf5
 from goodnet.formats.keras_files import KERAS_ENDINGS, copy_for_keras, ending_to_write
 from goodnet.formats.keras_layers import Slot, lower
 from goodnet.formats.keras_modules import ChannelSoftmax, Config, UnsupportedLayer
-from goodnet.formats.keras_operations import find_operation, marked_operations
+from goodnet.formats.keras_operations import as_numbers, find_operation, marked_operations
 from goodnet.formats.keras_sizes import require_fitting_weights
 from goodnet.formats.shown_paths import show_path
 
@@ -268,7 +267,7 @@ class _Lowering:
                 self.weights[name] = self.weights[self.names[id(layer)]]
 
     def _add_layer(self, name: str, layer: Any) -> None:
-        arrays = [np.array(_numpy(weight), dtype=np.float32) for weight in getattr(layer, "weights", [])]
+        arrays = [np.array(as_numbers(weight)) for weight in getattr(layer, "weights", [])]
         if not all(np.isfinite(array).all() for array in arrays):
             raise UnreadableModel(
                 f"{self.model_name}: expected finite weights, found NaN or infinity in layer {layer.name!r}; the file is "
@@ -353,12 +352,6 @@ class _Lowering:
         if isinstance(getattr(module, "activation", None), ChannelSoftmax):
             setattr(module, "activation", None)  # noqa: B010
         return output
-
-
-def _numpy(variable: Any) -> Any:
-    """Return a Keras variable's value, whatever the backend."""
-    value = variable.value if hasattr(variable, "value") else variable
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def _image_shape(

@@ -124,10 +124,10 @@ def _with_argument(kind: str, call: Any, ranks: tuple[int, int], *, channels_las
     other = given[0] if first else given[1]
     if kind == "GetItem":
         return Part(other, ranks, channels_last=channels_last)
-    return WithNumbers(kind, _as_numbers(other), first=first, rank=ranks[0]) if kind in _WITH_NUMBERS else None
+    return WithNumbers(kind, as_numbers(other), first=first, rank=ranks[0]) if kind in _WITH_NUMBERS else None
 
 
-def _as_numbers(variable: Any) -> npt.NDArray[np.float32]:
+def as_numbers(variable: Any) -> npt.NDArray[np.float32]:
     """Return a number or an array of Keras, whatever the backend."""
     value = variable.value if hasattr(variable, "value") else variable
     return np.asarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value, dtype=np.float32)
