@@ -1,9 +1,11 @@
 """ONNX files that are damaged, of another kind, or made to harm: one clear error each, and nothing else is read."""
 
+import hashlib
 import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -59,9 +61,25 @@ def outside(location):
     return tensor
 
 
-def test_a_file_that_is_as_it_says(tmp_path):
-    file = OnnxGoodNet(write(tmp_path / "net.onnx", goodnet_model()))
+@pytest.mark.parametrize("confine", [True, False])
+def test_a_file_that_is_as_it_says(confine, tmp_path):
+    path = write(tmp_path / "net.onnx", goodnet_model())
+    file = OnnxGoodNet(path, confine=confine)
     assert file(np.ones((3, 1, 2, 2), np.float32)).tolist() == [[4.0] * 3] * 3
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file.notes == (() if confine else ("the model file was read without confinement",))
+
+
+def test_onnxruntime_gets_bytes_that_we_have_written(tmp_path, monkeypatch):
+    """A field that the format does not know, which a second reader could take for something, is not handed on."""
+    given = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda content, *_, **__: given.append(content))
+    unknown = b"\xfa\x7f\x06hidden"  # field 2047, of six bytes
+    path = write(tmp_path / "net.onnx", goodnet_model().SerializeToString() + unknown)
+    for confine in (True, False):
+        with pytest.raises(AttributeError):
+            OnnxGoodNet(path, confine=confine)
+    assert [b"hidden" in content for content in given] == [False, True]
 
 
 whole = goodnet_model().SerializeToString()
@@ -71,11 +89,11 @@ whole = goodnet_model().SerializeToString()
     "content", [b"", b"no model at all", whole[: len(whole) // 2], b"PK\x03\x04" + whole, bytes(1000)]
 )
 def test_damaged_files(content, tmp_path):
-    with pytest.raises(
-        UnreadableModel, match=r"net\.onnx: expected an ONNX file in one piece, but it is damaged"
-    ) as caught:
-        OnnxGoodNet(write(tmp_path / "net.onnx", content))
-    assert "\n" not in str(caught.value)
+    path = write(tmp_path / "net.onnx", content)
+    for confine in (True, False):
+        with pytest.raises(UnreadableModel, match=r"net\.onnx: expected an ONNX (file|graph)") as caught:
+            OnnxGoodNet(path, confine=confine)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("how", ["beside it", "absolute", "above it", "in the working folder"])

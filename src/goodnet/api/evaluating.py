@@ -182,6 +182,7 @@ def _read(
     network = model.original if isinstance(model, GoodNet) else model
     if isinstance(network, Classifier):
         fitting = _in_class_order(network, fitting) if clean is not None else fitting
+    if isinstance(network, Classifier | OnnxGoodNet):
         tell(*network.notes)
     tell(*(note for data in fitting for note in data.notes))
     return (model, None, fitting) if clean is None else (model, fitting[0], fitting[1:])

@@ -210,7 +210,7 @@ def open_goodnet(goodnet: GoodNet | OnnxGoodNet | str | Path, reading: Reading) 
         # A network alone in ONNX goes the same way: the reader says what it lacks.
         if Path(goodnet).is_dir() or not _is_onnx(Path(goodnet), guarded=False):
             return GoodNet.load(goodnet, architecture=reading.architecture, confine=reading.confine)
-        goodnet = OnnxGoodNet(goodnet)
+        goodnet = OnnxGoodNet(goodnet, confine=reading.confine)
     refuse_given(reading, "a GoodNet that is no folder", "architecture")
     return goodnet
 

@@ -68,6 +68,17 @@ def _ask_child(reader: str, path: Path) -> ConfinedFile:
     return ConfinedFile(path, record["kind"], record, reading.tensors, str(record.get("sha256", "")), reading.missing)
 
 
+def describe_walls(confine: bool, file: ConfinedFile | None) -> tuple[str, ...]:
+    """Return what a user should know of how a model file was read: by a child, or, where `file` is None, without one."""
+    if file is None:
+        why = ", which this system does not have" if confine else ""
+        return (f"the model file was read without confinement{why}",)
+    missing = ", ".join(file.missing)
+    return (
+        (f"the walls around the reading of the model file are not whole on this system: {missing}",) if missing else ()
+    )
+
+
 def checkpoint_of(file: ConfinedFile) -> Checkpoint:
     """Return what a file of torch.save or a safetensors file holds.
 

@@ -21,6 +21,7 @@ from goodnet.formats.checkpoints import Checkpoint, as_one_line, damaged, name_a
 from goodnet.formats.confined_files import (
     ConfinedFile,
     checkpoint_of,
+    describe_walls,
     read_confined,
     read_confined_onnx,
     take_onnx_content,
@@ -102,12 +103,9 @@ def read_model_file(path: str | Path, *, confine: bool = True) -> ModelFile:
     path = require_file(path, UnreadableModel)
     if confine and can_confine():
         confined = read_confined(path)
-        missing = ", ".join(confined.missing)
-        notes = (f"the walls around the reading of the model file are not whole on this system: {missing}",)
-        return ModelFile(path, confined.kind, confined, notes if missing else ())
+        return ModelFile(path, confined.kind, confined, describe_walls(confine, confined))
     require_one_reading(path, UnreadableModel)
-    why = ", which this system does not have" if confine else ""
-    return ModelFile(path, find_kind(path), None, (f"the model file was read without confinement{why}",))
+    return ModelFile(path, find_kind(path), None, describe_walls(confine, None))
 
 
 def build_network(

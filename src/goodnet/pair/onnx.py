@@ -1,7 +1,8 @@
 """A GoodNet, or a network alone, as one ONNX file: written from the module, run by onnxruntime without torch's help.
 
-A file from a stranger is treated as hostile: what it says about itself is compared with what it does, and
-one that refers to other files or to memory is refused.
+A file from a stranger is treated as hostile: a process that can reach nothing takes it apart, and onnxruntime gets a file of
+the same content that we have written. What it says about itself is compared with what it does, and one that refers to other
+files or to memory is refused.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 
+from goodnet.confinement.reading import can_confine
 from goodnet.core.dataset import BATCH, Dataset
 from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.one_line import describe_error, one_line
+from goodnet.formats.confined_files import describe_walls, read_confined_onnx, take_onnx_content
 from goodnet.formats.files import replacing, require_file
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.one_reading import require_one_reading
@@ -154,17 +157,19 @@ class OnnxGoodNet:
         path: the file that `goodnet export` wrote.
         threads: of onnxruntime; None takes one per core.
         spinning: whether threads that wait for work keep their cores busy: quicker for a program that has them to itself.
+        confine: let a process of its own, which can reach nothing, read the file's bytes (docs/threat-model.md). `notes`
+            say where none has.
 
     Raises:
         UnreadableModel: it is no ONNX file, refers to others, holds no GoodNet, or is not what it says.
         InvalidOption: the extra goodnet[onnx] is not installed.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None, spinning: bool = True) -> None:
+    def __init__(
+        self, path: str | Path, *, threads: int | None = None, spinning: bool = True, confine: bool = True
+    ) -> None:
         self.path = require_file(path, UnreadableModel)
-        require_one_reading(self.path, UnreadableModel)
-        content = self.path.read_bytes()
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        content, self.sha256, self.notes = _read_content(self.path, confine)
         self._session = _open_session(content, self.path, threads, spinning)
         self.card = _read_card(self._session, self.path)
         try:
@@ -246,6 +251,18 @@ class OnnxGoodNet:
             progress(min(number * BATCH, len(dataset)), len(dataset))
         opinions = np.concatenate(found)
         return Answers(opinions[:, 0], opinions[:, 1], self.classes, self.card.targets)
+
+
+def _read_content(path: Path, confine: bool) -> tuple[bytes, str, tuple[str, ...]]:
+    """Return the bytes that onnxruntime gets, the SHA-256 of the file, and notes on how it was read."""
+    for package in ("onnx", "onnxruntime"):
+        _require(package)
+    if confine and can_confine():
+        file = read_confined_onnx(path)
+        return take_onnx_content(file), file.sha256, describe_walls(confine, file)
+    require_one_reading(path, UnreadableModel)
+    content = path.read_bytes()
+    return content, hashlib.sha256(content).hexdigest(), describe_walls(confine, None)
 
 
 def _open_session(content: bytes, path: Path, threads: int | None, spinning: bool = True) -> Any:

@@ -18,14 +18,15 @@ class ServedNetwork:
     Args:
         path: the file that `goodnet export` wrote.
         threads: of onnxruntime; None takes one per core.
+        confine: as in `OnnxGoodNet`.
 
     Raises:
         UnreadableModel: it is no ONNX file, or no GoodNet, or does not run as its card says.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None, *, confine: bool = True) -> None:
         # Waiting threads would otherwise burn the cores that take requests and unpack pictures.
-        self._network = OnnxGoodNet(path, threads=threads, spinning=False)
+        self._network = OnnxGoodNet(path, threads=threads, spinning=False, confine=confine)
         self.card = self._network.card
         self.sha256 = self._network.sha256
 

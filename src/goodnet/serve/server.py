@@ -46,13 +46,13 @@ def open_network(goodnet: str | Path, options: ServeOptions) -> ServedNetwork:
         UnreadableModel: there is no GoodNet there.
     """
     if not Path(goodnet).is_dir():
-        return ServedNetwork(goodnet, options.threads)
+        return ServedNetwork(goodnet, options.threads, confine=options.confine)
     from goodnet.api.exporting import export  # loads much that a file does not need
 
     with tempfile.TemporaryDirectory(prefix="goodnet-") as folder:
         path = Path(folder) / "goodnet.onnx"
         export(goodnet, out=path, reading=Reading(confine=options.confine))
-        return ServedNetwork(path, options.threads)
+        return ServedNetwork(path, options.threads, confine=False)  # we have written it
 
 
 def make_server(network: ServedNetwork, options: ServeOptions) -> uvicorn.Server:
