@@ -38,7 +38,7 @@ from goodnet.formats.shown_paths import show_path
 #: `keras.ops` that may stand between layers, where all that they take is tensors.
 _OPERATIONS = frozenset({"Add", "Subtract", "Multiply", "Maximum", "Minimum"})
 #: Layers that act on the last axis, which holds the channels only where the layout is channels_last.
-_ON_LAST_AXIS = frozenset({"Dense", "PReLU", "Reshape", "Rescaling"})
+_ON_LAST_AXIS = frozenset({"Dense", "PReLU", "Reshape", "Rescaling", "TimeDistributed"})
 #: Where Keras's errors quote a whole configuration.
 _QUOTED = re.compile(r" using config=.*?Exception encountered(?=: )|Full object config: .*", re.DOTALL)
 

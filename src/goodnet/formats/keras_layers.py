@@ -204,6 +204,18 @@ def _attention(config: Config, weights: list[Array]) -> Lowered:
     return Attention(weights, config), [Slot(f"part_{number}") for number in range(len(weights))]
 
 
+def _time_distributed(config: Config, weights: list[Array]) -> Lowered:
+    """Return the layer inside: one that looks at each place by itself does the same to all places at once."""
+    kind, inner = config["layer"]["class_name"], config["layer"]["config"]
+    if kind not in _AT_EACH_PLACE:
+        raise UnsupportedLayer(f"TimeDistributed around '{kind}'")
+    return RULES[kind](inner, weights)
+
+
+#: Layers that look at each place of an image by itself.
+_AT_EACH_PLACE = frozenset({"Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "Dropout", "GaussianNoise"})
+
+
 def _plain(make: Callable[[Config], nn.Module]) -> Callable[[Config, list[Array]], Lowered]:
     return lambda config, _: (make(config), [])
 
@@ -272,6 +284,7 @@ RULES: dict[str, Callable[[Config, list[Array]], Lowered]] = {
     "UnitNormalization": _unit_norm,
     "LayerScale": _layer_scale,
     "MultiHeadAttention": _attention,
+    "TimeDistributed": _time_distributed,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "Concatenate": _concatenate,
