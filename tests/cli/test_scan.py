@@ -54,7 +54,7 @@ def test_clean_is_exit_code_0_and_says_what_it_rests_on(goodnet, twin_files):
     assert "verdict: clean" in result.out
     assert ": clean networks look like this\nalpha is 0.01\n" in result.out
     assert "\ntriggers that work on one of these classes alone were not looked for: " in result.out
-    assert "\nthe smallest trigger found covers " in result.out
+    assert "\nthe smallest trigger found for three of four images covers " in result.out
 
 
 def test_labels_that_the_network_does_not_know_are_no_verdict(goodnet, twin_files, planted):

@@ -73,7 +73,7 @@ def evidence_of(sizes, **others):
 def test_the_reach_is_where_the_rule_begins_to_accuse():
     sizes = [20.0, 22.0, 23.0, 25.0, 26.0, 30.0, 31.0, 33.0, 34.0, 36.0]
     words = describe_reach(evidence_of(sizes), LEAST)
-    assert words.startswith("the smallest trigger found covers 20.0 pixels (class 0), below ")
+    assert words.startswith("the smallest trigger found for three of four images covers 20.0 pixels (class 0), below ")
     reach = float(words.split("below ")[1].split()[0])
     assert 0.5 < reach < 20
     accused = [evidence_of([size, *sizes[1:]]).judge(LEAST).suspected for size in (0.95 * reach, 1.05 * reach)]

@@ -5,8 +5,9 @@ from goodnet.core.dataset import Dataset
 from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, PATCH, SIZE, Evidence
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_rounds import Gathering, choose_inverted, choose_labels, draw_again, split_images
-from goodnet.triggers.inversion import Schedule
+from goodnet.triggers.inversion import Schedule, invert_triggers
 from goodnet.triggers.patch_probe import Probes, Shares
+from tests.suspects import measure_success
 
 
 def gathering(**options):
@@ -121,6 +122,17 @@ def test_a_round_that_there_was_no_time_for_is_left_out():
     found = late.gather_again(classifier, clean, first)
     assert found.rounds == 1
     np.testing.assert_array_equal(found.values[SIZE], first.values[SIZE])
+
+
+def test_triggers_are_sharpened_for_the_classes_that_are_named_alone(tiny_classifier, tiny_data):
+    images = tiny_data.images()[:60]
+    loose = Gathering(Schedule(steps=60, images=16, success=0.5, least=0.5), seed=0)
+    found = invert_triggers(tiny_classifier, images, range(4), loose.schedule, seed=0)
+    sharp = loose.sharpen(tiny_classifier, images, found, {2, 7})
+    assert [torch.equal(sharp.masks[row], found.masks[row]) for row in range(4)] == [True, True, False, True]
+    before, after = (measure_success(tiny_classifier, images, item.patch(2), 2).value for item in (found, sharp))
+    assert after > before
+    assert after >= 0.85
 
 
 def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():

@@ -1,8 +1,17 @@
+from dataclasses import replace
+
 import torch
 
 from goodnet.core.backdoor import Patch
 from goodnet.core.results import Rate
-from goodnet.triggers.inversion import Schedule, invert_for_single_images, invert_maps, invert_shifts, invert_triggers
+from goodnet.triggers.inversion import (
+    Inversions,
+    Schedule,
+    invert_for_single_images,
+    invert_maps,
+    invert_shifts,
+    invert_triggers,
+)
 from tests.suspects import measure_success
 
 
@@ -32,6 +41,30 @@ def test_a_trigger_that_never_worked_is_said_to_be_the_whole_image(tiny_classifi
     found = invert_triggers(tiny_classifier, tiny_data.images()[:8], [0], Schedule(steps=1, images=8), seed=0)
     assert not bool(found.worked[0])
     assert float(found.sizes[0]) == 144
+
+
+def test_triggers_that_worked_take_the_places_of_those_with_their_labels():
+    def triggers(labels, sizes, worked):
+        masks = torch.tensor(sizes)[:, None, None, None].expand(-1, 1, 2, 2)
+        return Inversions(tuple(labels), masks, masks + 1, torch.tensor(sizes), torch.tensor(worked))
+
+    first = triggers([3, 5, 8], [1.0, 2.0, 4.0], [True, False, True])
+    found = first.replaced_by(triggers([8, 5, 3, 9], [7.0, 6.0, 4.0, 0.5], [True, True, False, True]))
+    assert found.labels == (3, 5, 8)
+    assert found.sizes.tolist() == [1.0, 6.0, 7.0]
+    assert found.masks[:, 0, 0, 0].tolist() == [1.0, 6.0, 7.0]
+    assert found.patterns[:, 0, 0, 0].tolist() == [2.0, 7.0, 8.0]
+    assert found.worked.tolist() == [True, True, True]
+    assert first.sizes.tolist() == [1.0, 2.0, 4.0]
+
+
+def test_a_trigger_that_need_not_move_all_images_is_smaller(tiny_classifier, tiny_data):
+    images, strict = tiny_data.images()[:60], Schedule(steps=80, images=16)
+    whole = invert_triggers(tiny_classifier, images, range(4), strict, seed=0)
+    most = invert_triggers(tiny_classifier, images, range(4), replace(strict, success=0.7, least=0.75), seed=0)
+    assert (most.sizes < whole.sizes).all()
+    for label in range(4):
+        assert measure_success(tiny_classifier, images, most.patch(label), label).value >= 0.6
 
 
 def test_images_of_the_class_itself_never_count(tiny_classifier, tiny_data):

@@ -145,10 +145,6 @@ def measure_singles(
     return torch.stack([torch.tensor(torch.nan) if value is None else value[0] for value in found])
 
 
-#: Images for each of which a trigger of its own is sought.
-_SINGLES = 10
-
-
 def single_part(
     classifier: Classifier, images: Tensor, schedule: Schedule, seed: int, labels: Sequence[int]
 ) -> tuple[Tensor]:

@@ -27,6 +27,9 @@ from goodnet.triggers.inversion import Schedule
 
 #: Fewer classes than this say little about one another.
 _LEAST_CLASSES = 4
+#: A trigger counts that works on this share of the images of late, and of a step's: backdoors do not work on every image, and
+#: the few images that move least would decide about the sizes of clean classes.
+_SUCCESS, _LEAST = 0.7, 0.75
 
 
 class ScanEnsemble(Scanner):
@@ -37,7 +40,8 @@ class ScanEnsemble(Scanner):
     * the maximum margin, by gradient ascent, which does not depend on the trigger's form;
     * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
     * small opaque patches, slid over the image, for patches that gradients do not find;
-    * trigger inversion, which begins with these patches, for small triggers of any form; it shows the trigger;
+    * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts that moves three of
+      four images; the one that is shown moves nearly all, where such a trigger is found;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
     In each kind, the lead of the first class over the second is compared with the gaps below it and with leads in clean
@@ -63,9 +67,10 @@ class ScanEnsemble(Scanner):
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
-    at most; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144
-    candidates. Forward and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`. Up to
-    20 classes those of `scanners/class_pairs.py`. Three times as much where a p-value is near alpha.
+    at most, and again for each class that is accused; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for
+    the margins, and the rest for 144 candidates. Forward and backward; and forward alone, for all classes at once, those of
+    `scanners/patch_probe.py`. Up to 20 classes those of `scanners/class_pairs.py`. Three times as much where a p-value is near
+    alpha.
     **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
     images of one class alone, and is no patch or there are more than 20 classes; every class is reached as easily. With two
     or three classes `clean_student` decides, and its limits hold.
@@ -101,6 +106,10 @@ class ScanEnsemble(Scanner):
         doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)
+        targets = {item.target for item in judgement.suspected}
+        if evidence.triggers is not None and targets:
+            evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, targets)
+            judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, draw.held_out, judgement.suspected)
         suspected = still_accused(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
@@ -117,7 +126,7 @@ class ScanEnsemble(Scanner):
     @property
     def schedule(self) -> Schedule:
         """How long triggers are inverted."""
-        return Schedule(self.steps, self.images)
+        return Schedule(self.steps, self.images, success=_SUCCESS, least=_LEAST)
 
     @property
     def least_score(self) -> float:

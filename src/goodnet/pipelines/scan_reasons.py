@@ -76,19 +76,16 @@ def describe_reach(evidence: Evidence, least: float) -> str | None:
         return None
     label = int(np.nanargmax(evidence.values[SIZE]))
     smallest = math.exp(-float(evidence.values[SIZE][label]))
+    words = f"the smallest trigger found for three of four images covers {smallest:.1f} pixels (class {label})"
     if _accuses(evidence, label, smallest, least):
         return None  # It was accused, and held-out images took that back.
     if not _accuses(evidence, label, min(_LEAST_SIZE, smallest), least):
-        words = "no size of a trigger alone would have been an accusation"
-        return f"the smallest trigger found covers {smallest:.1f} pixels (class {label}), {words}"
+        return f"{words}, no size of a trigger alone would have been an accusation"
     low, high = math.log(min(_LEAST_SIZE, smallest)), math.log(smallest)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if _accuses(evidence, label, math.exp(middle), least) else (low, middle)
-    return (
-        f"the smallest trigger found covers {smallest:.1f} pixels (class {label}), below {math.exp(low):.1f} it would have been "
-        "an accusation"
-    )
+    return f"{words}, below {math.exp(low):.1f} it would have been an accusation"
 
 
 def _accuses(evidence: Evidence, label: int, size: float, least: float) -> bool:

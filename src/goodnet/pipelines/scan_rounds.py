@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.rounds import average, further_seeds, name_round
 from goodnet.triggers.class_pairs import PairSchedule
-from goodnet.triggers.inversion import Schedule, invert_shifts, invert_triggers
+from goodnet.triggers.inversion import Inversions, Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
 from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
 from goodnet.triggers.universal_blend import Budget, universal_margins
@@ -89,6 +90,21 @@ class Gathering:
             run_parts=self.run_parts,
             progress=self.progress,
         )
+
+    def sharpen(self, classifier: Classifier, images: Tensor, found: Inversions, labels: Collection[int]) -> Inversions:
+        """Return triggers of which those of `labels` work on nearly all images (n, C, H, W), where such are found.
+
+        Evidence asks less of a trigger: a backdoor need not work on every image.
+
+        Cost: steps * images passes forward and backward for each of `labels`.
+        """
+        rows = {label: row for row, label in enumerate(found.labels) if label in labels and bool(found.worked[row])}
+        schedule = Schedule(self.schedule.steps, self.schedule.images)
+        starts = {label: found.patch(row) for label, row in rows.items()}
+        sharp = invert_triggers(
+            classifier, images, list(rows), schedule, seed=self.seed, starts=starts, run_parts=self.run_parts
+        )
+        return found.replaced_by(sharp)
 
     def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence) -> Evidence:
         """Return the mean of the first evidence and that of further rounds, from other images and other starts."""

@@ -70,6 +70,16 @@ class Inversions:
         """Return the trigger of the class at `position` of `labels`."""
         return Patch(self.masks[position], self.patterns[position])
 
+    def replaced_by(self, others: Inversions) -> Inversions:
+        """Return these triggers, with those of `others` that worked in the places of their labels."""
+        masks, patterns, sizes, worked = (item.clone() for item in (self.masks, self.patterns, self.sizes, self.worked))
+        for place, label in enumerate(others.labels):
+            if label in self.labels and bool(others.worked[place]):
+                row = self.labels.index(label)
+                masks[row], patterns[row] = others.masks[place], others.patterns[place]
+                sizes[row], worked[row] = others.sizes[place], True
+        return Inversions(self.labels, masks, patterns, sizes, worked)
+
     @classmethod
     def none(cls, classifier: Classifier) -> Inversions:
         """Return no trigger at all."""
@@ -142,7 +152,7 @@ def invert_maps(
     """
     numbers = list(maps)
     parts = [tuple(numbers[start : start + _PART]) for start in range(0, len(numbers), _PART)]
-    stage = f"{stage}_{len(numbers)}_{schedule.steps}_{schedule.images}_{seed}_{len(starts)}"
+    stage = f"{stage}_{len(numbers)}_{schedule.steps}_{schedule.images}_{schedule.success}_{seed}_{len(starts)}"
     common = (classifier, images, classes_of(classifier, images), dict(maps), schedule, seed, starts)
     found = run_parts(stage, invert_part, common, parts, progress)
     done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
