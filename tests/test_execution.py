@@ -345,3 +345,28 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InvalidOption, match=r"goodnet\[ray\]"):
         outcomes([Task("a", multiply, (1,))], Engine(cluster="auto"))
+
+
+SCRIPT = """
+from goodnet.execution import Engine, Task, run_tasks
+
+{guard}for outcome in run_tasks([Task("a", len, ("four",)), Task("b", len, ((),))], Engine(2, losses=1)):
+{indent}    print(outcome.key, outcome.value, outcome.error)
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_without_a_guard_is_told_what_is_missing_and_nothing_else_is_printed(
+    guarded: bool, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    guard, indent = ('if __name__ == "__main__":\n    ', "    ") if guarded else ("", "")
+    script.write_text(SCRIPT.format(guard=guard, indent=indent))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    lines = sorted(done.stdout.splitlines())
+    if guarded:
+        assert lines == ["a 4 None", "b 0 None"]
+    else:
+        assert len(lines) == 2
+        assert all("must do so below if __name__ == '__main__':" in line for line in lines)

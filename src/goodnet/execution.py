@@ -9,7 +9,6 @@ is tried again.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import socket
@@ -20,8 +19,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection
-from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -30,6 +27,7 @@ from goodnet.core.errors import InvalidOption
 from goodnet.core.one_line import describe_error
 from goodnet.core.results import Failure
 from goodnet.devices import choose_device
+from goodnet.worker_pools import end_pool, make_pool
 
 #: How long the head of a cluster may take to answer.
 _SECONDS_TO_ANSWER = 10.0
@@ -226,7 +224,10 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def _lost(task: Task, times: int) -> Outcome:
-    message = f"the worker was lost {times} times while it ran this; was it killed, or out of memory?"
+    message = (
+        f"the worker was lost {times} times while it ran this; was it killed, or out of memory? A script that calls goodnet "
+        "must do so below if __name__ == '__main__':, or with one worker"
+    )
     return Outcome(task.key, error=Failure(kind="WorkerLost", message=message))
 
 
@@ -245,57 +246,20 @@ def _run_in_processes(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome
     """
     waiting = deque(_Pending(task) for task in tasks)
     while waiting:
-        pool = _make_pool(min(engine.workers, len(waiting)))
+        pool = make_pool(min(engine.workers, len(waiting)))
         running: dict[Future[Outcome], _Pending] = {}
         try:
             yield from _drain(pool, waiting, running, engine)
         except BrokenProcessPool:
             pass
         finally:
-            _end(pool, running)
+            end_pool(pool, stop=bool(running))
         for item in running.values():
             item.losses += 1
             if item.losses > engine.losses:
                 yield _lost(item.task, item.losses)
             else:
                 waiting.appendleft(item)
-
-
-def _end(pool: ProcessPoolExecutor, running: dict[Future[Outcome], _Pending]) -> None:
-    """End a pool; what still runs in it is not waited for: nobody takes the outcome."""
-    if running:
-        for worker in list((pool._processes or {}).values()):
-            worker.kill()
-    pool.shutdown(cancel_futures=True)
-
-
-def _make_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes; where the system can, they are forked from one that has imported torch already.
-
-    That process is made once and has run nothing: what this one holds, threads and locks included, is not inherited.
-    """
-    context: BaseContext = multiprocessing.get_context("spawn")
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
-
-
-def _prepare_worker() -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the process that started this one, and end with that one.
-
-    A killed parent cannot tell its workers to end.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch(sentinel: int = parent.sentinel) -> None:
-        connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _drain(
