@@ -29,7 +29,7 @@ from goodnet.triggers.inversion import Schedule
 _LEAST_CLASSES = 4
 #: A trigger counts that works on this share of the images of late, and of a step's: backdoors do not work on every image, and
 #: the few images that move least would decide about the sizes of clean classes.
-_SUCCESS, _LEAST = 0.7, 0.75
+_OF_LATE, _OF_A_STEP = 0.7, 0.75
 
 
 class ScanEnsemble(Scanner):
@@ -126,7 +126,7 @@ class ScanEnsemble(Scanner):
     @property
     def schedule(self) -> Schedule:
         """How long triggers are inverted."""
-        return Schedule(self.steps, self.images, success=_SUCCESS, least=_LEAST)
+        return Schedule(self.steps, self.images, success=_OF_LATE, least=_OF_A_STEP)
 
     @property
     def least_score(self) -> float:
