@@ -169,6 +169,7 @@ def test_metadata_and_precision_come_back(cases, goodnet, tmp_path):
     assert torch.float16 in {value.dtype for value in new.values()}
 
 
+@pytest.mark.slow
 def test_a_guard_keeps_what_it_promises(cases, goodnet, tmp_path):
     from goodnet.formats.arrays import write_hdf5
 

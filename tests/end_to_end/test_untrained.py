@@ -12,7 +12,7 @@ from goodnet.formats.networks import make_network
 
 #: Digits for small networks; for the others the same, twice as large, in colour.
 SMALL = ("small_cnn", "small_vit")
-ARCHITECTURES = (*SMALL, "vgg", "preact_resnet18", "ibau_cnn")
+ARCHITECTURES = (*SMALL, "vgg", "ibau_cnn", pytest.param("preact_resnet18", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")

@@ -76,11 +76,15 @@ def test_what_a_run_writes_into_the_folder_that_it_read_is_no_change(tmp_path: P
     assert recorder.run(out=tmp_path).save(tmp_path).exists()
 
 
-def test_a_served_network_has_the_hash_of_the_bytes_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("confine", [True, False])
+def test_a_served_network_has_the_hash_of_the_bytes_that_run(
+    confine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_telling(tmp_path)
     content, opened = path.read_bytes(), []
     monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self) or content)
-    network = ServedNetwork(path, threads=1)
+    network = ServedNetwork(path, threads=1, confine=confine)
     path.write_bytes(b"another")
     assert network.sha256 == hashlib.sha256(content).hexdigest()
-    assert opened == [path]
+    # The confined process has read it; there is no second reading by path.
+    assert opened == ([] if confine else [path])

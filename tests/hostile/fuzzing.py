@@ -163,7 +163,7 @@ def _data(path: Path) -> object:
 def _onnx(path: Path) -> object:
     from goodnet.pair.onnx import OnnxGoodNet
 
-    return OnnxGoodNet(path, threads=1)
+    return OnnxGoodNet(path, threads=1, confine=False)
 
 
 def _policy(path: Path) -> object:
