@@ -106,7 +106,7 @@ class ScanEnsemble(Scanner):
         doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)
-        targets = {item.target for item in judgement.suspected}
+        targets = {item.target for item in judgement.suspected if item.sources is None}
         if evidence.triggers is not None and targets:
             evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, targets)
             judgement = evidence.judge(self.least_score)
