@@ -135,6 +135,20 @@ def test_triggers_are_sharpened_for_the_classes_that_are_named_alone(tiny_classi
     assert after >= 0.85
 
 
+def test_what_is_remembered_of_sharpened_triggers_is_not_taken_for_that_of_other_classes(tiny_classifier, tiny_data):
+    images, stages = tiny_data.images()[:60], []
+
+    def run_parts(stage, function, common, parts, progress=None):
+        stages.append(stage)
+        return [function(*common, part) for part in parts]
+
+    loose = Gathering(Schedule(steps=60, images=16, success=0.5, least=0.5), seed=0, run_parts=run_parts)
+    found = invert_triggers(tiny_classifier, images, range(4), loose.schedule, seed=0)
+    for label in (1, 2):
+        loose.sharpen(tiny_classifier, images, found, {label})
+    assert len(stages) == len(set(stages)) == 2
+
+
 def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
     classifier, clean = linear(12)
     draw = split_images(clean, seed=0)

@@ -245,10 +245,17 @@ class Evidence:
         surprises = np.nan_to_num(_surprise(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
         return int(surprises.argmax()) if surprises.max() >= least else None
 
+    def small_patch(self, label: int) -> Patch | None:
+        """Return the small patch of a class that is shown as its trigger, None where too few images follow it."""
+        if self.patches is None or self.patches.of(label) < _SHOWN:
+            return None
+        return self.patches.patch_of(label)
+
     def _trigger(self, label: int) -> Patch | None:
         """Return the trigger recovered for a class, None where none was tried or none worked."""
-        if self.patches is not None and self.patches.of(label) >= _SHOWN:
-            return self.patches.patch_of(label)
+        patch = self.small_patch(label)
+        if patch is not None:
+            return patch
         if self.triggers is None or label not in self.triggers.labels:
             return None
         position = self.triggers.labels.index(label)

@@ -37,6 +37,11 @@ def further_seeds(seed: int) -> tuple[int, ...]:
 
 def name_round(run_parts: RunParts, seed: int) -> RunParts:
     """Return `run_parts` for the round with this seed, whose parts are remembered under names of their own."""
+    return name_stage(run_parts, f"round_{seed}")
+
+
+def name_stage(run_parts: RunParts, name: str) -> RunParts:
+    """Return `run_parts` for work whose parts are remembered under this name besides that of their stage."""
 
     def run(
         stage: str,
@@ -45,7 +50,7 @@ def name_round(run_parts: RunParts, seed: int) -> RunParts:
         parts: Sequence[tuple[int, ...]],
         progress: Progress = no_progress,
     ) -> list[tuple[Tensor, ...] | None]:
-        return run_parts(f"{stage}_round_{seed}", function, common, parts, progress)
+        return run_parts(f"{stage}_{name}", function, common, parts, progress)
 
     return run
 

@@ -12,7 +12,6 @@ import importlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from pydantic import ValidationError
 
 from goodnet.confinement.reading import can_confine
 from goodnet.core.dataset import BATCH, Dataset
-from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableModel, WrongShape
+from goodnet.core.errors import MethodFailed, UnreadableModel, WrongShape
 from goodnet.core.method import Progress, no_progress
 from goodnet.core.one_line import describe_error, one_line
 from goodnet.formats.confined_files import describe_walls, read_confined_onnx, take_onnx_content
@@ -30,6 +29,7 @@ from goodnet.formats.files import replacing, require_file
 from goodnet.formats.json_texts import read_json
 from goodnet.formats.one_reading import require_one_reading
 from goodnet.formats.onnx_graphs import require_bounded
+from goodnet.formats.onnx_networks import require_package
 from goodnet.inference.predictions import require_fit
 from goodnet.pair.deployment import (
     ANY_NUMBER,
@@ -68,7 +68,7 @@ def write_onnx(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
         UnwritableOutput: the path cannot be written.
     """
     for package in ("onnx", "onnx_ir", "onnxscript", "onnxruntime"):
-        _require(package)
+        require_package(package)
     program = traced(module, card)
     with quiet_exporter():
         try:
@@ -132,7 +132,7 @@ def _try_file(path: Path, module: Deployed, card: DeployedCard) -> None:
 
 def _with_all_suspected(content: bytes) -> bytes:
     """Return a file's content with every class as a target."""
-    onnx: Any = _require("onnx")
+    onnx: Any = require_package("onnx")
     model = onnx.load_from_string(content)
     suspected = next(tensor for tensor in model.graph.initializer if tensor.name == _SUSPECTED)
     suspected.CopyFrom(onnx.numpy_helper.from_array(np.ones(suspected.dims, np.bool_), _SUSPECTED))
@@ -256,7 +256,7 @@ class OnnxGoodNet:
 def _read_content(path: Path, confine: bool) -> tuple[bytes, str, tuple[str, ...]]:
     """Return the bytes that onnxruntime gets, the SHA-256 of the file, and notes on how it was read."""
     for package in ("onnx", "onnxruntime"):
-        _require(package)
+        require_package(package)
     if confine and can_confine():
         file = read_confined_onnx(path)
         return take_onnx_content(file), file.sha256, describe_walls(confine, file)
@@ -266,7 +266,7 @@ def _read_content(path: Path, confine: bool) -> tuple[bytes, str, tuple[str, ...
 
 
 def _open_session(content: bytes, path: Path, threads: int | None, spinning: bool = True) -> Any:
-    runtime = _require("onnxruntime")
+    runtime = require_package("onnxruntime")
     settings = runtime.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = threads or 0
@@ -318,12 +318,3 @@ def _run(session: Any, outputs: list[str], images: npt.NDArray[np.float32]) -> l
         return session.run(outputs, {IMAGES: images})  # type: ignore[no-any-return]
     except Exception as error:  # onnxruntime's exceptions have no root of their own.
         raise MethodFailed(f"the network could not be run: {describe_error(error)}") from error
-
-
-def _require(package: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise InvalidOption(
-            f"ONNX files need the package {package}, which is not installed: pip install 'goodnet[onnx]'"
-        ) from error

@@ -106,9 +106,10 @@ class ScanEnsemble(Scanner):
         doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)
-        targets = {item.target for item in judgement.suspected if item.sources is None}
-        if evidence.triggers is not None and targets:
-            evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, targets)
+        single = {item.target for item in judgement.suspected if item.sources is None}
+        inverted = {label for label in single if evidence.small_patch(label) is None}
+        if evidence.triggers is not None and inverted:
+            evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, inverted)
             judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, draw.held_out, judgement.suspected)
         suspected = still_accused(judgement.suspected, trials)

@@ -16,7 +16,7 @@ from goodnet.evidence.held_out import hold_out
 from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
-from goodnet.evidence.rounds import average, further_seeds, name_round
+from goodnet.evidence.rounds import average, further_seeds, name_round, name_stage
 from goodnet.triggers.class_pairs import PairSchedule
 from goodnet.triggers.inversion import Inversions, Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
@@ -101,8 +101,10 @@ class Gathering:
         rows = {label: row for row, label in enumerate(found.labels) if label in labels and bool(found.worked[row])}
         schedule = Schedule(self.schedule.steps, self.schedule.images)
         starts = {label: found.patch(row) for label, row in rows.items()}
+        # A scan that goes on with more time may accuse other classes: theirs are other parts.
+        run_parts = name_stage(self.run_parts, f"of_{'_'.join(map(str, rows))}")
         sharp = invert_triggers(
-            classifier, images, list(rows), schedule, seed=self.seed, starts=starts, run_parts=self.run_parts
+            classifier, images, list(rows), schedule, seed=self.seed, starts=starts, run_parts=run_parts
         )
         return found.replaced_by(sharp)
 
