@@ -161,6 +161,22 @@ def test_a_defence_cannot_see_the_truth() -> None:
     assert loaded_by(["goodnet.evaluation.planting"], truth), "the test sees nothing"
 
 
+def test_a_verb_begins_without_what_few_of_them_need() -> None:
+    # Each takes half a second or more to import.
+    needed_by_few = (
+        "matplotlib",
+        "onnx",
+        "scipy.optimize",
+        "scipy.stats",
+        "sympy",
+        "tensorflow",
+        "keras",
+        "transformers",
+    )
+    assert loaded_by(["goodnet.cli.scan"], needed_by_few) == []
+    assert loaded_by(["goodnet.scanners.max_margin"], ("scipy.stats",)), "the test sees nothing"
+
+
 def loaded_by(modules: list[str], prefixes: tuple[str, ...]) -> list[str]:
     """Return the modules with such names that a fresh process holds after it has imported `modules`."""
     code = (

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from goodnet.cli import console
 from goodnet.cli.console import output, progress_bar
 
 
@@ -13,11 +14,34 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_no_bar_where_standard_error_is_no_terminal(capsys):
+def test_nothing_in_a_log_of_what_takes_no_time(capsys):
     with progress_bar("working") as progress:
         for done in range(5):
             progress(done + 1, 5)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_in_ten_seconds_in_a_log(monkeypatch, capsys):
+    seconds = iter([100.0, 104.0, 112.0, 118.0, 125.0])  # The start, and four reports.
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+    with progress_bar("working") as progress:
+        for done in range(1, 5):
+            progress(done, 5)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "working: 2 of 5, about 18 s left\nworking: 4 of 5, about 6 s left\n"
+
+
+def test_a_log_that_nobody_reads_does_not_end_the_work(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    seconds = iter([0.0, 20.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with progress_bar("working") as progress:
+        progress(1, 2)
 
 
 def test_a_bar_on_a_terminal(monkeypatch):

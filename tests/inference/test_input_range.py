@@ -101,6 +101,22 @@ def test_a_network_that_is_sure_and_right_in_both_ranges_needs_no_brighter_pixel
     assert choice.classifier.input_range == "0..1"
 
 
+def test_a_network_of_saturated_units_that_is_sure_in_0_to_1_needs_no_brighter_pixels():
+    class Saturated(Balance):
+        """Answers some images otherwise in 0..255, where nothing but the sign of the difference is left."""
+
+        def forward(self, images):
+            excess = images[..., :2].mean(dim=(1, 2, 3)) - images[..., 2:].mean(dim=(1, 2, 3))
+            held = 0.9 * torch.tanh(self.gain * excess + 0.9)
+            return torch.stack([-held, held], dim=1)
+
+    data = halves(wrong=3)
+    choice = choose_input_range(from_module(Saturated(15.0), (1, 4, 4)), data)
+    assert choice.classifier.input_range == "0..1"
+    assert choice.reason.count("0.9500") == 1
+    assert choice.reason.count("0.9333") == 1
+
+
 def test_a_tie_asks(grey_images):
     class Either(Brightness):
         """Knows some images in one range and as many others in the other one, and is never sure."""

@@ -1,11 +1,13 @@
-"""What a person sees: tables on standard output, progress on standard error, none of it in a pipe."""
+"""What a person sees: tables on standard output, progress on standard error: a bar, or a line now and then in a log."""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +18,8 @@ from goodnet.formats.shown_paths import show_lines
 
 #: Width of tables where the output is a file or a pipe.
 _PIPE_WIDTH = 160
+#: Seconds between lines of progress where standard error is a file or a pipe; what takes less time prints none.
+_QUIET = 10.0
 
 
 class _Console(Console):
@@ -47,13 +51,34 @@ def output() -> Console:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
-    """Draw a bar with the time left while the block runs; draws nothing where standard error is no terminal."""
+    """Draw a bar with the time left while the block runs; where standard error is no terminal, print a line in ten seconds."""
     console = _Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(description)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
 
         def report(done: int, total: int, /) -> None:
             bar.update(task, completed=done, total=total)
 
         yield report
+
+
+class _Lines:
+    """Progress for a log: what is done, and the time that the rest takes at the rate so far."""
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int, /) -> None:
+        now = time.monotonic()
+        if now - self._last < _QUIET or done <= 0:
+            return
+        self._last = now
+        left = (now - self._began) * (total - done) / done
+        words = f"{self._description}: {done} of {total}, about {left:.0f} s left"
+        with suppress(OSError, ValueError):  # That nobody reads on is no reason to lose the work.
+            print(words, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from scipy.stats import beta
+from scipy.special import betaincinv
 from torch import Tensor
 
 from goodnet.core.backdoor import Backdoor
@@ -78,7 +78,7 @@ def calibrate(scores: npt.ArrayLike, false_refusals: float, *, at_least: float =
         threshold=threshold,
         n=n,
         expected=(n + 1 - rank) / (n + 1),
-        bound=float(beta.ppf(_CONFIDENCE, n + 1 - rank, rank)),
+        bound=float(betaincinv(n + 1 - rank, rank, _CONFIDENCE)),
     )
 
 

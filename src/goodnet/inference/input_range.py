@@ -23,6 +23,8 @@ from goodnet.inference.predictions import require_fit
 _IMAGES, _SCREENED = 500, 100
 #: Mean log-likelihoods (nats) that lie nearer to each other than this do not tell two ranges apart.
 _TIE = 0.1
+#: The share of a guesser's cross-entropy (the logarithm of the number of classes) below which answers are sure.
+_SURE = 0.5
 #: Standard errors by which one range must give more right answers than the other to be taken for that alone.
 _CLEARLY = 4.0
 #: Standard errors by which a normalisation must, where the labels are likelier with it besides.
@@ -65,7 +67,7 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     sample = clean.in_canonical_order().sample(_IMAGES, seed=0)
     tried = {name: _Tried.on(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
     likely = [name for name, item in tried.items() if is_plausible(item.accuracy, sample.targets, classifier.classes)]
-    plain = _choose(tried) if len(likely) > 1 else next(iter(likely), None)
+    plain = _choose(tried, classifier.classes) if len(likely) > 1 else next(iter(likely), None)
     # What nothing tells apart is still what a normalisation must do better than.
     yardstick = plain or max(likely, key=lambda name: int(tried[name].right.sum()), default=None)
     others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick])
@@ -123,18 +125,19 @@ def _describe(tried: Mapping[InputRange, _Tried]) -> str:
     )
 
 
-def _choose(tried: Mapping[InputRange, _Tried]) -> InputRange | None:
-    """Return the plain range with clearly more right answers, else the likelier one, else the smaller if both answer alike.
+def _choose(tried: Mapping[InputRange, _Tried], classes: int) -> InputRange | None:
+    """Return the plain range with clearly more right answers, else the likelier one, else the smaller if it suffices.
 
-    None where nothing tells them apart.
+    It suffices where the network is sure of its answers there, or answers alike in both. None where nothing tells them apart.
     """
     unit, byte = (tried[name] for name in PLAIN_RANGES)
     if unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY):
         return "0..1" if unit.accuracy.value > byte.accuracy.value else "0..255"
     if abs(unit.cross_entropy - byte.cross_entropy) > _TIE:
         return "0..1" if unit.cross_entropy < byte.cross_entropy else "0..255"
-    if bool((unit.right == byte.right).all()):
-        # Sure of its right answers on pixels 255 times as faint, it needs no brighter ones.
+    if unit.cross_entropy < _SURE * math.log(classes) or bool((unit.right == byte.right).all()):
+        # A network made for 0..255 hardly sees pixels 255 times as faint, and all classes are about as likely to it. One that
+        # is sure and right with them was made for them; saturated (tanh) units may answer nearly as well in 0..255.
         return "0..1"
     return None
 

@@ -29,8 +29,6 @@ from goodnet.formats.files import write_bytes
 ENTRY = "goodnet"
 #: What a file's inputs and outputs are called.
 IMAGES, SCORES, OPINIONS = "images", "scores", "opinions"
-#: What a graph is told of its input: the number of images is open.
-ANY_NUMBER: dict[str, dict[int, Any]] = {IMAGES: {0: torch.export.Dim("batch")}}
 
 
 class DeployedCard(Record):
@@ -134,6 +132,11 @@ def quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def any_number() -> dict[str, dict[int, Any]]:
+    """Return what a graph is told of its input: the number of images is open."""
+    return {IMAGES: {0: torch.export.Dim("batch")}}
+
+
 def traced(module: Deployed, card: DeployedCard) -> torch.export.ExportedProgram:
     """Return the module as a graph for any number of images, on the CPU; it tells nothing of this machine's files.
 
@@ -142,7 +145,7 @@ def traced(module: Deployed, card: DeployedCard) -> torch.export.ExportedProgram
     """
     try:
         with quiet_exporter():
-            program = torch.export.export(on_cpu(module), (example_images(card),), dynamic_shapes=ANY_NUMBER)
+            program = torch.export.export(on_cpu(module), (example_images(card),), dynamic_shapes=any_number())
     except Exception as error:
         raise MethodFailed(
             f"{card.name}: the network cannot be written as a graph: {describe_error(error)}; a network whose `forward` asks "

@@ -32,13 +32,13 @@ from goodnet.formats.onnx_graphs import require_bounded
 from goodnet.formats.onnx_networks import require_package
 from goodnet.inference.predictions import require_fit
 from goodnet.pair.deployment import (
-    ANY_NUMBER,
     ENTRY,
     IMAGES,
     OPINIONS,
     SCORES,
     Deployed,
     DeployedCard,
+    any_number,
     example_images,
     on_cpu,
     quiet_exporter,
@@ -76,7 +76,7 @@ def write_onnx(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
                 program,
                 input_names=[IMAGES],
                 output_names=module.outputs,
-                dynamic_shapes=ANY_NUMBER,
+                dynamic_shapes=any_number(),
                 verbose=False,
             )
         except Exception as error:
