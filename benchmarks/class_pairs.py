@@ -29,7 +29,7 @@ from rich.table import Table
 
 from goodnet.core.errors import GoodnetError
 from goodnet.evidence.judgement import PAIR
-from goodnet.evidence.outliers import PRIOR, lead_surprise
+from goodnet.evidence.outliers import PRIOR, lead_score
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.pipelines.scan_rounds import split_images
@@ -126,8 +126,8 @@ def table(path: Path) -> None:
     for row in sorted(read_rows(path), key=lambda row: (not row["pairs"], not row["targets"], row["network"])):
         found = read_pairs(row)
         first = int(np.argmax(found.values))
-        surprise = max(found.surprises(USUAL_LEADS[PAIR].mean(row["classes"])).values())
-        accused += not row["targets"] and surprise >= -math.log(_ALPHA)
+        score = max(found.scores(USUAL_LEADS[PAIR].mean(row["classes"])).values())
+        accused += not row["targets"] and score >= -math.log(_ALPHA)
         truth = ", ".join(f"{source} to {target}" for source, target in row["pairs"])
         lines.add_row(
             row["network"],
@@ -136,7 +136,7 @@ def table(path: Path) -> None:
             f"{row['sizes'][first]:.1f}",
             f"{row['beside'][first]:.1f}",
             f"{lead_of(row):.2f}",
-            f"{math.exp(-surprise):.2g}",
+            f"{math.exp(-score):.2g}",
             str(row["seconds"]),
         )
     Console(width=150).print(lines)
@@ -160,13 +160,13 @@ def constants(path: Path) -> None:
         clean = 1.0
         for row in rows:
             pairs = read_pairs(row)
-            surprises = lead_surprise(pairs.values, usual=usual, prior=prior)
-            loud = surprises >= -math.log(_ALPHA)
+            scores = lead_score(pairs.values, usual=usual, prior=prior)
+            loud = scores >= -math.log(_ALPHA)
             named = [list(name_pair(row["numbers"][first], row["classes"])) for first in np.flatnonzero(loud)]
             found += bool(row["pairs"]) and any(pair in row["pairs"] for pair in named)
             wrong += bool(row["pairs"]) and any(pair not in row["pairs"] for pair in named)
             accused += not row["targets"] and bool(named)
-            clean = clean if row["targets"] else min(clean, math.exp(-float(surprises.max())))
+            clean = clean if row["targets"] else min(clean, math.exp(-float(scores.max())))
         lines.add_row(
             name, f"{usual if name != 'PRIOR' else prior:.3g}", *map(str, (found, wrong, accused)), f"{clean:.2g}"
         )

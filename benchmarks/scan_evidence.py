@@ -47,7 +47,7 @@ class Scanned:
 
     def scores(self, kinds: Sequence[str]) -> Scores:
         """Return the score of each class (classes,) when these kinds alone are asked."""
-        chosen = {kind: surprises for kind, surprises in self.evidence.items() if kind in kinds}
+        chosen = {kind: scores for kind, scores in self.evidence.items() if kind in kinds}
         return combine(chosen) if set(chosen) - {ALL_TO_ALL} else np.zeros(len(next(iter(self.evidence.values()))))
 
 
@@ -62,9 +62,7 @@ def read_scans(zoo: Path, bench: Path) -> tuple[list[str], list[Scanned]]:
     for cell in cells:
         truth = json.loads((zoo / "pairs" / cell["network"] / "backdoor.json").read_text())
         all_sources = all(item["sources"] is None for item in truth["backdoors"])
-        evidence = {
-            kind: np.array(surprises, dtype=np.float64) for kind, surprises in cell["result"]["evidence"].items()
-        }
+        evidence = {kind: np.array(scores, dtype=np.float64) for kind, scores in cell["result"]["evidence"].items()}
         scanned.append(Scanned(cell, evidence, cell["attack"] in JUDGED and all_sources))
     return kinds, scanned
 
@@ -77,7 +75,7 @@ def list_networks(scanned: Sequence[Scanned]) -> Table:
     for item in scanned:
         result, scores = item.cell["result"], item.scores(list(item.evidence))
         top = int(scores.argmax())
-        shown = " ".join(f"{surprises[top]:.1f}" for surprises in item.evidence.values())
+        shown = " ".join(f"{scores[top]:.1f}" for scores in item.evidence.values())
         true, suspected = (", ".join(map(str, result[key][:5])) for key in ("true_targets", "suspected_targets"))
         words = item.cell["network"], str(len(scores)), true, result["verdict"], suspected
         table.add_row(*words, f"{scores[top]:.1f}", f"{top}: {shown}")

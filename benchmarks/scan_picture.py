@@ -17,7 +17,7 @@ import numpy as np
 from goodnet.api.loading import load_both
 from goodnet.core.reading import Reading
 from goodnet.evidence.judgement import SIZE
-from goodnet.evidence.outliers import Scores, lead_surprise
+from goodnet.evidence.outliers import Scores, lead_score
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.inference.input_range import choose_input_range
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -57,12 +57,12 @@ def main(pair: Path, clean: Path, out: Path) -> None:
         sizes, target = sizes_of(pair / twin, clean)
         known = np.flatnonzero(np.isfinite(sizes))
         order = known[np.argsort(sizes[known])]
-        surprises = lead_surprise(-np.log(sizes[known]), usual=USUAL_LEADS[SIZE].mean(len(sizes)))
+        scores = lead_score(-np.log(sizes[known]), usual=USUAL_LEADS[SIZE].mean(len(sizes)))
         colours = ["#b3261e" if label == target else "#5b7083" for label in order]
         ax.bar(range(len(order)), sizes[order], color=colours, width=0.7)
         ax.set_xticks(range(len(order)), [str(label) for label in order], fontsize=8)
         ratio = sizes[order[1]] / sizes[order[0]]
-        ax.set_title(f"{title}: second / first = {ratio:.2f}, p = {np.exp(-surprises.max()):.2g}", fontsize=10)
+        ax.set_title(f"{title}: second / first = {ratio:.2f}, p = {np.exp(-scores.max()):.2g}", fontsize=10)
         ax.set_xlabel("class, the smallest trigger first")
         ax.set_yscale("log")
         ax.set_yticks(TICKS, list(map(str, TICKS)))

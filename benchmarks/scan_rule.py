@@ -229,7 +229,7 @@ def table(paths: tuple[Path, ...]) -> None:
         judged = read_evidence(row).judge(-np.log(alpha))
         top = int(judged.scores.argmax())
         kinds = ", ".join(
-            f"{kind} {surprises[top]:.1f}" for kind, surprises in judged.kinds.items() if np.isfinite(surprises[top])
+            f"{kind} {scores[top]:.1f}" for kind, scores in judged.kinds.items() if np.isfinite(scores[top])
         )
         found = sorted(item.target for item in judged.suspected)
         shown = ["all" if len(some) > 5 else ", ".join(map(str, some)) for some in (row["targets"], found)]
@@ -246,7 +246,7 @@ def constants(paths: tuple[Path, ...]) -> None:
     rows = read_rows(paths)
     bad = sum(bool(row["targets"]) for row in rows)
     lines = Table(title=f"{bad} backdoored, {len(rows) - bad} clean networks", title_justify="left")
-    for column in ("constant", "value", "exact", "a wrong class", "clean accused", "clean inconclusive"):
+    for column in ("constant", "value", "exact", "a wrong class", "false alarms", "clean inconclusive"):
         lines.add_column(column)
     alpha = ScanEnsemble().alpha
     lines.add_row("as it is", "", *map(str, judge_all(rows, alpha)))

@@ -133,11 +133,9 @@ def _networks(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _strongest(row: dict[str, Any]) -> str:
-    """Return the single kind of evidence that surprises most, and the class that it names."""
+    """Return the single kind of evidence with the highest score, and the class that it names."""
     kinds = {
-        kind: np.array(surprises, float)
-        for kind, surprises in row["evidence"].items()
-        if kind not in (TOGETHER, OF_ALL)
+        kind: np.array(scores, float) for kind, scores in row["evidence"].items() if kind not in (TOGETHER, OF_ALL)
     }
     kind = max(kinds, key=lambda name: float(np.nanmax(kinds[name])))
     return f"{kind}, class {int(np.nanargmax(kinds[kind]))}: {float(np.nanmax(kinds[kind])):.1f}"

@@ -185,7 +185,7 @@ class _OutOfTime(BaseException):
 def _time_limit(seconds: float | None) -> Iterator[None]:
     """End the block after so many seconds, between two steps of Python: a single call into torch is not cut short.
 
-    For the main thread of a process, where alone signals arrive; there all engines run their tasks.
+    Works only in the main thread of a process, which alone receives signals; all engines run their tasks there.
 
     Raises:
         _OutOfTime: the block took longer.

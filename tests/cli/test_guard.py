@@ -96,7 +96,7 @@ def test_a_method_that_fails_is_exit_code_3(badnet, goodnet, tmp_path):
 def test_help_lists_the_options_of_the_method(goodnet):
     assert "--blends" in goodnet("guard", "--method", "strip", "--help").out
     assert "--blends" not in goodnet("guard", "--help").out
-    assert "Refuse backdoored inputs of a network that is in use." in goodnet("--help").out
+    assert "Refuse triggered inputs of a network that is in use." in goodnet("--help").out
 
 
 def test_a_class_that_the_user_suspects_stands_for_a_scan(badnet, goodnet, tmp_path):

@@ -56,7 +56,7 @@ def test_what_there_was_no_time_for_is_not_a_number():
         return [None for _ in parts]
 
     found = compare_with_student(CLEAN, CLEAN, IMAGES, SHORT, seed=0, run_parts=too_late)
-    deviations, nats = found.surprises()
+    deviations, nats = found.scores()
     assert np.isnan(nats).all()
     assert np.isnan(deviations[SIZE]).all()
 
@@ -67,7 +67,7 @@ def test_the_p_value_is_that_of_students_distribution(monkeypatch):
     monkeypatch.setattr(clean_student, "NETWORKS", 3)
     values = {SIZE: np.array([1.0, 2.0]), SINGLE: np.array([0.0, 4.0]), BLEND: np.array([1.0, 3.0])}
     nothing = Inversions((), torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8), torch.zeros(0), torch.zeros(0).bool())
-    deviations, scores = Comparison(values, nothing).surprises()
+    deviations, scores = Comparison(values, nothing).scores()
     assert deviations[SIZE].tolist() == [0, 2]
     assert deviations[SINGLE].tolist() == [0, 2]
     # The sums are 1 and 7: 0 and 3 deviations from the usual highest, each of which is wider by sqrt(1 + 1/3) for one network

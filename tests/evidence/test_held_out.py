@@ -4,7 +4,7 @@ import torch
 
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.core.results import Rate
-from goodnet.evidence.held_out import Trial, hold_out, still_accused, try_triggers
+from goodnet.evidence.held_out import Trial, hold_out, still_suspected, try_triggers
 from goodnet.formats.pytorch import from_module
 
 
@@ -44,7 +44,7 @@ def test_a_trigger_that_fails_is_refuted_and_one_that_may_have_been_unlucky_is_n
     assert trial.success == Rate.of(0, 20)
     assert trial.refuted
     assert str(trial) == (
-        "class 2: its trigger works on 0.00 of 20 held-out images, which speaks against it: not accused"
+        "class 2: its trigger works on 0.00 of 20 held-out images, which speaks against it: not suspected"
     )
     # Of three images none says little: the interval reaches 0.56.
     (trial,) = try_triggers(CLASSIFIER, one_hot(0, 1, 0), [fails])
@@ -91,5 +91,5 @@ def test_of_several_suspects_those_whose_trigger_fails_go():
     works, fails, without = Backdoor(patch(2), 2), Backdoor(patch(0), 1), Backdoor(None, 0)
     suspected = (works, fails, without)
     trials = try_triggers(CLASSIFIER, one_hot(*[0, 1, 2] * 8), suspected)
-    kept = still_accused(suspected, trials)
+    kept = still_suspected(suspected, trials)
     assert [item is expected for item, expected in zip(kept, (works, without), strict=True)] == [True, True]

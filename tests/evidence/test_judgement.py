@@ -15,7 +15,7 @@ from goodnet.evidence.judgement import (
     Judgement,
     combine,
 )
-from goodnet.evidence.outliers import lead_surprise, robust_spread, tail_surprise
+from goodnet.evidence.outliers import lead_score, robust_spread, tail_score
 from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.inversion import Inversions
@@ -63,18 +63,18 @@ def test_all_to_all_is_what_no_class_can_be_below():
     np.testing.assert_allclose(combine(kinds), [np.log((np.exp(9.0) + 1) / 2), of_all, of_all])
 
 
-def test_together_are_the_positive_surprises_of_all_kinds():
+def test_together_are_the_positive_scores_of_all_kinds():
     draws = np.random.default_rng(0)
     free, sizes = draws.normal(10, 1, 30), draws.uniform(8, 12, 30).astype(np.float32)
     free[4], sizes[4] = 18.0, 3.0
     evidence = evidence_of(free.tolist(), MARGIN)
     evidence.add_triggers(range(30), inversions(range(30), sizes.tolist()))
-    expected = np.maximum(tail_surprise(np.float32(free), floor=0.03 * np.median(free)), 0)
-    expected += np.maximum(tail_surprise(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0)
+    expected = np.maximum(tail_score(np.float32(free), floor=0.03 * np.median(free)), 0)
+    expected += np.maximum(tail_score(-np.log(sizes), floor=USUAL_LEADS[SIZE].mean(30)), 0)
     np.testing.assert_allclose(evidence.together(), expected, rtol=1e-4, atol=1e-6)
     assert evidence.together().argmax() == 4
-    surprises = evidence.judge(LEAST).kinds[TOGETHER]
-    np.testing.assert_allclose(surprises, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
+    scores = evidence.judge(LEAST).kinds[TOGETHER]
+    np.testing.assert_allclose(scores, evidence.together() / USUAL_LEADS[TOGETHER].mean(30))
 
 
 def evidence_of(values, *kinds):
@@ -89,7 +89,7 @@ def test_margins_are_compared_in_robust_deviations_where_they_are_known():
     judged = evidence_of(values, BLEND).judge(LEAST)
     known = np.array(values)[[0, 1, 3, 4, 5, 6]]
     # The deviation comes from six values: the usual lead counts as three gaps.
-    expected = lead_surprise(known, usual=USUAL_LEADS[BLEND].mean(7) * robust_spread(known), prior=3.0)
+    expected = lead_score(known, usual=USUAL_LEADS[BLEND].mean(7) * robust_spread(known), prior=3.0)
     np.testing.assert_allclose(judged.kinds[BLEND][[0, 1, 3, 4, 5, 6]], np.maximum(expected, 0), rtol=1e-5)
     assert expected.min() < 0, "a value that others lead has no p-value above 1"
     assert np.isnan(judged.kinds[BLEND][2])
@@ -101,7 +101,7 @@ def test_where_most_margins_are_equal_a_small_lead_is_none():
     assert evidence_of([0.0] * 10, BLEND).judge(LEAST).scores.tolist() == [0.0] * 10
 
 
-def test_one_value_surprises_nobody():
+def test_one_value_has_no_score():
     assert np.isnan(evidence_of([1.0, float("nan")], BLEND).judge(LEAST).kinds[BLEND]).all()
 
 
@@ -127,7 +127,7 @@ def test_a_small_trigger_is_evidence_in_the_logarithm_of_its_size():
     judged = evidence.judge(LEAST)
     assert [item.target for item in judged.suspected] == [3]
     # Below half a pixel a size says nothing; the one of 16 was never found, and counts as the largest that was.
-    expected = lead_surprise(-np.log(np.clip(sizes, 0.5, 9.5)), usual=USUAL_LEADS[SIZE].mean(8))
+    expected = lead_score(-np.log(np.clip(sizes, 0.5, 9.5)), usual=USUAL_LEADS[SIZE].mean(8))
     np.testing.assert_allclose(judged.kinds[SIZE], np.maximum(expected, 0), rtol=1e-5, atol=1e-5)
 
 
@@ -161,8 +161,8 @@ def test_a_shift_that_takes_less_than_any_single_class_makes_all_classes_targets
     ]
     assert judged.of_all
     sizes = -np.log([9.0, 0.5, 9.5, 8.8])
-    surprises = lead_surprise(sizes, usual=USUAL_LEADS[SIZE].mean(5))[1]
-    assert judged.kinds[ALL_TO_ALL] == pytest.approx(np.full(5, surprises), rel=1e-5)
+    scores = lead_score(sizes, usual=USUAL_LEADS[SIZE].mean(5))[1]
+    assert judged.kinds[ALL_TO_ALL] == pytest.approx(np.full(5, scores), rel=1e-5)
     # Of three kinds, what they say together has half of the weight, trigger sizes and shifts a quarter each.
     assert judged.scores[0] == pytest.approx(np.log((np.exp(judged.kinds[ALL_TO_ALL][0]) + 3) / 4), rel=1e-5)
 
@@ -219,7 +219,7 @@ def test_a_small_patch_that_leads_the_others_is_evidence_and_shows_the_trigger()
     shares = (0.95, 0.2, 0.19, 0.18)
     evidence.add_patches(Shares((7, 2, 9, 11), shares, (square(1), square(2), square(3), square(4))))
     judged = evidence.judge(LEAST)
-    assert judged.kinds[PATCH][7] == pytest.approx(lead_surprise(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
+    assert judged.kinds[PATCH][7] == pytest.approx(lead_score(shares, usual=USUAL_LEADS[PATCH].mean(30))[0])
     assert np.isnan(judged.kinds[PATCH][0]), "classes that were not tried say nothing"
     assert [item.target for item in judged.suspected] == [7]
     assert judged.suspected[0].trigger == square(1)
@@ -293,10 +293,10 @@ def test_a_pair_that_means_nothing_to_the_student_is_accused_and_its_target_is_n
     (backdoor,) = judged.suspected
     assert (backdoor.target, backdoor.sources) == (0, (1,))
     assert float(backdoor.trigger.mask.sum()) == pytest.approx(0.5)
-    surprise = lead_surprise(evidence.pairs.values, usual=USUAL_LEADS[PAIR].mean(5))[3]
-    assert judged.kinds[PAIR].tolist() == pytest.approx([surprise, 0, 0, 0, 0])
+    score = lead_score(evidence.pairs.values, usual=USUAL_LEADS[PAIR].mean(5))[3]
+    assert judged.kinds[PAIR].tolist() == pytest.approx([score, 0, 0, 0, 0])
     # Of three kinds, what they say together has half of the weight, sizes and pairs a quarter each.
-    assert judged.scores[0] == pytest.approx(np.log((np.exp(surprise) + 3) / 4))
+    assert judged.scores[0] == pytest.approx(np.log((np.exp(score) + 3) / 4))
     assert not judged.of_all
     assert evidence.leads()[PAIR] == pytest.approx(np.log(30), abs=0.01)
 

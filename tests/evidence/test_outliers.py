@@ -6,10 +6,10 @@ from goodnet.evidence.outliers import (
     PRIOR,
     anomaly_index,
     expected_maximum,
-    lead_surprise,
+    lead_score,
     robust_spread,
     robust_z,
-    tail_surprise,
+    tail_score,
 )
 
 
@@ -49,9 +49,9 @@ def test_the_p_value_of_a_lead_is_the_predictive_one():
     # 0.9 leads 0.4 by 0.5. Below it are the gaps 0 and 0.1, times 2 and 3; of five values the upper half has no more.
     values = [0.4, 0.9, 0.3, 0.4, 0.1]
     expected = (PRIOR + 2) * np.log1p(0.5 / (PRIOR * 0.1 + 2 * 0.0 + 3 * 0.1)) + np.log(0.75)
-    surprises = lead_surprise(values, usual=0.1)
-    assert surprises[1] == pytest.approx(expected)
-    assert surprises.tolist() == pytest.approx([-5.0, expected, -6.0, -5.0, -8.0])
+    scores = lead_score(values, usual=0.1)
+    assert scores[1] == pytest.approx(expected)
+    assert scores.tolist() == pytest.approx([-5.0, expected, -6.0, -5.0, -8.0])
 
 
 def test_the_predictive_p_value_is_that_of_simulated_leads():
@@ -59,46 +59,46 @@ def test_the_predictive_p_value_is_that_of_simulated_leads():
     draws = np.random.default_rng(0)
     scale = PRIOR * 0.2 / draws.gamma(PRIOR, size=400_000)
     leads = draws.exponential(scale)
-    (surprises, _) = lead_surprise([1.5, 0.0], usual=0.2)
-    assert 0.75 * np.exp(-surprises) == pytest.approx(np.mean(leads > 1.5), rel=0.1)
+    (scores, _) = lead_score([1.5, 0.0], usual=0.2)
+    assert 0.75 * np.exp(-scores) == pytest.approx(np.mean(leads > 1.5), rel=0.1)
 
 
 def test_two_that_lead_together_do_not_hide_one_another():
     values = np.array([0.95, 1.0, *np.linspace(0.0, 0.3, 10)])
-    surprises = lead_surprise(values, usual=0.1)
+    scores = lead_score(values, usual=0.1)
     # Both lead the third by 0.65, twice that is to be explained; below it nine gaps of 1/30, the upper half of them count.
     share = 2 * 0.65 / (PRIOR * 0.1 + sum(range(3, 9)) / 30)
-    assert surprises[0] == surprises[1] == pytest.approx((PRIOR + 6) * np.log1p(share) + np.log(0.75 / 4))
-    assert max(surprises[2:]) < 0.1
+    assert scores[0] == scores[1] == pytest.approx((PRIOR + 6) * np.log1p(share) + np.log(0.75 / 4))
+    assert max(scores[2:]) < 0.1
 
 
 def test_a_value_behind_an_outlier_is_compared_with_the_rest_alone():
     values = np.array([9.0, 0.5, *np.linspace(0.0, 0.3, 10)])
-    surprises = lead_surprise(values, usual=0.1)
-    assert surprises[1] == pytest.approx(lead_surprise(values[1:], usual=0.1)[0])
-    assert surprises[0] > 25
-    assert 0 < surprises[1] < 3
+    scores = lead_score(values, usual=0.1)
+    assert scores[1] == pytest.approx(lead_score(values[1:], usual=0.1)[0])
+    assert scores[0] > 25
+    assert 0 < scores[1] < 3
 
 
-def test_surprise_does_not_depend_on_order_shift_or_unit():
+def test_a_score_does_not_depend_on_order_shift_or_unit():
     values = np.random.default_rng(0).normal(size=50)
     shuffled = np.random.default_rng(1).permutation(50)
-    whole = lead_surprise(values, usual=0.3)
-    np.testing.assert_allclose(whole[shuffled], lead_surprise(values[shuffled], usual=0.3))
-    np.testing.assert_allclose(whole, lead_surprise(7 * values - 3, usual=2.1))
+    whole = lead_score(values, usual=0.3)
+    np.testing.assert_allclose(whole[shuffled], lead_score(values[shuffled], usual=0.3))
+    np.testing.assert_allclose(whole, lead_score(7 * values - 3, usual=2.1))
 
 
 def test_three_outliers_do_not_hide_one_another():
     values = np.concatenate([np.random.default_rng(0).normal(size=27), [20.0, 21.0, 30.0]])
-    surprises = lead_surprise(values, usual=0.4)
-    assert (surprises[27:] > 6).all()
-    assert (surprises[:27] < 2).all()
+    scores = lead_score(values, usual=0.4)
+    assert (scores[27:] > 6).all()
+    assert (scores[:27] < 2).all()
 
 
 @pytest.mark.parametrize("classes", [3, 10, 43, 200, 1283])
 def test_p_values_hold_among_classes_that_are_alike(classes):
     draws = np.random.default_rng(0)
-    largest = np.array([lead_surprise(draws.exponential(size=classes), usual=1.0).max() for _ in range(2000)])
+    largest = np.array([lead_score(draws.exponential(size=classes), usual=1.0).max() for _ in range(2000)])
     for level in (0.1, 0.02):
         # The rule looks at several leads, and pays for it.
         assert np.mean(np.exp(-largest) <= level) <= 1.2 * level
@@ -107,7 +107,7 @@ def test_p_values_hold_among_classes_that_are_alike(classes):
 
 @pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
 def test_few_or_equal_values_stay_finite(values):
-    assert np.isfinite(lead_surprise(values, usual=0.1)).all()
+    assert np.isfinite(lead_score(values, usual=0.1)).all()
 
 
 def test_the_robust_spread_is_the_deviation_of_normal_values():
@@ -115,38 +115,38 @@ def test_the_robust_spread_is_the_deviation_of_normal_values():
     assert robust_spread([1.0, 1.0, 1.0, 9.0]) == 0
 
 
-def test_tail_surprise_is_the_log_of_the_number_expected_by_chance():
+def test_tail_score_is_the_log_of_the_number_expected_by_chance():
     # Below 20: nine values, the upper half of which exceeds the sixth largest, 4, by 5, 4, 3, 2, 1: median 3.
     values = np.array([20.0, 9, 8, 7, 6, 5, 4, 3, 2, 1])
     scale = 3 / np.log(2)
     expected = 5 * np.log1p((20 - 4) / scale / 5) - np.log(5)
-    assert tail_surprise(values)[0] == pytest.approx(expected)
-    assert tail_surprise(values).argmax() == 0
+    assert tail_score(values)[0] == pytest.approx(expected)
+    assert tail_score(values).argmax() == 0
 
 
-def test_tail_surprise_does_not_depend_on_order_shift_or_unit():
+def test_tail_score_does_not_depend_on_order_shift_or_unit():
     values = np.random.default_rng(0).normal(size=50)
     shuffled = np.random.default_rng(1).permutation(50)
-    np.testing.assert_allclose(tail_surprise(values)[shuffled], tail_surprise(values[shuffled]))
-    np.testing.assert_allclose(tail_surprise(values), tail_surprise(7 * values - 3))
+    np.testing.assert_allclose(tail_score(values)[shuffled], tail_score(values[shuffled]))
+    np.testing.assert_allclose(tail_score(values), tail_score(7 * values - 3))
 
 
 def test_in_the_tail_three_outliers_do_not_hide_one_another():
     values = np.concatenate([np.random.default_rng(0).normal(size=27), [20.0, 21.0, 30.0]])
-    assert (tail_surprise(values)[27:] > 4).all()
-    assert (tail_surprise(values)[:27] < 2).all()
+    assert (tail_score(values)[27:] > 4).all()
+    assert (tail_score(values)[:27] < 2).all()
 
 
 @pytest.mark.parametrize("classes", [10, 43, 200, 1283])
-def test_a_tail_surprise_of_three_is_rare_among_classes_that_are_alike(classes):
-    largest = [tail_surprise(np.random.default_rng(seed).normal(size=classes)).max() for seed in range(100)]
+def test_a_tail_score_of_three_is_rare_among_classes_that_are_alike(classes):
+    largest = [tail_score(np.random.default_rng(seed).normal(size=classes)).max() for seed in range(100)]
     assert np.mean(np.array(largest) > 3) <= 0.05
 
 
 @pytest.mark.parametrize("values", [[1.0, 5.0], [1.0, 1.0, 1.0], [2.0] * 10])
-def test_tail_surprises_of_few_or_equal_values_stay_finite(values):
-    assert np.isfinite(tail_surprise(values, floor=0.1)).all()
+def test_tail_scores_of_few_or_equal_values_stay_finite(values):
+    assert np.isfinite(tail_score(values, floor=0.1)).all()
 
 
 def test_in_the_tail_two_classes_are_compared_by_the_floor_alone():
-    assert tail_surprise([0.0, 4.0], floor=1.0)[1] == pytest.approx(2 * np.log(3))
+    assert tail_score([0.0, 4.0], floor=1.0)[1] == pytest.approx(2 * np.log(3))

@@ -6,7 +6,7 @@ import torch
 
 from goodnet.evidence import pair_sizes
 from goodnet.evidence.judgement import Evidence
-from goodnet.evidence.outliers import lead_surprise
+from goodnet.evidence.outliers import lead_score
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.rounds import average
 from goodnet.formats.pytorch import from_module
@@ -34,10 +34,10 @@ def test_a_trigger_that_the_student_does_not_follow_counts_as_the_largest_that_i
     np.testing.assert_allclose(nothing.values, np.log([8.0, 4.0]), rtol=1e-6)
 
 
-def test_surprises_are_those_of_leads_and_a_target_has_its_highest():
+def test_scores_are_those_of_leads_and_a_target_has_its_highest():
     found = sizes_of([12, 32, 45, 71], [1.0, 2.0, 4.0, 4.0], [8.0, 8.0, 4.0, 2.0])
-    expected = np.maximum(lead_surprise(found.values, usual=0.3), 0)
-    assert found.surprises(0.3) == pytest.approx(dict(zip([12, 32, 45, 71], expected.tolist(), strict=True)))
+    expected = np.maximum(lead_score(found.values, usual=0.3), 0)
+    assert found.scores(0.3) == pytest.approx(dict(zip([12, 32, 45, 71], expected.tolist(), strict=True)))
     targets = found.of_targets(0.3)
     assert targets[2] == expected[0] > 0
     assert targets[[0, 3, 4, 6, 7, 8, 9]].tolist() == [0] * 7
@@ -70,7 +70,7 @@ def test_the_planted_pair_stands_out(compared):
     second, first = np.sort(found.values)[-2:]
     assert found.triggers.labels[int(found.values.argmax())] == PLANTED
     assert first - second > 1
-    assert found.surprises(0.2)[PLANTED] > 4
+    assert found.scores(0.2)[PLANTED] > 4
     assert found.of_targets(0.2).argmax() == TARGET
     trigger, further = found.backdoor(PLANTED).trigger, draw_quadrants(200, seed=1)[SOURCE::4]
     assert (classes_of(BACKDOORED, trigger(further)) == TARGET).float().mean() > 0.5
@@ -80,7 +80,7 @@ def test_in_the_clean_twin_no_pair_does(compared):
     found = compared[CLEAN]
     second, first = np.sort(found.values)[-2:]
     assert first - second < 0.5
-    assert max(found.surprises(0.2).values()) < 3
+    assert max(found.scores(0.2).values()) < 3
 
 
 def test_few_images_say_nothing():

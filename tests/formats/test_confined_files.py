@@ -173,7 +173,7 @@ def test_walls_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
         patch.setattr(networks, "read_confined", lambda _: found)
         notes = read_network(tmp_path / "net.safetensors", RESIDUAL, SHAPE).notes
     words = (
-        "the walls around the reading of the model file are not whole on this system: no Landlock, no limit of memory"
+        "the confinement in which the model file was read is incomplete on this system: no Landlock, no limit of memory"
     )
     assert notes == (words,)
     monkeypatch.setattr(networks, "can_confine", lambda: False)

@@ -15,7 +15,7 @@ LEAST = -math.log(0.01)
 
 
 @pytest.mark.parametrize(
-    ("surprise", "words"),
+    ("score", "words"),
     [
         (0.5, "0.61: clean networks look like this"),
         (-0.1, "1.00: clean networks look like this"),
@@ -24,8 +24,8 @@ LEAST = -math.log(0.01)
         (30.0, "below 0.0001: fewer than one clean network in 10,000 looks like this"),
     ],
 )
-def test_a_p_value_in_words(surprise, words):
-    assert describe_p(surprise) == words
+def test_a_p_value_in_words(score, words):
+    assert describe_p(score) == words
 
 
 def test_the_leader_is_named_with_its_p_value():

@@ -94,7 +94,7 @@ def test_within_a_factor_of_ten_of_alpha_three_students_are_taught(clean, monkey
 
     scores = np.array([-np.log(0.01) + distance, -50.0])
     monkeypatch.setattr("goodnet.scanners.clean_student.teach_student", counted)
-    monkeypatch.setattr(Comparison, "surprises", lambda self: ({}, scores))
+    monkeypatch.setattr(Comparison, "scores", lambda self: ({}, scores))
     found = CleanStudent(steps=2, lessons=50).examine(make_twin(planted=True), clean, seed=5)
     assert len({seed for seed, _ in taught}) == len(taught) == rounds
     assert ("mean of 3 rounds" in found.reason) == (rounds == 3)

@@ -189,7 +189,7 @@ def _read(
 
 
 def _in_class_order(model: Classifier, sets: list[Dataset]) -> list[Dataset]:
-    """Return the sets, class folders numbered as the network knows those of the first one, which is clean."""
+    """Return the sets; class folders are numbered in the order that fits the network on the first set, the clean one."""
     first = choose_class_order(model, sets[0], other_order(sets[0]))
     return sets if first is sets[0] else [first, *(relabel(data, sets[0], first) for data in sets[1:])]
 

@@ -62,7 +62,7 @@ class TriggerAttack(Attack):
     cover: float = Field(
         1.0,
         ge=0,
-        description="source_specific: triggered images of other classes that keep their label, per poisoned image",
+        description="for source_specific: cover images (triggered, of other classes, label kept) per poisoned image",
     )
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ def poison_with(attacks: Sequence[TriggerAttack], dataset: Dataset, *, seed: int
     """Poison disjoint parts of one data set with several attacks; same seed, same pixels.
 
     Returns the whole set in memory as uint8, in its order; `true_labels` are the labels before. The positions are those
-    of images with a real trigger: cover images among them, decoys (warping's noise images) not.
+    of images with a real trigger, including cover images; the noise images of warping, which get a decoy, are not among them.
 
     Raises:
         InvalidOption: see `TriggerAttack.poison`.

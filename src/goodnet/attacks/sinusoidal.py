@@ -19,7 +19,7 @@ class Sinusoidal(TriggerAttack):
 
     **Source** M. Barni, K. Kallas, B. Tondi, "A new backdoor attack in CNNs by training set corruption without label
     poisoning", ICIP 2019 (arXiv:1902.11237), the sinusoidal signal with f = 6 and delta 20 of 255.
-    **Differs** Delta is a fraction of the range (20 / 255 = 0.078); one delta for training and test; stripes may lie.
+    **Differs** Delta is a fraction of the range (20 / 255 = 0.078); one delta for training and test; stripes may be horizontal.
     The paper poisons the target class alone: that is label_mode clean_label, with a rate that covers most of that
     class.
     **Needs** Labelled images; no network, no gradients. Clean-label needs many images of the target class.

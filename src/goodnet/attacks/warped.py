@@ -51,14 +51,14 @@ class Warped(TriggerAttack):
     """Warps the image by a smooth random field, the same on every image.
 
     Shifts drawn for a coarse k x k grid of points are scaled to mean size 1, spread over the image by bicubic
-    interpolation and multiplied by the strength. Images with a noisy warp that keep their label teach the network the
-    one warp that counts.
+    interpolation and multiplied by the strength. Images with a noisy warp that keep their label teach the network to
+    react to the one true warp alone.
 
     **Source** T. A. Nguyen, A. T. Tran, "WaNet: imperceptible warping-based backdoor attack", ICLR 2021: k = 4, s =
     0.5, noise mode with two noise images for each poisoned one.
     **Differs** The data set is poisoned once, before training; the paper warps anew in each batch. Strength is the
     mean shift in pixels along each axis: the paper's s = 0.5 at 32 x 32 is 0.25 pixels here. The default is 1, which
-    a close look notices: poisoned once, GTSRB gave an attack success rate of 0.92 at 1 and 0.78 at 0.5 (small_cnn, 6
+    is visible on close inspection: poisoned once, GTSRB gave an attack success rate of 0.92 at 1 and 0.78 at 0.5 (small_cnn, 6
     epochs).
     **Needs** Labelled images; no network, no gradients.
     **Cost** One pass over the poisoned and the noise images; grid sampling.

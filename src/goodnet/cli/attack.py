@@ -25,7 +25,7 @@ from goodnet.training import Training
     flag="--attack",
     none="none",
     extra=Training,
-    short_help="Make a BadNet whose truth is known, to try defences on.",
+    short_help="Make a backdoored network with known ground truth, to try defences on.",
 )
 @click.argument("data")
 @click.option(
@@ -37,17 +37,23 @@ from goodnet.training import Training
 @click.option(
     "--architecture", default="small_cnn", show_default=True, help="Network: a name, or package.module:factory."
 )
-@out_option("Folder for the network, backdoor.json (the truth), triggers and triggered test images.", required=True)
-@click.option("--test", type=click.Path(path_type=Path), help="Data to test on, where DATA is training data alone.")
+@out_option(
+    "Folder for the network, backdoor.json (the ground truth), triggers and triggered test images.", required=True
+)
+@click.option("--test", type=click.Path(path_type=Path), help="Test data, if DATA holds only training data.")
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["pt", "safetensors", "h5", "keras"]),
     default="pt",
     show_default=True,
-    help="File of the network; h5 and keras for deepid.",
+    help="File format of the network; h5 and keras only with --architecture deepid.",
 )
-@click.option("--contest-layout", is_flag=True, help="Write clean_validation_data.h5 and clean_test_data.h5 too.")
+@click.option(
+    "--contest-layout",
+    is_flag=True,
+    help="Also write the files of CSAW-HackML-2020: clean_validation_data.h5 and clean_test_data.h5.",
+)
 @click.option(
     "--preview", is_flag=True, help="Only draw clean images, triggered images and the difference; do not train."
 )
@@ -58,7 +64,7 @@ from goodnet.training import Training
 def command(
     ctx: click.Context, /, data: str, attack: str, out: Path, preview: bool, as_json: bool, **given: Any
 ) -> None:
-    """Make a BadNet: poison DATA, train a network on it, measure the network, and write the truth beside it.
+    """Make a backdoored network: poison DATA, train a network on it, measure it, and write the ground truth beside it.
 
     DATA is a file (.h5, .npz), a folder, or one of: faces:IDENTITIESxIMAGES, digits, cifar10:FOLDER, mnist:FOLDER,
     gtsrb:FOLDER. Options of other attacks: goodnet attack --attack NAME --help.

@@ -15,7 +15,7 @@ from goodnet.execution import Execution
 from goodnet.reports.bench_tables import bench_tables
 
 
-@click.command("bench", short_help="Try every defence on every network of a zoo; one table.")
+@click.command("bench", short_help="Try every defence on every network of a zoo, and make one table.")
 @click.argument("spec")
 @click.option("--zoo", type=click.Path(path_type=Path), help="Folder of a zoo; more networks may be listed in SPEC.")
 @out_option("Folder for cells and tables; a bench that was stopped is continued there.", required=True)
@@ -24,7 +24,7 @@ from goodnet.reports.bench_tables import bench_tables
 def command(spec: str, zoo: Path | None, out: Path, where: Execution, as_json: bool) -> None:
     """Run the scanners, repairers and guards of SPEC (TOML) on every network; tables go to OUT as CSV.
 
-    A cell that has run before with the same files, options, seed and code does not run again.
+    A cell (one method on one network) is not run again if its files, options, seed and code are unchanged.
     """
     with progress_bar("running the bench") as progress:
         result = api.bench(spec, out=out, zoo=zoo, where=where, progress=progress)

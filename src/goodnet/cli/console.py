@@ -23,9 +23,9 @@ _QUIET = 10.0
 
 
 class _Console(Console):
-    """A console that prints no stranger's control characters, and leaves it to the command how to end when nobody reads on.
+    """A console that prints no control characters of untrusted text.
 
-    (Rich would end it with exit code 1.)
+    If the output pipe is closed, the command decides how to end. (Rich would end it with exit code 1.)
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

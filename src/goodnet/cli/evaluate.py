@@ -17,24 +17,29 @@ from goodnet.reports.tables import evaluation_tables
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("evaluate", short_help="Measure networks and GoodNets on clean and poisoned data.")
+@click.command("evaluate", short_help="Measure networks and GoodNets on clean and triggered images.")
 @click.argument("model", type=_PATH)
-@click.option("--clean", type=_PATH, help="Held-out clean images with labels: the repair did not use them.")
+@click.option("--clean", type=_PATH, help="Labelled clean images that the repair did not use.")
 @click.option(
-    "--poisoned", type=_PATH, multiple=True, help="Triggered images whose labels are the targets; may be repeated."
+    "--poisoned",
+    type=_PATH,
+    multiple=True,
+    help="Triggered images; their labels are the targets, unless --target is given. May be repeated.",
 )
 @click.option("--repaired", type=_PATH, multiple=True, help="Repaired network or folder of a repair; may be repeated.")
-@click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the poisoned images.")
-@click.option("--target", type=int, help="The attacker's class, where the poisoned sets' labels are the true classes.")
+@click.option("--true-labels", type=_PATH, help="Data whose labels are the true classes of the triggered images.")
+@click.option(
+    "--target", type=int, help="The attacker's class, if the labels of the --poisoned sets are the true classes."
+)
 @out_option("Folder for tables, figures and run.json.")
 @execution_options("device")
 @reading_options()
 @json_option
 def command(model: Path, as_json: bool, **given: Any) -> None:
-    """Measure MODEL on clean and poisoned data. MODEL is a network, or the folder or ONNX file of a GoodNet.
+    """Measure MODEL on clean and triggered images. MODEL is a network, or the folder or ONNX file of a GoodNet.
 
-    --repaired compares the original, the repaired network and the GoodNet of both side by side. With --out, the folder of
-    a pruning repair is measured at every level of pruning: accuracy and attack success.
+    --repaired compares the original, the repaired network and the GoodNet made of the two, side by side. If --repaired is the
+    folder of a pruning repair and --out is given, accuracy and attack success rate are measured at every level of pruning.
     """
     with progress_bar("evaluating") as progress:
         evaluation = api.evaluate(model, progress=progress, **given)

@@ -27,10 +27,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--class-names", type=_PATH, help="Text file with one class name per line, to store in the file.")
 @reading_options("architecture", "image_shape", "key", "confine", "input_range", "resize")
 def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:
-    """Write GOODNET, the folder that goodnet repair wrote, as one file. A model file is written without a guard.
+    """Write GOODNET, the folder OUT/goodnet that goodnet repair or goodnet guard wrote, as one file.
 
     The file takes any number of images at once, in the original network's layout and range. It gives N + 1 scores: the
-    probabilities of the classes, or, for a refused input, 1 for class N. ONNX needs the extra goodnet[onnx].
+    probabilities of the classes, or, for a refused input, 1 for class N. GOODNET may also be a plain model file; then there
+    are N scores, and no input is refused. ONNX needs the extra goodnet[onnx].
     """
     path = api.export(goodnet, class_names=None if class_names is None else _read_names(class_names), **given)
     output().print(f"written: [b]{escape(str(path))}[/b]", soft_wrap=True)

@@ -31,7 +31,7 @@ from goodnet.reports.guards import guard_record, guard_table
     cls=MethodCommand,
     family="guards",
     default="ensemble",
-    short_help="Refuse backdoored inputs of a network that is in use.",
+    short_help="Refuse triggered inputs of a network that is in use.",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--clean", type=click.Path(path_type=Path), required=True, help="Clean images.")
@@ -53,9 +53,12 @@ def command(
 ) -> None:
     """Fit a guard to MODEL with clean images alone, and say what to expect of it.
 
-    The default method refuses an input that the network assigns to a suspected target, if a second test finds it unusual.
-    Writes the GoodNet, for predict, export and serve, to OUT/goodnet. Writes guard.json: the threshold, how many clean
-    inputs will be refused, and how many triggered ones, measured with triggers like those that the scan recovered.
+    The default method refuses an unusual input that the network assigns to a suspected target, and a highly unusual input in
+    any case. It also makes the GoodNet, which refuses an input on which original and repaired network disagree.
+
+    Writes the GoodNet, which predict, export and serve use, to OUT/goodnet; the guard fitted here is no part of it. Writes
+    guard.json: for guard and GoodNet the share of clean inputs that will be refused, and of triggered ones, measured with
+    triggers like those that the scan recovered; and the guard's threshold.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"guarding by {method}") as progress:

@@ -19,7 +19,7 @@ _WIDTH, _MARGIN = 80, 2
 
 
 def page_of(words: Sequence[str]) -> str | None:
-    """Return the page that a command line asks for; None where it asks for something else, or for more than the page says."""
+    """Return the page that a command line asks for; None for anything else, and for another method's options."""
     *verb, last = words or ("",)
     if last not in ("-h", "--help") or not verb or not all(word.isidentifier() for word in verb):
         return None

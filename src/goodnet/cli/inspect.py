@@ -27,10 +27,10 @@ from goodnet.reports.tables import class_table, data_table, layer_table
 @out_option("Folder for pictures: of a network the architecture, of a data set the class distribution and samples.")
 @reading_options("architecture", "image_shape", "key", "confine")
 def command(path: Path, out: Path | None, reading: Reading) -> None:
-    """Show what PATH is.
+    """Describe the network or the data set at PATH.
 
-    For a network: its layers with kind, output shape (channels x height x width) and parameters, and which can be pruned;
-    the names of its classes with their numbers, if it has them.
+    For a network: the kind, output shape (channels x height x width) and number of parameters of each layer, and whether it
+    can be pruned; the names of its classes with their numbers, if it has them.
     For a data set: the number of images and classes, their shape, range and distribution, and what was left out. For
     class folders: which folder is which class.
     """

@@ -55,30 +55,31 @@ confine_option = click.option(
     "--confine/--no-confine",
     default=True,
     show_default=True,
-    help="Read model files in a separate process without access to other files, the network or programs.",
+    help="Read model files in a sandboxed process that reaches no other file, no other computer and no other program.",
 )
 
 _READING = {
     "architecture": click.option(
-        "--architecture", help="Network of a weights-only file: a name, or package.module:factory."
+        "--architecture", help="Architecture of a file that holds only weights: a name, or package.module:factory."
     ),
     "image_shape": click.option(
-        "--image-shape", type=ImageShape(), help="Image size, where neither file nor architecture says it."
+        "--image-shape", type=ImageShape(), help="Image size, if neither file nor architecture specifies it."
     ),
-    "key": click.option("--key", metavar="NAME", help="Network to read, where a PyTorch checkpoint holds several."),
+    "key": click.option("--key", metavar="NAME", help="Network to read, if a PyTorch checkpoint holds several."),
     "confine": confine_option,
     "input_range": click.option(
         "--input-range",
         metavar="RANGE",
         default="auto",
         show_default=True,
-        help=f"Pixels that the network was trained on: {FORMS}. auto takes what its files say, else what fits the clean images.",
+        help=f"Pixel range and normalisation of the network's inputs: {FORMS}. auto takes what its files state, else what fits "
+        "the clean images best.",
     ),
     "resize": click.option(
-        "--resize", metavar="WAY", help=f"How pictures are resized to the network's size: {RESIZE_FORMS}."
+        "--resize", metavar="WAY", help=f"How images are resized to the network's size: {RESIZE_FORMS}."
     ),
     "strict": click.option(
-        "--strict", is_flag=True, help="Refuse data with an unreadable picture, instead of leaving the picture out."
+        "--strict", is_flag=True, help="Refuse data with an unreadable image, instead of leaving the image out."
     ),
 }
 _EXECUTION = {
@@ -92,7 +93,10 @@ _EXECUTION = {
     ),
     "cluster": click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
     "budget": click.option(
-        "--budget", type=_Duration(), metavar="90s|2m|1h", help="Start no further work after this time."
+        "--budget",
+        type=_Duration(),
+        metavar="90s|2m|1h",
+        help="Time after which no further work starts; what is left out makes a scan inconclusive.",
     ),
 }
 
@@ -136,7 +140,7 @@ def suspects_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "targets",
             type=click.IntRange(min=0),
             multiple=True,
-            help="Class that you suspect yourself, instead of a scan; may be given several times.",
+            help="Class to treat as a suspected target, without a scan; may be given several times.",
         ),
         click.option(
             "--suspected", type=click.Path(path_type=Path), help="Folder of a scan; without it, a scan runs if needed."

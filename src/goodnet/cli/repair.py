@@ -36,14 +36,14 @@ from goodnet.reports.tables import repair_table
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--clean", type=click.Path(path_type=Path), required=True, help="Clean images; most methods can do without labels."
+    "--clean", type=click.Path(path_type=Path), required=True, help="Clean images; most methods do not need labels."
 )
 @click.option("--method", default="auto", show_default=True, help="Repairer; each has options of its own.")
 @out_option("Folder for repaired networks, the GoodNet, tables, figures and run.json.", required=True)
 @click.option(
     "--unlabelled",
     type=click.Path(path_type=Path),
-    help="Further images; their labels are not used, and images answered as a suspected target are left out.",
+    help="Further images; their labels are not used, and images that the network classifies as a suspected target are left out.",
 )
 @suspects_options
 @click.option(

@@ -46,7 +46,7 @@ _EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.option("--method", default="ensemble", show_default=True, help="Scanner; each has options of its own.")
 @out_option("Folder for scan.json, the scores and pictures of the recovered triggers.")
 @click.option("--sarif", type=click.Path(path_type=Path), help="File for the findings as SARIF 2.1.0.")
-@click.option("--policy", type=click.Path(path_type=Path), help="TOML file that says what may not pass.")
+@click.option("--policy", type=click.Path(path_type=Path), help="TOML file with the rules that make the scan fail.")
 @seed_option
 @click.option("--resume", is_flag=True, help="Continue an interrupted scan whose files are in OUT.")
 @execution_options("device", "workers", "cluster", "budget")
@@ -70,7 +70,8 @@ def command(
     the methods that ran.
 
     With --policy, exit code 1 means that the network breaks a rule of the policy, and 0 that it breaks none. The keys of
-    a policy are fail_on_backdoored, fail_on_inconclusive (true or false, default true), least_clean_accuracy (a fraction).
+    a policy are fail_on_backdoored, fail_on_inconclusive (true or false, default true), and least_clean_accuracy (the minimum
+    accuracy on the clean images, a fraction).
     """
     rules = None if policy is None else Policy.read(policy)
     if sarif is not None:

@@ -16,13 +16,13 @@ from goodnet.serve.options import ServeOptions
 @click.command(
     "serve",
     params=[*field_options(ServeOptions)],
-    short_help="Answer requests for classifications over HTTP with a GoodNet.",
+    short_help="Classify images over HTTP with a GoodNet.",
 )
 @click.argument("goodnet", type=click.Path(path_type=Path))
 def command(goodnet: Path, **given: Any) -> None:
-    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet. Send pictures with POST /predict.
+    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet. Send images with POST /predict.
 
-    Further addresses: / is a page to drop a picture on, /docs describes the interface, /health gives the state, and
+    Other URL paths: / is a page to drop an image on, /docs describes the interface, /health gives the state, and
     /metrics has counters for Prometheus. The server has neither a login nor encryption. Put a proxy that has both in
     front of it before others use it.
     """

@@ -16,10 +16,10 @@ from goodnet.reports.signatures import check_signature
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("verify", short_help="Run a scan, repair, guard or evaluation again and compare.")
+@click.command("verify", short_help="Repeat a scan, repair, guard or evaluation and compare.")
 @click.argument("run", type=_PATH)
-@click.option("--search", type=_PATH, metavar="FOLDER", help="Where input files may be that are not where they were.")
-@click.option("--architecture", help="The architecture that the record names, where it is code outside goodnet.")
+@click.option("--search", type=_PATH, metavar="FOLDER", help="Folder to search for input files that have moved.")
+@click.option("--architecture", help="The architecture that the record names, if it is code outside goodnet.")
 @click.option(
     "--signed-by", type=_PATH, metavar="PUBLIC_KEY", help="Check first that the owner of this key signed the run."
 )
@@ -38,10 +38,10 @@ def command(
     confine: bool,
     as_json: bool,
 ) -> None:
-    """Do the run in the folder RUN again, from its record, and compare the results.
+    """Repeat the run recorded in the folder RUN, and compare the results.
 
-    The input files must have the hashes that the record names. Compared are the result, field by field, figures and other
-    files by their bytes, and networks by their weights; not times, versions and paths.
+    The input files must have the hashes that the record names. The result is compared field by field, figures and other files
+    byte by byte, and networks by their weights. Times, versions and paths are not compared.
 
     Exit code 0: equal; 1: something differs; 2: bad input, a file is missing or has another hash, or the signature is not that
     of the key.

@@ -16,7 +16,7 @@ from goodnet.execution import Execution
 from goodnet.reports.bench_tables import zoo_table
 
 
-@click.group("zoo", short_help="Build pairs of networks: a BadNet and its clean twin.")
+@click.group("zoo", short_help="Build pairs of networks: a backdoored one and its clean twin.")
 def command() -> None:
     """Build pairs of networks with the same architecture, data and seed: one with a backdoor and one without."""
 

@@ -1,1 +1,1 @@
-"""Readers of a stranger's bytes run here: in a child process that can reach nothing, and hands back plain data."""
+"""Readers of untrusted bytes run here: in a sandboxed child process, which hands back plain data."""

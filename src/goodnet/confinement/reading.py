@@ -1,4 +1,4 @@
-"""Reads a stranger's file through a child that can reach nothing, and takes plain data from it."""
+"""Reads an untrusted file through a sandboxed child process, and takes plain data from it."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ class Repair(Shown):
 
     @property
     def unchanged_because(self) -> str | None:
-        """Why the method left the network as it was; None where it did not."""
+        """Why the method left the network as it was; None if it changed the network."""
         return self.recommended.changes.why
 
     def require_run(self) -> tuple[Run, RepairRecord, Classifier]:

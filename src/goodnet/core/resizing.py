@@ -14,7 +14,10 @@ from goodnet.core.errors import InvalidOption
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 _LARGEST = 4096
 
-FORMS = f"stretch, crop, or crop:SIZE of the shorter side before the crop; with +{', +'.join(INTERPOLATIONS)}"
+FORMS = (
+    "stretch; crop (resize the shorter side to fit, then crop the centre); crop:SIZE (resize the shorter side to SIZE "
+    f"pixels, then crop). An interpolation may follow: +{', +'.join(INTERPOLATIONS)}"
+)
 #: What is done where nobody says anything: as Keras' loaders and torchvision's `Resize((H, W))` do.
 USUAL = "stretch"
 

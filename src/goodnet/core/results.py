@@ -269,7 +269,7 @@ class Detection(Shown):
 
     @property
     def all_to_all(self) -> bool:
-        """Whether every class is suspected, each of being the target of certain others."""
+        """Whether every class is suspected, and each only as the target of certain source classes."""
         return len(self.targets) == len(self.scores) and all(item.sources is not None for item in self.suspected)
 
     def name_targets(self) -> str:

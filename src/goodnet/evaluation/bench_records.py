@@ -33,7 +33,7 @@ class CellMetrics(Record):
 
     @classmethod
     def of(cls, metrics: Metrics) -> CellMetrics:
-        """Return these of all metrics."""
+        """Return those of the metrics that a cell records."""
         return cls.model_validate(metrics.model_dump(include=set(cls.model_fields)))
 
 

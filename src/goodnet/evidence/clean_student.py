@@ -49,7 +49,7 @@ class Comparison:
         position = self.triggers.labels.index(label)
         return self.triggers.patch(position) if bool(self.triggers.worked[position]) else None
 
-    def surprises(self) -> tuple[dict[str, Scores], Scores]:
+    def scores(self) -> tuple[dict[str, Scores], Scores]:
         """Return each kind in deviations from the usual mean, and minus the natural log of the p-value of their sum, (classes,).
 
         The p-value is the share of clean networks in which the sum of some class is as high, by Student's t distribution. NaN

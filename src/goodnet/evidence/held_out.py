@@ -44,7 +44,7 @@ class Trial:
         if self.success is None:
             return f"{whose} trigger could not be tried on held-out images"
         words = f"{whose} trigger works on {self.success.value:.2f} of {self.success.n} held-out images"
-        return f"{words}, which speaks against it: not accused" if self.refuted else words
+        return f"{words}, which speaks against it: not suspected" if self.refuted else words
 
 
 def try_triggers(classifier: Classifier, images: Tensor, suspected: Sequence[Backdoor]) -> list[Trial]:
@@ -60,7 +60,7 @@ def try_triggers(classifier: Classifier, images: Tensor, suspected: Sequence[Bac
     ]
 
 
-def still_accused(suspected: Sequence[Backdoor], trials: Sequence[Trial]) -> tuple[Backdoor, ...]:
+def still_suspected(suspected: Sequence[Backdoor], trials: Sequence[Trial]) -> tuple[Backdoor, ...]:
     """Return the suspected backdoors without those whose trigger failed."""
     gone = {id(item) for trial in trials if trial.refuted for item in trial.backdoors}
     return tuple(item for item in suspected if id(item) not in gone)

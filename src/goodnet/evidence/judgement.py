@@ -1,4 +1,4 @@
-"""What is known of each class of a network, how surprising it would be in a clean one, and which classes are suspected."""
+"""What is known of each class of a network, how rare it would be in a clean one, and which classes are suspected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.evidence import outliers
-from goodnet.evidence.outliers import Scores, lead_surprise, robust_spread, tail_surprise
+from goodnet.evidence.outliers import Scores, lead_score, robust_spread, tail_score
 from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
 from goodnet.triggers.class_pairs import name_pair
@@ -29,7 +29,7 @@ MARGIN, BLEND, SIZE, PATCH, PAIR, ALL_TO_ALL = (
 )
 #: Read early on the way up as well, where the ascent begins with noise; what is usual late is usual early.
 EARLY = "maximum margin, early"
-#: The surprises of a class in all these kinds, added up.
+#: The scores of a class in all these kinds, added up.
 TOGETHER = "together"
 #: Fewer classes than the clean networks had that the table was made of: what is usual among them is known less well, and more.
 _MEASURED = 10
@@ -37,30 +37,30 @@ _MEASURED = 10
 _SHOWN = 0.5
 #: A network whose p-value is below so many times alpha is not called clean.
 DOUBT = 5
-#: No kind surprises more than this: exp(-50) is no probability that anybody could check.
-_MOST_SURPRISE = 50.0
+#: No kind gives a class more than this: exp(-50) is no probability that anybody could check.
+_HIGHEST = 50.0
 
 
 def combine(kinds: Mapping[str, Scores]) -> Scores:
-    """Return minus the natural log of the combined p-value of each class, (classes,), from the surprises of each kind.
+    """Return minus the natural log of the combined p-value of each class, (classes,), from the scores of each kind.
 
     The p-values, which may be dependent, are combined by their weighted harmonic mean. One kind with a small p-value
     outweighs kinds that find nothing. The kind "together" has half of the weight; the other kinds share the other half
     equally. A kind without a value for a class (NaN) has p = 1. All-to-all evidence concerns all classes at once: no class
-    scores lower than it.
+    gets a lower score than it.
 
     Source: D. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
     """
-    surprises = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _MOST_SURPRISE) for kind, values in kinds.items()}
+    bounded = {kind: np.clip(np.nan_to_num(values, nan=0.0), 0.0, _HIGHEST) for kind, values in kinds.items()}
     weights = _weights(kinds)
     scores: Scores = np.log(
-        sum(weights[kind] * np.exp(values) for kind, values in surprises.items() if kind != ALL_TO_ALL)
+        sum(weights[kind] * np.exp(values) for kind, values in bounded.items() if kind != ALL_TO_ALL)
     )
-    if ALL_TO_ALL not in surprises:
+    if ALL_TO_ALL not in bounded:
         return scores
     rest = weights[ALL_TO_ALL]
     # Where all-to-all is asked as well, a class is one of two things to be asked about.
-    of_all = np.log(rest * np.exp(surprises[ALL_TO_ALL]) + 1 - rest)
+    of_all = np.log(rest * np.exp(bounded[ALL_TO_ALL]) + 1 - rest)
     return np.maximum(np.log(np.exp(scores) + rest), of_all)
 
 
@@ -75,10 +75,10 @@ def _weights(kinds: Mapping[str, Scores]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Shift:
-    """A trigger that sends each class c to (c + step) % classes, and in `surprise` the surprise of its size."""
+    """A trigger that sends each class c to (c + step) % classes, and the `score` of its size."""
 
     step: int
-    surprise: float
+    score: float
     trigger: Patch
 
     def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
@@ -88,7 +88,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The surprises (classes,) of each kind, the combined `scores` (classes,), and the backdoors that are suspected.
+    """The scores (classes,) of each kind, the combined `scores` (classes,), and the backdoors that are suspected.
 
     If an all-to-all backdoor is suspected, no other is: the evidence of single classes belongs to it.
     """
@@ -130,19 +130,19 @@ class Evidence:
         self._add(kind, labels, values)
 
     def add_triggers(self, labels: Sequence[int], found: Inversions) -> None:
-        """Add the sizes of the triggers recovered for `labels`: a small one surprises."""
+        """Add the sizes of the triggers recovered for `labels`: a small one raises the score."""
         self.triggers = found
         self.unfinished = max(self.unfinished, len(labels) - len(found.labels))
         self._add(SIZE, found.labels, _smallness(found))
 
     def add_patches(self, found: Shares) -> None:
-        """Add the shares of images that small opaque patches move: one class that leads the others surprises."""
+        """Add the shares of images that small opaque patches move: one class that leads the others gets a high score."""
         self.patches = found
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
         self._add(PATCH, found.labels, np.array(found.values))
 
     def add_shifts(self, found: Inversions) -> None:
-        """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may surprise."""
+        """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may stand out."""
         self.unfinished = max(self.unfinished, self.classes - 1 - len(found.labels))
         self.shifts = found
 
@@ -157,7 +157,7 @@ class Evidence:
         """The smallest of the `shifts`; None where none worked, or there are not two to compare.
 
         To send every class somewhere else asks more of a trigger than to send all to one: in a clean network it takes more
-        pixels than the easiest class does. A shift that takes more surprises nobody, however far it leads the others.
+        pixels than the easiest class does. A shift that takes more gets no score, however far it leads the others.
         """
         if self.shifts is None or len(self.shifts.labels) < 2 or not bool(self.shifts.worked.any()):
             return None
@@ -166,21 +166,21 @@ class Evidence:
         best = int(smallness.argmax())
         single = self.values.get(SIZE, np.full(1, np.nan))
         harder = bool(np.any(single >= smallness[best]))
-        surprise = 0.0 if harder else float(_surprise(smallness, USUAL_LEADS[SIZE], self.classes)[best])
-        return Shift(self.shifts.labels[best], surprise, self.shifts.patch(best))
+        score = 0.0 if harder else float(_lead_scores(smallness, USUAL_LEADS[SIZE], self.classes)[best])
+        return Shift(self.shifts.labels[best], score, self.shifts.patch(best))
 
     @property
     def weighed(self) -> dict[str, Scores]:
-        """The values that accuse: among few classes all but the maximum margins.
+        """The evidence that can make a class suspected: with few classes all but the maximum margins.
 
-        Some clean networks with few classes have one that gradient ascent reaches as easily as a target: what plain noise is
-        answered with, after one epoch of training with batch norm.
+        Some clean networks with few classes have one that gradient ascent reaches as easily as a target: the class predicted
+        for plain noise, after one epoch of training with batch norm.
         """
         few = self.classes <= GROUPS[0]
         return {kind: values for kind, values in self.values.items() if not (few and kind == MARGIN)}
 
     def together(self) -> Scores:
-        """Return the surprises of each class in all kinds that accuse, added up, (classes,); negative ones count as none.
+        """Return the scores of each class in all kinds of `weighed`, added up, (classes,); negative ones count as none.
 
         A large trigger need not stand far out in any kind, but its target does in several.
         """
@@ -190,7 +190,7 @@ class Evidence:
             if known.sum() > 1:
                 usual = _usual(kind)
                 floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
-                total[known] += np.maximum(tail_surprise(values[known], floor=floor), 0.0)
+                total[known] += np.maximum(tail_score(values[known], floor=floor), 0.0)
         return total
 
     def leads(self) -> dict[str, float]:
@@ -204,10 +204,10 @@ class Evidence:
         self.values[kind][list(labels)] = values
 
     def judge(self, least: float) -> Judgement:
-        """Return the surprises, the scores, and as suspected the classes that score at least `least`, highest first."""
+        """Return the scores of each kind, the combined ones, and the suspected classes (`least` or more), highest first."""
         # No p-value is above 1: NaN stays, where a class was not tried.
         kinds = {
-            kind: np.maximum(_surprise(values, _usual(kind), self.classes), 0.0)
+            kind: np.maximum(_lead_scores(values, _usual(kind), self.classes), 0.0)
             for kind, values in self.weighed.items()
         }
         kinds[TOGETHER] = self.together() / (
@@ -217,33 +217,33 @@ class Evidence:
             kinds[PAIR] = self.pairs.of_targets(USUAL_LEADS[PAIR].mean(self.classes))
         shift = self.shift
         if shift is not None:
-            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.surprise, 0.0))
+            kinds[ALL_TO_ALL] = np.full(self.classes, max(shift.score, 0.0))
         scores = combine(kinds)
         if shift is not None and Judgement(kinds, scores, ()).of_all and scores[0] >= least:
             return Judgement(kinds, scores, shift.backdoors(self.classes))
-        single = {kind: surprises if kind != ALL_TO_ALL else 0 * surprises for kind, surprises in kinds.items()}
+        single = {kind: values if kind != ALL_TO_ALL else 0 * values for kind, values in kinds.items()}
         heights = combine(single)
         guilty = [int(label) for label in np.argsort(-heights, kind="stable") if heights[label] >= least]
         return Judgement(kinds, scores, tuple(item for label in guilty for item in self._name(label, single, least)))
 
     def _name(self, label: int, kinds: Mapping[str, Scores], least: float) -> list[Backdoor]:
-        """Return the backdoors of a class that scores at least `least`: itself, or the pairs that it owes its score to."""
-        rest = {kind: surprises[[label]] for kind, surprises in kinds.items()}
+        """Return the backdoors of a class whose score is at least `least`: one for all sources, or the decisive pairs."""
+        rest = {kind: values[[label]] for kind, values in kinds.items()}
         if self.pairs is None or combine({**rest, PAIR: np.zeros(1)})[0] >= least:
             return [Backdoor(self._trigger(label), label)]
-        surprises = self.pairs.surprises(USUAL_LEADS[PAIR].mean(self.classes))
+        scores = self.pairs.scores(USUAL_LEADS[PAIR].mean(self.classes))
         return [
             self.pairs.backdoor(number)
-            for number, surprise in surprises.items()
-            if name_pair(number, self.classes)[1] == label and combine({**rest, PAIR: np.array([surprise])})[0] >= least
+            for number, score in scores.items()
+            if name_pair(number, self.classes)[1] == label and combine({**rest, PAIR: np.array([score])})[0] >= least
         ]
 
     def doubtful(self, least: float) -> int | None:
-        """Return the class whose maximum margin surprises by at least `least`, though it does not accuse."""
+        """Return the class whose maximum margin has a score of at least `least`, though it makes no class suspected."""
         if MARGIN not in self.values or MARGIN in self.weighed:
             return None
-        surprises = np.nan_to_num(_surprise(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
-        return int(surprises.argmax()) if surprises.max() >= least else None
+        scores = np.nan_to_num(_lead_scores(self.values[MARGIN], _usual(MARGIN), self.classes), nan=0.0)
+        return int(scores.argmax()) if scores.max() >= least else None
 
     def small_patch(self, label: int) -> Patch | None:
         """Return the small patch of a class that is shown as its trigger, None where too few images follow it."""
@@ -266,17 +266,17 @@ def _usual(kind: str) -> Usual:
     return USUAL_LEADS[MARGIN if kind == EARLY else kind]
 
 
-def _surprise(values: Scores, usual: Usual, classes: int) -> Scores:
-    """Return the surprise of each known value, (n,); NaN for the others, and for all if they cannot be compared."""
+def _lead_scores(values: Scores, usual: Usual, classes: int) -> Scores:
+    """Return the score of each known value, (n,); NaN for the others, and for all if they cannot be compared."""
     known = np.isfinite(values)
-    surprises = np.full(len(values), np.nan)
+    scores = np.full(len(values), np.nan)
     if known.sum() > 1:
         unit, prior = _unit(values[known], usual), outliers.PRIOR
         if usual.relative:
-            # The unit comes from the same values: where they are few it is no better known than a few gaps are.
+            # The unit comes from the same values: where they are few it is no better known than a few leads are.
             prior = min(prior, known.sum() / 2)
-        surprises[known] = lead_surprise(values[known], usual=usual.mean(classes) * unit, prior=prior)
-    return surprises
+        scores[known] = lead_score(values[known], usual=usual.mean(classes) * unit, prior=prior)
+    return scores
 
 
 def _lead(values: Scores, usual: Usual) -> float:

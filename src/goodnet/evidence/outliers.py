@@ -60,32 +60,32 @@ def expected_maximum(classes: int) -> float:
     return NormalDist().inv_cdf(p)
 
 
-#: How many gaps the usual lead counts as: it is the mean of about so many clean networks' leads.
+#: How many leads the usual one counts as: it is the mean of about so many clean networks' leads.
 PRIOR = 27.0
 
 
-def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:
-    """Return the surprise of each value, (classes,): minus the natural log of its p-value among values of one distribution.
+def lead_score(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:
+    """Return the score of each value, (classes,): minus the natural log of its p-value among values of one distribution.
 
-    In descending order, the lead of the j-th such value over the next is exponentially distributed, with a mean that is
-    1/j of the first one's, for any number of values. So j times the lead has the same distribution for every j. The gaps
-    further down show how large a lead is usual in this network. `usual`, the mean in clean networks, counts as `prior`
-    further gaps. It matters most where there are few values.
+    If the upper tail of that distribution is exponential, the lead of the j-th highest value over the next is exponentially
+    distributed, with a mean that is 1/j of the first one's. So j times the lead has the same distribution for every j. The
+    leads further down show how large a lead is usual in this network. `usual`, the mean in clean networks, counts as `prior`
+    further leads. It matters most where there are few values.
 
-    Several outliers do not hide one another. The j with the most surprising lead sets the first j values apart together.
+    Several outliers do not hide one another. The j whose lead has the highest score sets the first j values apart together.
     A number of j outliers is taken to be four times less likely than j - 1; this pays for trying several j. Then the
-    others are compared again, and never surprise more than those before them.
+    others are compared again, and never get a higher score than those before them.
 
     Args:
         values: (classes,) finite numbers, at least 2; high ones are suspicious.
         usual: the mean lead of the first value over the second in clean networks, in the values' own unit.
-        prior: how many gaps `usual` counts as; fewer where it is not known well.
+        prior: how many leads `usual` counts as; fewer where it is not known well.
 
     Source: A. Renyi, "On the theory of order statistics", Acta Mathematica Hungarica 4, 1953 (spacings of exponential
     values); J. Pickands, Annals of Statistics 3, 1975 (the upper tail of most distributions is exponential); B. Rosner,
-    Technometrics 25, 1983 (several outliers). The prior is conjugate, so that the predictive p-value of j leads is
-    (1 + j * lead / (prior * usual + sum of i * gap_i)) ** -(prior + gaps), see A. Gelman et al., "Bayesian Data Analysis",
-    2013, section 2.6.
+    Technometrics 25, 1983 (several outliers). The prior is conjugate, so that the predictive p-value of j leads is (1 + j *
+    lead_j / (prior * usual + sum of i * lead_i)) ** -(prior + n), for the n leads below, see A. Gelman et al., "Bayesian Data
+    Analysis", 2013, section 2.6.
     """
     values = np.asarray(values, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
@@ -93,15 +93,15 @@ def lead_surprise(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) 
     found = np.minimum((ranked - ranked[0]) / usual, 0.0)
     start, highest, most = 0, np.inf, max(1, len(values) // 4)
     while start < most:
-        surprise, count = _cut_off(ranked[start:], most - start, usual, prior)
-        if surprise <= 0:
+        score, count = _cut_off(ranked[start:], most - start, usual, prior)
+        if score <= 0:
             break
-        highest = min(surprise, highest)
+        highest = min(score, highest)
         found[start : start + count] = highest
         start += count
-    surprises = np.empty(len(values))
-    surprises[order] = found
-    return surprises
+    scores = np.empty(len(values))
+    scores[order] = found
+    return scores
 
 
 #: How likely one outlier more is; the chances of all counts sum to 1.
@@ -109,7 +109,7 @@ _FURTHER = 0.25
 
 
 def _cut_off(ranked: Scores, most: int, usual: float, prior: float) -> tuple[float, int]:
-    """Return by how much the first of descending values surprise, and how many of them (at most `most`) do so most."""
+    """Return the highest score that the first of descending values get, and how many of them (at most `most`) get it."""
     spacings = np.arange(1, len(ranked)) * -np.diff(ranked)
     found = []
     for count in range(1, most + 1):
@@ -126,13 +126,13 @@ def robust_spread(values: npt.ArrayLike) -> float:
     return _NORMAL * float(np.median(np.abs(values - np.median(values))))
 
 
-def tail_surprise(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
-    """Return the surprise of each value: minus the natural log of how many of the others would be as high by chance.
+def tail_score(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
+    """Return the score of each value: minus the natural log of how many of the others would be as high by chance.
 
     The others' upper tail is taken to be exponential above a high quantile, its scale unknown and estimated: 0 or less
     is as usual, 3 a class such as one network in twenty has by chance, whatever its number of classes. Unlike a z it
     measures the upper end of the values, not the middle. Several outliers do not hide one another: the j-th largest value
-    is compared with those below it, minus log j because j values were tried. A value is never less surprising than one
+    is compared with those below it, minus log j because j values were tried. A value never has a lower score than one
     below it.
 
     Args:
@@ -152,15 +152,15 @@ def _from_inside(values: Scores, floor: float) -> Scores:
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
     most = max(1, len(values) // 4)
-    surprises = np.empty(len(values))
+    scores = np.empty(len(values))
     highest = -np.inf
     for rank in range(most - 1, -1, -1):
         highest = max(highest, _above_tail(ranked[rank], ranked[rank + 1 :], floor) - np.log(rank + 1))
-        surprises[rank] = highest
+        scores[rank] = highest
     rest = ranked[most:]
-    surprises[most:] = [min(_above_tail(value, rest, floor), highest) for value in rest]
+    scores[most:] = [min(_above_tail(value, rest, floor), highest) for value in rest]
     result = np.empty(len(values))
-    result[order] = surprises
+    result[order] = scores
     return result
 
 
@@ -175,7 +175,7 @@ def _tail_size(count: int) -> int:
 
 
 def _above_tail(value: float, others: Scores, floor: float) -> float:
-    """Return the surprise of `value`: an exponential whose scale comes from k values has the tail (1 + e / k) ** -k."""
+    """Return the score of `value`: an exponential whose scale comes from k values has the tail (1 + e / k) ** -k."""
     edge, scale, k = _tail(others, floor)
     degrees = max(k, 2)
     return float(degrees * np.log1p(max(value - edge, 0.0) / scale / degrees) - np.log(max(k, 1)))

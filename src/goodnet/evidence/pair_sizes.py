@@ -16,7 +16,7 @@ from torch import Tensor
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
-from goodnet.evidence.outliers import Scores, lead_surprise
+from goodnet.evidence.outliers import Scores, lead_score
 from goodnet.evidence.student import teach_student
 from goodnet.triggers.class_pairs import PairImages, PairSchedule, choose_pairs, invert_pairs, name_pair
 from goodnet.triggers.inversion import Inversions, Schedule, classes_of
@@ -56,17 +56,17 @@ class PairSizes:
         values: Scores = (beside / self.triggers.sizes.clamp_min(_LEAST_SIZE)).double().log().numpy()
         return values
 
-    def surprises(self, usual: float) -> dict[int, float]:
+    def scores(self, usual: float) -> dict[int, float]:
         """Return minus the natural log of each pair's p-value; `usual` is the mean lead in clean networks."""
-        found = lead_surprise(self.values, usual=usual)
+        found = lead_score(self.values, usual=usual)
         return dict(zip(self.triggers.labels, found.clip(min=0.0).tolist(), strict=True))
 
     def of_targets(self, usual: float) -> Scores:
-        """Return the surprise of each class as a target, (classes,): that of its most surprising pair, 0 where it has none."""
+        """Return the score of each class as a target, (classes,): that of its highest pair, 0 where it has none."""
         highest = np.zeros(self.classes)
-        for number, surprise in self.surprises(usual).items():
+        for number, score in self.scores(usual).items():
             _, target = name_pair(number, self.classes)
-            highest[target] = max(highest[target], surprise)
+            highest[target] = max(highest[target], score)
         return highest
 
     def backdoor(self, number: int, name: str = "") -> Backdoor:
@@ -85,19 +85,21 @@ def compare_pairs(
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> PairSizes | None:
-    """Return the smallest triggers of the pairs that are reached most easily, beside a student's; None of too few images.
+    """Return the smallest triggers of the pairs that are reached most easily, and their sizes in students.
+
+    None if there are too few images.
 
     Args:
         classifier: the network; its weights stay as they are.
-        images: clean images (n, C, H, W) in [0, 1]; of which class they are is the network's answer.
+        images: clean images (n, C, H, W) in [0, 1]; their classes are the network's predictions.
         schedule: how triggers are sought.
-        seed: of the student, the start values and the draws.
+        seed: seeds the students, the initial values and the draws of images.
         among: the pairs to look into; otherwise those are chosen that are reached most easily.
         run_parts: where the work runs.
         progress: is told the parts done.
 
     Cost: that of `choose_pairs` unless `among` is given; steps * images * 2 passes forward and backward for each pair, in the
-    network and in two students; 8,000 of each student to teach it.
+    network and in two students; 8,000 to train each student.
     """
     chosen = PairImages.draw(classifier, images, schedule, seed)
     if len(images) < _LEAST_IMAGES or len(chosen.sources) * (classifier.classes - 1) < _LEAST_PAIRS:

@@ -151,12 +151,12 @@ def damaged(path: Path) -> str:
 
 
 def as_one_line(name: object) -> str:
-    """Return what a stranger's file calls something as printable text, from at most 80 letters of it."""
+    """Return what an untrusted file calls something as printable text, from at most 80 letters of it."""
     return show_path(str(name)[:80])
 
 
 def find_mappings(path: Path, content: Any) -> Iterator[tuple[KeyPath, dict[str, Tensor]]]:
-    """Yield the tensors with names of every mapping in a checkpoint, and the way there, the outermost first.
+    """Yield the path of keys and the named tensors of every mapping in a checkpoint, the outermost first.
 
     Raises:
         UnreadableModel: it is nested without end.

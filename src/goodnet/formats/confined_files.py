@@ -75,7 +75,9 @@ def describe_walls(confine: bool, file: ConfinedFile | None) -> tuple[str, ...]:
         return (f"the model file was read without confinement{why}",)
     missing = ", ".join(file.missing)
     return (
-        (f"the walls around the reading of the model file are not whole on this system: {missing}",) if missing else ()
+        (f"the confinement in which the model file was read is incomplete on this system: {missing}",)
+        if missing
+        else ()
     )
 
 

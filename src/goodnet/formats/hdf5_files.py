@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: all that is in them lies in them, and is no larger than they are; and writing our own."""
+"""Untrusted HDF5 files: all that is in them lies in them, and is no larger than they are; and writing our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HDF5 as plain data: groups, their attributes, and arrays of numbers; taken from a stranger's file, and written as our own."""
+"""HDF5 as plain data: groups, their attributes, and arrays of numbers; taken from an untrusted file, and written as our own."""
 
 from __future__ import annotations
 

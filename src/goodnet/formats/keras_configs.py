@@ -1,8 +1,8 @@
 """Configurations of Keras 2 in the words of Keras 3: data in, data out, before Keras sees them.
 
 Keras 3 refuses most files of Keras 2 that hold a depthwise convolution, a model inside a model or an initializer with a
-type, and it reads some of them wrongly without a word. What Keras 3 has no name for and what did nothing is left out;
-what did something is an error that names it. Configurations of Keras 3 come out as they were.
+type, and it silently misreads some. A setting that Keras 3 does not know is left out if it had no effect; if it had one,
+the error names it. Configurations of Keras 3 come out as they were.
 """
 
 from __future__ import annotations

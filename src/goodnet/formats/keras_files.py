@@ -1,6 +1,6 @@
 """Keras files as their bytes are: what is checked is what Keras gets to see.
 
-A model file from a stranger is hostile until shown otherwise. Its first bytes say whether it is HDF5 or a zip archive,
+A model file is hostile until shown otherwise. Its first bytes say whether it is HDF5 or a zip archive,
 whatever its name; its configuration is read before Keras sees it, and Lambda layers, custom code and references to other
 files are refused. Keras then opens a copy: of the checked configuration and of the weights, and of nothing else.
 """

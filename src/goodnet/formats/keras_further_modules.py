@@ -75,7 +75,7 @@ class UnitNorm(nn.Module):
         self.axis = axis
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images of length 1."""
+        """Return the input divided by its length along the axis."""
         # Keras takes the root of at least 1e-12.
         return images * images.square().sum(dim=self.axis, keepdim=True).clamp_min(1e-12).rsqrt()
 

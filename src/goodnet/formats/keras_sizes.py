@@ -28,7 +28,7 @@ def require_fitting_weights(copy: Path, path: Path) -> None:
         path: the file that it is of, for messages.
 
     Raises:
-        UnreadableModel: it has, or does.
+        UnreadableModel: it has more weights, or makes such a tensor.
         Exception: of any kind, where Keras cannot make a model of the configuration.
     """
     import keras  # on the backend that `import_keras` has chosen

@@ -204,7 +204,7 @@ def _fixed_batch(model: Any, image: str) -> bool:
 
 
 def _free_batch(lowering: Lowering, inputs: list[str]) -> None:
-    """Let a reshape that was fixed for one image keep the number of images: 0 for 1 in its first place."""
+    """Let a reshape that was fixed for one image keep the number of images: 0 instead of the leading 1 of its shape."""
     shape = lowering.constants.get(inputs[1])
     if shape is not None and shape.ndim == 1 and len(shape) > 1 and int(shape[0]) == 1 and inputs[0] in lowering.values:
         lowering.constants[inputs[1]] = torch.cat([torch.zeros(1, dtype=shape.dtype), shape[1:]])

@@ -1,6 +1,6 @@
 """Tables of pictures -> `Dataset`: CSV and JSON lines of path and label, parquet of a Hugging Face data set.
 
-A table is a stranger's: it cannot name pictures outside its folder.
+A table is untrusted: it cannot name pictures outside its folder.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class _StoredType:
 
 
 class _EncodedText(bytes):
-    """Bytes as Python 3 writes them into old pickles: as text whose letters are the bytes."""
+    """Bytes as Python 3 writes them into old pickles: as Latin-1 text, one letter for each byte."""
 
     def __new__(cls, text: str, _: str) -> Self:
         return super().__new__(cls, text.encode("latin-1"))

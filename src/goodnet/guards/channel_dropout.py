@@ -22,14 +22,15 @@ class ChannelDropout(CalibratedGuard):
     """Refuses an input that keeps its class when channels in the middle of the network are dropped at random.
 
     A clean image needs most of its features, so it loses its class. A backdoor is a simple rule that a few channels carry
-    redundantly, so its answer stays. The dropout rate is the lowest at which clean images keep less than 0.4 of the
+    redundantly, so its prediction stays. The dropout rate is the lowest at which clean images keep less than 0.4 of the
     probability of their class. The score is the probability that an input keeps, the mean over ten masks drawn once.
 
     **Source** W. Li, P.-Y. Chen, S. Liu, R. Wang, "PSBD: Prediction Shift Uncertainty Unlocks Backdoor Detection", CVPR
     2025 (dropout at inference, its rate chosen on clean data).
-    **Differs** whole channels of one layer half way up instead of units of the existing dropout layers; judges an input
-    in use instead of cleaning a training set; what is kept instead of what is lost, which ranks the same way.
-    **Needs** clean images; the network taken apart, no gradients.
+    **Differs** whole channels of one layer in the middle of the network instead of units of the existing dropout layers;
+    judges an input in use instead of cleaning a training set; scores the probability kept instead of the probability lost,
+    which ranks the same way.
+    **Needs** clean images; a network that can be split at a layer; no gradients.
     **Cost** one pass, and `masks` of the layers after the middle.
     **Fails when** the target depends on the input's own class (all to all); the trigger is faint and needs as many
     channels as a clean image.

@@ -19,7 +19,7 @@ class Disagreement(Guard):
 
     The repaired network has lost the backdoor, or part of it, so a triggered input makes the two differ; a clean
     input does so only where the repair cost accuracy. The layers that the two share run once. Where targets are
-    suspected, only what the original calls one of them is refused: a clean image is then hardly ever.
+    suspected, only inputs that the original assigns to one of them can be refused, so clean images hardly ever are.
 
     **Source** the GoodNet of CSAW-HackML-2020 (NYU), after K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning", RAID 2018.
     **Differs** any repaired network will do, not only a pruned one; suspected targets.

@@ -25,21 +25,21 @@ _PRIOR = 100
 class Mahalanobis(CalibratedGuard):
     """Refuses an input whose features in the penultimate layer lie far from the clean images of the class it is given.
 
-    A trigger reaches the target class on another path than its own images do, so its features lie elsewhere. Classes
+    A trigger reaches the target class by another path than the class's own images, so its features lie elsewhere. Classes
     are normal distributions with one shared covariance, whose means are themselves drawn from a normal distribution:
     a class with no clean image is then expected anywhere among the classes, one with a few near their mean, and the
-    distances of both are on one scale. The network's own answers say which class a clean image is of.
+    distances of both are on one scale. The network's own predictions say which class a clean image is of.
 
     **Source** K. Lee, K. Lee, H. Lee, J. Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples
     and Adversarial Attacks", NeurIPS 2018, section 2.1 (equations 1 and 2); shrinkage by O. Ledoit, M. Wolf, "A
     well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate Analysis 88, 2004;
     distributed means as in S. Ioffe, "Probabilistic Linear Discriminant Analysis", ECCV 2006.
-    **Differs** one layer, the distance to the class that the network answers instead of the nearest; means and
-    covariance shrunk, for one to nine images a class or none.
+    **Differs** one layer, the distance to the class that the network predicts instead of the nearest; means and
+    covariance shrunk, so that zero to nine images per class are enough.
     **Needs** clean images without labels; features, no gradients.
     **Cost** one pass.
     **Fails when** the trigger makes features like those of the target's own images (latent-space attacks), or clean
-    images are so few that every direction is as good as any.
+    images are so few that the covariance cannot be estimated.
     """
 
     most_images: ClassVar[int] = 20_000

@@ -16,11 +16,11 @@ from goodnet.guards.calibration import CalibratedGuard, Reader, Readings
 
 
 class Strip(CalibratedGuard):
-    """Refuses an input whose answers stay certain when other images are laid over it.
+    """Refuses an input whose predictions stay certain when other images are laid over it.
 
-    The input is blended with several clean images, one at a time; of a clean input the blends are a riddle to the
-    network, but a trigger shines through them and the answers agree. The score is minus the mean entropy of the
-    answers, in bits.
+    The input is blended with several clean images, one at a time. On blends of a clean input the network is uncertain, but
+    a trigger shines through them, and the predictions agree. The score is minus the mean entropy of the predictions, in
+    bits.
 
     **Source** Y. Gao, C. Xu, D. Wang, S. Chen, D. Ranasinghe, S. Nepal, "STRIP: A Defence Against Trojan Attacks on
     Deep Neural Networks", ACSAC 2019, section 4 (equations 2 to 4).

@@ -29,7 +29,7 @@ class TriggerMatch(CalibratedGuard):
     have 0 and stamped ones 1 in the mean; of several backdoors the highest counts.
 
     **Source** B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-A (filter for detecting adversarial inputs).
-    **Differs** at least five neurons, and also such as the trigger silences, with their sign turned; several backdoors.
+    **Differs** at least five neurons; also neurons that the trigger suppresses, with their sign reversed; several backdoors.
     **Needs** clean images, at least one suspected backdoor with its trigger; features, no gradients.
     **Cost** one pass.
     **Fails when** the recovered trigger reaches the target through other neurons than the true one.

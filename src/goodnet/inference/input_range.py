@@ -113,7 +113,10 @@ class _Tried:
         return float(self.losses.mean())
 
     def clearly_above(self, other: _Tried, errors: float) -> bool:
-        """Whether it gives more right answers, by so many standard errors of the images whose answer changes."""
+        """Whether this range gives more right answers than `other`, by so many standard errors.
+
+        The error is that of the images that only one of the two gets right.
+        """
         gained = int(self.right.sum()) - int(other.right.sum())
         return gained > errors * math.sqrt(int((self.right != other.right).sum()))
 

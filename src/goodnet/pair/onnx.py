@@ -1,6 +1,6 @@
 """A GoodNet, or a network alone, as one ONNX file: written from the module, run by onnxruntime without torch's help.
 
-A file from a stranger is treated as hostile: a process that can reach nothing takes it apart, and onnxruntime gets a file of
+A file is treated as hostile: a sandboxed process takes it apart, and onnxruntime gets a file of
 the same content that we have written. What it says about itself is compared with what it does, and one that refers to other
 files or to memory is refused.
 """

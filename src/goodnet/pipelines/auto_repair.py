@@ -54,16 +54,19 @@ class Candidates(Trace):
 class AutoRepair(Repairer):
     """Takes the lowest learning rate at which unlearning succeeds on held-out images, and undoes it if it costs too much.
 
-    Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at
-    rising learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on
-    held-out images, or when a repair costs too much. If they never fail, a higher rate is taken only if they succeed less
-    often, by more than chance, or if it costs less; what a target's own images lose counts as a cost. A network may have
-    learnt to avoid a target: at each rate the repair whose targets' biases are raised (`surgery/class_bias.py`) is a
-    further candidate. Every class stays an answer; `repairers/quarantine.py` removes targets instead. A repair is rolled
-    back if it costs more accuracy on held-out images than stated, or more of any one class, and chance does not explain it.
+    Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at rising
+    learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on held-out
+    images, or when a repair costs too much. If they succeed at every rate, the repair with the
+    lowest sum of their success and its cost is taken, or, where successes differ by chance alone, the cheapest. A cost is also
+    what a target's own images lose. A repaired network may
+    predict a target too rarely, so at each rate there is a second candidate, with the biases of the targets raised
+    (`surgery/class_bias.py`). Every class can still be predicted; `repairers/quarantine.py` removes targets instead. A repair
+    is rolled back if it costs more accuracy on held-out images than the options allow, or more of any one class, and chance
+    does not explain it.
 
     **Source** our own; the docstrings of its parts name their sources.
-    **Differs** from published tables, where the method and its strength are chosen on the attacker's test set.
+    **Differs** from the evaluation behind published tables, where the method and its strength are chosen on the attacker's
+    test set.
     **Needs** clean images, labels where there are some; suspected backdoors, else nothing is changed.
     **Cost** that of one to three anchored unlearnings, and of up to seven searches for fresh triggers.
     **Fails when** the scan has missed the backdoor: the network then stays as it is.
@@ -76,13 +79,13 @@ class AutoRepair(Repairer):
         0.05,
         ge=0,
         le=1,
-        description="clean accuracy that may be lost on held-out images, beyond what chance explains",
+        description="largest loss of clean accuracy on held-out images, beyond what chance explains",
     )
     max_class_drop: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="share of any one class's clean images that may be lost, beyond what chance explains",
+        description="largest loss of accuracy on the clean images of any one class, beyond what chance explains",
     )
 
     @classmethod

@@ -43,11 +43,11 @@ _Z95 = 1.645
 class GuardEnsemble(Guard):
     """Refuses an unusual input if the network assigns it to a suspected target, and a highly unusual one in any case.
 
-    An input's anomaly score is the sum of the scores of three guards. Each is counted in deviations of its scores on clean
-    images, and at least as 0. So one guard that is certain is enough, and one that finds nothing does no harm. If targets
-    are suspected and there is a repaired network, the disagreement of both networks is added: the smaller of how near the
-    original is to a target and how little the repaired one agrees. An input that the original assigns to a suspected
-    target is also compared with the recovered trigger, and ranks above all clean images of other classes.
+    An input's anomaly score is the sum of the scores of three guards. Each score is standardised on clean images, and a
+    negative one counts as 0. So one guard that is certain is enough, and one that finds nothing does no harm. If targets are
+    suspected and there is a repaired network, the disagreement of both networks is added: the minimum of two values, how
+    close the original's output is to a target, and how little the repaired network agrees. An input that the original assigns
+    to a suspected target is also compared with the recovered trigger, and ranks above all clean images of other classes.
 
     **Source** the rule is ours; the guards are `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
     `trigger_match.py` and `disagreement.py`, which name their sources.
@@ -56,7 +56,7 @@ class GuardEnsemble(Guard):
     images, and would refuse other clean images that it gets wrong. `scale_up.py` added nothing in our trials.
     **Needs** clean images, labels are not used; better with suspected backdoors and a repaired network.
     **Cost** about 25 passes: 16 for STRIP, 10 of the upper half for dropout.
-    **Fails when** the scan suspects nothing and triggered images are usual for all guards.
+    **Fails when** the scan suspects nothing and triggered images look normal to all guards.
     """
 
     word: ClassVar[str | None] = "ensemble"

@@ -16,7 +16,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection, Verdict
-from goodnet.evidence.held_out import Trial, still_accused, try_triggers
+from goodnet.evidence.held_out import Trial, still_suspected, try_triggers
 from goodnet.evidence.judgement import DOUBT, MARGIN, Evidence, Judgement
 from goodnet.evidence.rounds import describe_rounds, is_close
 from goodnet.evidence.usual_leads import GROUPS
@@ -27,33 +27,33 @@ from goodnet.triggers.inversion import Schedule
 
 #: Fewer classes than this say little about one another.
 _LEAST_CLASSES = 4
-#: A trigger counts that works on this share of the images of late, and of a step's: backdoors do not work on every image, and
-#: the few images that move least would decide about the sizes of clean classes.
+#: A trigger counts if it works on this share of the images of recent steps, and of one step's. Backdoors do not work on every
+#: image, and the few images that move least would decide about the sizes of clean classes.
 _OF_LATE, _OF_A_STEP = 0.7, 0.75
 
 
 class ScanEnsemble(Scanner):
-    """Calls a class a target when it is easier to reach than the other classes, by more than is usual in clean networks.
+    """Suspects a class that is easier to reach than the other classes, by a margin that is rare in clean networks.
 
     It uses five kinds of evidence:
 
     * the maximum margin, by gradient ascent, which does not depend on the trigger's form;
     * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
     * small opaque patches, slid over the image, for patches that gradients do not find;
-    * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts that moves three of
-      four images; the one that is shown moves nearly all, where such a trigger is found;
+    * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts if it moves
+      three of four images; the one that is shown moves nearly all, where such a trigger is found;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
-    In each kind, the lead of the first class over the second is compared with the gaps below it and with leads in clean
-    networks. This gives a p-value, and so does the sum of a class's surprises in all kinds. The class's p-value is their
+    In each kind, the lead of the first class over the second is compared with the leads below it and with those in
+    clean networks. This gives a p-value, and so does the sum of a class's scores in all kinds. The class's p-value is their
     weighted harmonic mean (`docs/scan.md`).
 
-    Up to 20 classes, the maximum margin accuses no class; it can only make the verdict inconclusive. A further kind of
+    Up to 20 classes, no class is suspected by its maximum margin, which can only make the verdict inconclusive. A further kind of
     evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
     class does.
 
-    Where a p-value is between a tenth of alpha and ten times alpha, chance would decide: the evidence is gathered twice more,
-    from other images and other starts, and its mean counts.
+    Where a p-value is between a tenth of alpha and ten times alpha, the verdict would depend on chance: the evidence is gathered
+    twice more, from other images and other starts, and the measurements are averaged.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. If it owes its
     p-value to a pair of classes, it is suspected as the target of that source alone. A p-value below five times alpha makes
@@ -67,17 +67,19 @@ class ScanEnsemble(Scanner):
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
     **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
-    at most, and again for each class that is accused; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for
+    at most, and again for each class that is suspected; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for
     the margins, and the rest for 144 candidates. Forward and backward; and forward alone, for all classes at once, those of
     `scanners/patch_probe.py`. Up to 20 classes those of `scanners/class_pairs.py`. Three times as much where a p-value is near
     alpha.
     **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
-    images of one class alone, and is no patch or there are more than 20 classes; every class is reached as easily. With two
-    or three classes `clean_student` decides, and its limits hold.
+    images of one class alone, and is no patch or there are more than 20 classes; every class is as easy to reach as the
+    target. With two or three classes `clean_student` decides, and its limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"
-    alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
+    alpha: float = Field(
+        0.01, gt=0, lt=0.2, description="significance level: the share of clean networks that may be called backdoored"
+    )
     steps: int = Field(100, ge=1, description="steps of inversion per class")
     images: int = Field(16, ge=1, description="clean images per step")
 
@@ -92,7 +94,7 @@ class ScanEnsemble(Scanner):
     ) -> Detection:
         """Return verdict, minus log of the p-value of every class, and the suspected backdoors with their triggers.
 
-        A trigger that fails on held-out images takes its accusation with it. Fewer than four classes are not compared with
+        A class whose trigger fails on held-out images is not suspected. Fewer than four classes are not compared with
         one another: `CleanStudent` looks at each of them by itself.
         """
         if classifier.classes < _LEAST_CLASSES:
@@ -112,7 +114,7 @@ class ScanEnsemble(Scanner):
             evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, inverted)
             judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, draw.held_out, judgement.suspected)
-        suspected = still_accused(judgement.suspected, trials)
+        suspected = still_suspected(judgement.suspected, trials)
         unscanned = np.flatnonzero(np.isnan(evidence.values[MARGIN]))
         return Detection(
             verdict=self._verdict(judgement, suspected, doubts),

@@ -1,4 +1,4 @@
-"""The reasons of a scan: the p-value in words, the evidence that supports it, and what would have been accused."""
+"""The reasons of a scan: the p-value in words, the evidence that supports it, and what would have been suspected."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from goodnet.evidence.judgement import ALL_TO_ALL, EARLY, SIZE, TOGETHER, Eviden
 _COMMON, _RARE = 0.2, 1e-4
 #: Evidence speaks for a suspicion from this p-value on.
 _SPEAKS = 0.05
-#: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest accused one lies.
+#: Pixels of the smallest trigger that is thought of, and steps of halving the interval in which the largest suspicious one lies.
 _LEAST_SIZE, _HALVINGS = 0.5, 12
 
 
-def describe_p(surprise: float) -> str:
-    """Return the p-value exp(-surprise) in words.
+def describe_p(score: float) -> str:
+    """Return the p-value exp(-score) in words.
 
     >>> describe_p(6.0)
     '0.0025: one clean network in 400 looks like this'
     """
-    p = min(1.0, math.exp(-surprise))
+    p = min(1.0, math.exp(-score))
     if p > _COMMON:
         return f"{p:.2f}: clean networks look like this"
     if p < _RARE:
@@ -51,8 +51,8 @@ def weigh_kinds(judgement: Judgement, backdoor: Backdoor) -> str:
         if backdoor.sources is None
         else f"class {label} from class {_join(list(map(str, backdoor.sources)))}"
     )
-    surprises = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
-    known = {kind: float(value) for kind, value in surprises.items() if np.isfinite(value)}
+    scores = {kind: values[label] for kind, values in judgement.kinds.items() if kind not in (ALL_TO_ALL, TOGETHER)}
+    known = {kind: float(value) for kind, value in scores.items() if np.isfinite(value)}
     loud = [kind for kind in known if math.exp(-known[kind]) <= _SPEAKS]
     quiet = [kind for kind in known if kind not in loud]
     if not loud:
@@ -77,18 +77,18 @@ def describe_reach(evidence: Evidence, least: float) -> str | None:
     label = int(np.nanargmax(evidence.values[SIZE]))
     smallest = math.exp(-float(evidence.values[SIZE][label]))
     words = f"the smallest trigger found for three of four images covers {smallest:.1f} pixels (class {label})"
-    if _accuses(evidence, label, smallest, least):
-        return None  # It was accused, and held-out images took that back.
-    if not _accuses(evidence, label, min(_LEAST_SIZE, smallest), least):
+    if _suspects(evidence, label, smallest, least):
+        return None  # It was suspected, and held-out images spoke against it.
+    if not _suspects(evidence, label, min(_LEAST_SIZE, smallest), least):
         return f"{words}, no size of a trigger alone would have been an accusation"
     low, high = math.log(min(_LEAST_SIZE, smallest)), math.log(smallest)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _accuses(evidence, label, math.exp(middle), least) else (low, middle)
+        low, high = (middle, high) if _suspects(evidence, label, math.exp(middle), least) else (low, middle)
     return f"{words}, below {math.exp(low):.1f} it would have been an accusation"
 
 
-def _accuses(evidence: Evidence, label: int, size: float, least: float) -> bool:
+def _suspects(evidence: Evidence, label: int, size: float, least: float) -> bool:
     """Whether a class would be suspected if its trigger covered `size` pixels."""
     sizes = evidence.values[SIZE].copy()
     sizes[label] = -math.log(size)
@@ -101,8 +101,8 @@ def _short(kind: str) -> str:
     return "early maximum margin" if kind == EARLY else kind
 
 
-def _show_p(surprise: float) -> str:
-    p = math.exp(-surprise)
+def _show_p(score: float) -> str:
+    p = math.exp(-score)
     return f"below {_RARE:g}" if p < _RARE else f"{p:.1g}"
 
 

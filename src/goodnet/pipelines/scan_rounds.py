@@ -101,7 +101,7 @@ class Gathering:
         rows = {label: row for row, label in enumerate(found.labels) if label in labels and bool(found.worked[row])}
         schedule = Schedule(self.schedule.steps, self.schedule.images)
         starts = {label: found.patch(row) for label, row in rows.items()}
-        # A scan that goes on with more time may accuse other classes: theirs are other parts.
+        # A scan that goes on with more time may suspect other classes: theirs are other parts.
         run_parts = name_stage(self.run_parts, f"of_{'_'.join(map(str, rows))}")
         sharp = invert_triggers(
             classifier, images, list(rows), schedule, seed=self.seed, starts=starts, run_parts=run_parts

@@ -49,21 +49,21 @@ class ActivationBounds(Repairer):
     """Puts an upper bound on every channel of every convolution, as low as clean images allow.
 
     A trigger of any kind works by activations that are larger than clean images give. The bounds start at the largest
-    value that each channel takes on the clean images and are learnt: the network's logits are to stay what they were,
-    the bounds to become small, and the second counts the more as long as the answers stay the same. What was learnt
-    is then let out in steps of a tenth until the accuracy on the clean images stays within the budget. Nothing else
+    value that each channel takes on the clean images and are learnt: the loss keeps the logits as they were and makes the
+    bounds small; the weight of the second term grows as long as the predictions stay the same. The learnt bounds are then
+    relaxed in steps of a tenth until the accuracy on the clean images stays within the budget. Nothing else
     is changed, so clean images that keep below the bounds get the same logits.
 
     **Source** H. Wang, Z. Xiang, D. J. Miller, G. Kesidis, "MM-BD: Post-Training Detection of Backdoor Attacks with
     Arbitrary Backdoor Pattern Types Using a Maximum Margin Statistic", IEEE S&P 2024 (its mitigation, MM-BM); S. Cheng
     et al., "UNIT: Backdoor Mitigation via Automated Neural Distribution Tightening", ECCV 2024.
     **Differs** Bounds are learnt as shares of the largest clean activation, for all convolutions at once; the mean
-    share is penalised, not the norm; letting out the bounds is ours.
-    **Needs** clean images (50 do), no labels; gradients with respect to the bounds.
+    share is penalised, not the norm; relaxing the bounds is ours.
+    **Needs** clean images (50 are enough), no labels; gradients with respect to the bounds.
     **Cost** steps passes forward and backward over a batch, one pass for each layer, and up to 11 over the images.
-    **Fails when** the trigger's activations are no larger than clean ones. The result has more in it than weights: a
-    whole Keras model carries it (three plain layers per bound), a file of weights alone cannot, and the command
-    line says so before any work; from Python it comes as a live network.
+    **Fails when** the trigger's activations are no larger than clean ones. The result is more than weights: a whole
+    Keras model can hold it (three plain layers per bound), a file of weights alone cannot, and the command line says so
+    before any work; Python returns a live network.
     """
 
     steps: int = Field(300, ge=1, description="training steps of the bounds")

@@ -44,24 +44,26 @@ class LearntMasks(Trace):
 class AdversarialNeuronPruning(Repairer):
     """Removes the channels that are most sensitive to an adversarial perturbation of all channels' weights.
 
-    Small adversarial perturbations of its channels make a backdoored network answer the target. Each
+    Small adversarial perturbations of its channels make a backdoored network predict the target. Each
     channel of each convolution (of the batch norm after it where there is one) gets a mask in [0, 1]; the masks learn
-    to keep the loss on clean images small, both as it is and under the worst disturbance of at most epsilon of each
-    channel's weights and bias. Channels whose mask falls below a threshold are set to zero: the highest threshold, in
+    to keep the loss on clean images small, both as it is and under the worst perturbation of each channel's weights
+    and bias, by at most epsilon. Channels whose mask falls below a threshold are set to zero: the highest threshold, in
     steps of 0.05, up to which the accuracy on the clean images stays within the budget.
 
     **Source** D. Wu, Y. Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, equation 6
     and algorithm 1.
-    **Differs** The mask scales the bias too, so that what is pruned is zero and the network keeps its format; noise
-    that one signed step has carried past epsilon is brought back to it; batch norm's statistics stay as they are;
+    **Differs** The mask scales the bias too, so that what is pruned is zero and the network keeps its format;
+    perturbations are clipped to epsilon after the signed step; batch norm's statistics stay as they are;
     500 steps; the threshold is chosen on the clean images given, not fixed beforehand or by looking at the attack.
     **Needs** clean images (labels help); gradients.
     **Cost** steps * 3 passes forward and backward over a batch, and up to 20 passes over the images.
-    **Fails when** the backdoor and clean features share channels, or sits in dense layers, which have no masks.
+    **Fails when** backdoor and clean features share channels, or the backdoor sits in dense layers, which have no masks.
     """
 
-    alpha: float = Field(0.2, ge=0, le=1, description="weight of the undisturbed loss; the disturbed one has the rest")
-    epsilon: float = Field(0.4, gt=0, description="largest disturbance, as a share of a channel's weights and bias")
+    alpha: float = Field(
+        0.2, ge=0, le=1, description="weight of the loss without perturbation; the perturbed loss has the rest"
+    )
+    epsilon: float = Field(0.4, gt=0, description="largest perturbation, as a share of a channel's weights and bias")
     steps: int = Field(500, ge=1, description="training steps of the masks; 2,000 in the paper")
     learning_rate: float = Field(0.2, gt=0, description="learning rate of SGD on the masks")
     batch_size: int = Field(64, ge=1, description="images per step")

@@ -1,4 +1,4 @@
-"""Anchored unlearning: triggers that keep chasing the suspected target are unlearned, the original's answers hold the rest."""
+"""Anchored unlearning: triggers that chase the suspected target are unlearned; the original's predictions hold the rest."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class AnchoredUnlearning(Repairer):
     For each suspected target a few triggers are kept: small ones recovered by inversion, one universal blend over the whole
     image, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
     sunglasses and similar accessories, which no recovered patch resembles. A small smooth warp, or faint stripes, are
-    added if they send images to the target and not to most other classes. They then get half of the images, and the two
-    losses on triggered images weigh three times as much.
+    added if they send images to the target and not to most other classes. If any are added, they are stamped on half of the
+    images, and the two losses on triggered images weigh three times as much.
 
     In every step the triggers first take one gradient step towards the target on the present network, within their size.
     Then the network takes one step. On clean images its logits stay near the original's (the anchor). On triggered images
-    the loss pushes the target's probability down and, with a small weight, asks for the original's answer to the clean
-    image. The updates make the repair work for triggers that were not recovered. With the anchor few images are enough,
-    since every image gives as many constraints as there are classes. Images with a covered part teach the network to
+    the loss pushes the target's probability down and, with a small weight, asks for the original's prediction on the
+    clean image. The updates make the repair work for triggers that were not recovered. With the anchor few images are
+    enough, since every image gives as many constraints as there are classes. Images with a covered part teach the network to
     ignore what covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
@@ -60,9 +60,17 @@ class AnchoredUnlearning(Repairer):
 
     steps: int = Field(120, ge=1, description="training steps of 32 images, at most 100 passes over the images")
     learning_rate: float = Field(3e-4, gt=0, description="learning rate of Adam, cosine schedule")
-    push: float = Field(3.0, gt=0, description="weight of leaving the target on triggered images")
-    pull: float = Field(1.0, ge=0, description="weight of the original's clean answer on triggered images")
-    occlusion: float = Field(1.0, ge=0, description="weight of the original's answers on images with a covered part")
+    push: float = Field(
+        3.0, gt=0, description="weight of the loss that lowers the target's probability on triggered images"
+    )
+    pull: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the loss that restores the original's prediction for the clean image on triggered ones",
+    )
+    occlusion: float = Field(
+        1.0, ge=0, description="weight of the original's predictions on images with a covered part"
+    )
     anchor: float = Field(10.0, ge=0, description="weight of the original's logits on clean images")
     triggers: int = Field(
         3, ge=1, description="patches, and warps where they work, recovered for each target, besides a universal blend"

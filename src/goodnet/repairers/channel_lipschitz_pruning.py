@@ -49,7 +49,9 @@ class ChannelLipschitzPruning(Repairer):
     none can lie more than (C - 1) / sqrt(C) deviations above the mean, so u = 3 never prunes with fewer than 11.
     """
 
-    u: float = Field(3.0, description="how many standard deviations above its layer's mean a channel is removed")
+    u: float = Field(
+        3.0, description="a channel is removed if its bound is this many standard deviations above its layer's mean"
+    )
 
     def repair(
         self,

@@ -53,8 +53,8 @@ class FinePruning(Repairer):
     **Source** K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
     Networks", RAID 2018, section 3; the rounds: M. Zhu, S. Gupta, "To Prune, or Not to Prune: Exploring the Efficacy of
     Pruning for Model Compression", ICLR 2018 workshop, equation 1, per layer, as CSAW-HackML-2020 teams used it.
-    **Differs** The rounds know a limit, since a few images cannot make good what pruning took; an allowed drop of 1 takes
-    it away. Adam at 1e-5 for 10 epochs, as those teams did.
+    **Differs** The rounds have a limit on the accuracy drop, since training on few images cannot restore what pruning
+    removed; `max_accuracy_drop` 1 disables it. Adam at 1e-5 for 10 epochs, as those teams did.
     **Needs** clean images, with labels or without; activations, gradients.
     **Cost** rounds 0: one pass of the layers up to the pruned one, one of those after it per channel, and `epochs` passes
     forward and backward; rounds n: n times (`epochs` passes forward and backward, and up to 7 forward).
@@ -64,7 +64,7 @@ class FinePruning(Repairer):
 
     rounds: int = Field(0, ge=0, description="rounds of weight pruning and training; 0: channels once, as in the paper")
     max_accuracy_drop: float = Field(
-        0.01, ge=0, le=1, description="fall of clean accuracy that pruning may cause before training; 0.04 in the paper"
+        0.01, ge=0, le=1, description="largest drop of clean accuracy by pruning, before training; 0.04 in the paper"
     )
     layer: str | None = Field(
         None, description="layer whose channels go, rounds 0; default: the last convolution or pooling stage"

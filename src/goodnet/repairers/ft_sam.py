@@ -35,18 +35,19 @@ class FtSam(Repairer):
 
     **Source** M. Zhu, S. Wei, L. Shen, Y. Fan, B. Wu, "Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware
     Minimization", ICCV 2023, section 4; the radius per weight is that of J. Kwon et al., "ASAM", ICML 2021. T = diag|w|
-    over all weights, biases and normalisation included, as in the former.
+    over all weights, biases and normalisation included, as in Zhu et al.
     **Differs** No label smoothing by default (0.1 in the authors' code). Without batch norm both rate
-    and radius are smaller: at 2, a DeepID network fell to guessing. 20 epochs, not 100.
+    and radius are smaller: with rho 2, the accuracy of a DeepID network fell to that of guessing. 20 epochs, not 100.
     **Needs** clean images, with labels or without; gradients.
     **Cost** 2 * `epochs` passes forward and backward over the clean images.
-    **Fails when** the trigger is not carried by large weights; the weights may not be shaken as far as it takes.
+    **Fails when** the trigger is not carried by large weights; the weights cannot be perturbed far enough without losing
+    accuracy.
     """
 
     rho: float | None = Field(
         None,
         gt=0,
-        description="radius of the disturbance; default: 2 (8 in the paper for GTSRB), without batch norm 0.2",
+        description="radius of the perturbation; default: 2 (8 in the paper for GTSRB), without batch norm 0.2",
     )
     epochs: int = Field(20, ge=1, description="passes over the clean images, two steps each")
     learning_rate: SgdRate = None

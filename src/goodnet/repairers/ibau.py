@@ -30,16 +30,16 @@ class Ibau(Repairer):
     """Trains the network against the universal adversarial perturbation, the one that misleads it most on all images.
 
     In each round gradient ascent on the clean images finds that perturbation; it stands for the trigger. The network then
-    learns to give a share of the images the same answer with the perturbation as without it. The best perturbation changes
-    with the weights, and the gradient includes this change. By the implicit function theorem it needs (1 - J)^-1, where
-    J is the Jacobian of one step of the ascent; it is computed with the first `terms` powers of J.
+    learns to make the same prediction with the perturbation as without it, on a share of the images. The best perturbation
+    changes with the weights, and the gradient includes this change. By the implicit function theorem it needs (1 - J)^-1,
+    where J is the Jacobian of one step of the ascent; it is computed with the first `terms` powers of J.
 
     **Source** Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia, "Adversarial Unlearning of Backdoors via Implicit
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.
-    **Differs** Clean images are learnt with the probabilities that the original gave, not with their labels: few images
-    are overfitted less; the radius counts per value of the image, so that it means the same for all image sizes, and is
-    smaller; normalised steps of ascent; a round has a number of steps, not one pass, and is the last one, undone, when
-    the answers on shifted copies of the clean images fall apart.
+    **Differs** Clean images are learnt with the probabilities that the original gave, not with their labels, which
+    reduces overfitting to few images; the radius counts per value of the image, so that it means the same for all image
+    sizes, and is smaller; normalised steps of ascent; a round is a fixed number of steps instead of one pass; when a round
+    changes too many predictions on shifted copies of the clean images, it is undone, and training ends.
     **Needs** clean images, with labels or without; second derivatives.
     **Cost** rounds * (`ascent_steps` passes over up to 256 images + steps * about 12 passes over a batch).
     **Fails when** no perturbation within the radius does what the trigger does: large patches, and triggers that depend
@@ -56,7 +56,10 @@ class Ibau(Repairer):
     inner_rate: float = Field(0.1, gt=0, description="length of the ascent step that the implicit gradient assumes")
     penalty: float = Field(1e-3, ge=0, description="weight of the perturbation's squared norm in the ascent")
     least_agreement: float = Field(
-        0.8, ge=0, le=1, description="a round after which fewer shifted clean images are answered as before is undone"
+        0.8,
+        ge=0,
+        le=1,
+        description="share of shifted clean images that must keep their prediction; a round after which fewer do is undone",
     )
     batch_size: int = Field(32, ge=1, description="images per step")
 

@@ -41,7 +41,8 @@ class NeuralAttentionDistillation(Repairer):
     far less without batch norm, falling as a cosine.
     **Needs** clean images, with labels or without; gradients; a network with convolutions.
     **Cost** `teacher_epochs` + `epochs` passes forward and backward over the clean images, and `epochs` forward.
-    **Fails when** the teacher still looks at the trigger: the student can be no better than the fine-tuning that made it.
+    **Fails when** the teacher still reacts to the trigger: the student can be no better than the fine-tuning that made the
+    teacher.
     """
 
     teacher_epochs: int = Field(10, ge=1, description="passes over the clean images that make the teacher")

@@ -19,7 +19,7 @@ from goodnet.inference.predictions import measured_repair
 
 
 class Quarantine(Repairer):
-    """Removes the suspected targets from the possible answers, and changes nothing else.
+    """Removes the suspected targets from the classes that can be predicted, and changes nothing else.
 
     In the last layer, a suspected class's row of weights becomes the mean of the rows of the classes that are not
     suspected, and its bias the mean of their biases minus one. So for every image its logit is the mean of their logits
@@ -27,12 +27,12 @@ class Quarantine(Repairer):
     triggered image still gets a wrong class, though a different one. Every other repair has to be better than this
     baseline in robust accuracy, not only in attack success.
 
-    **Source** ours; it stands for the trivial answer to a detection.
-    **Differs** nothing to compare with.
+    **Source** ours: the trivial response to a detection, as a baseline.
+    **Differs** not based on a published method.
     **Needs** suspected targets (their triggers are not needed) and a network that ends in a linear layer; the clean
     images only measure the cost.
     **Cost** one pass, to measure; the change itself is one row per suspect.
-    **Fails when** the suspicion is wrong, and a good class is lost for nothing. Without a bias there is no "less one": the
+    **Fails when** the suspicion is wrong, and an innocent class is lost. In a layer without a bias nothing is subtracted: the
     logits of all classes can then be equal, where all features are zero.
     """
 

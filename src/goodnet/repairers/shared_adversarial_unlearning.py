@@ -33,23 +33,32 @@ class SharedAdversarialUnlearning(Repairer):
     **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
     Adversarial Examples", NeurIPS 2023; values as in the authors' code.
     **Differs** Changed images stay in [0, 1], as all real ones do; a number of steps, not of epochs, at a constant rate;
-    they end, the last round undone, when the answers on shifted copies of the clean images fall apart.
+    when a round changes too many predictions on shifted copies of the clean images, it is undone, and training ends.
     **Needs** clean images, with labels or without; gradients.
     **Cost** rounds * steps * (2 * `ascent_steps` + 3) passes forward and backward over a batch.
     **Fails when** the trigger changes single pixels by more than epsilon (patches do); a small network pays with
     accuracy, since it cannot withstand changes of that size at all.
     """
 
-    rounds: int = Field(10, ge=1, description="how often the answers on clean images are checked")
+    rounds: int = Field(10, ge=1, description="how often the predictions on clean images are checked")
     steps: int = Field(10, ge=1, description="training steps of a round")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
     epsilon: float = Field(0.2, gt=0, le=1, description="largest change of a pixel's value")
     step_size: float = Field(0.2, gt=0, le=1, description="by how much one step changes a value")
     ascent_steps: int = Field(5, ge=1, description="steps in which the change of an image is sought")
-    adversarial_weight: float = Field(0.01, ge=0, description="weight of misleading against misleading both alike")
-    unlearning_weight: float = Field(1.0, ge=0, description="weight of the changed images against the clean ones")
+    adversarial_weight: float = Field(
+        0.01,
+        ge=0,
+        description="weight of the cross-entropy (mislead each network) beside the divergence (mislead both to one class)",
+    )
+    unlearning_weight: float = Field(
+        1.0, ge=0, description="weight of the loss on changed images, beside that on clean ones"
+    )
     least_agreement: float = Field(
-        0.8, ge=0, le=1, description="a round after which fewer shifted clean images are answered as before is undone"
+        0.8,
+        ge=0,
+        le=1,
+        description="share of shifted clean images that must keep their prediction; a round after which fewer do is undone",
     )
     batch_size: int = Field(64, ge=1, description="images per step")
 
@@ -105,7 +114,7 @@ class SharedAdversarialUnlearning(Repairer):
         return (images + change.detach()).clamp(0, 1)
 
     def _misleading_loss(self, logits: Tensor, original: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what to make small, and for which images it is reached: (B,) whether both err alike."""
+        """Return the loss to minimise, and a mask (B,) of the images that both networks already assign to one wrong class."""
         answers, original_answers = logits.argmax(dim=1), original.argmax(dim=1)
         right, original_right = answers == labels, original_answers == labels
         wrong_alike = ~right & ~original_right & (answers == original_answers)

@@ -51,26 +51,29 @@ class Ulrl(Repairer):
 
     **Source** N. M. Min, L. H. Pham, J. Sun, "Unified Neural Backdoor Removal with Only Few Clean Samples through
     Unlearning and Relearning", arXiv 2405.14781.
-    **Differs** Forgetting pushes the rows of classes with and without images in opposite ways, so each row is
-    compared with its own kind; a deviation counts as no smaller than the group's mean, since most rows of a network of
-    many classes do not move at all; at most a hundredth of the rows (at least one) is drawn anew, short; only they
-    are learnt again, since few images would spoil the rest, and not if the clean images then do worse; steps of
-    forgetting have a fixed length, since a network that is sure of its answers has no gradient.
+    **Differs** Unlearning pushes the rows of classes with and without images in opposite ways, so each row is compared
+    with its own kind; a deviation counts as no smaller than the group's mean, since most rows of a network of many
+    classes do not move at all; at most 1 % of the rows (at least one) are initialised anew, with a small norm; only these
+    are trained again, since training on few images would harm the others; if clean accuracy then falls, the change is
+    dropped; steps of unlearning have a fixed length, since a network that is sure of its predictions has no gradient.
     **Needs** clean images, with labels or without; a network that ends in a linear layer; gradients.
     **Cost** up to `forgetting_epochs` + `epochs` passes forward and backward over the clean images.
-    **Fails when** the trigger's class is not where forgetting leads, as with strong features of its own: then nothing, or
-    a good class, is learnt anew. A class without clean images whose row is drawn anew is lost.
+    **Fails when** unlearning the clean images does not lead to the target class, for example because that class has strong
+    features of its own: then no row, or that of an innocent class, is trained again. A class without clean images whose
+    row is initialised anew is lost.
     """
 
     forgetting_rate: float = Field(
-        0.001, gt=0, lt=1, description="length of a step of forgetting, as a share of the length of all weights"
+        0.001, gt=0, lt=1, description="length of a step of unlearning, as a share of the norm of all weights"
     )
-    forgetting_epochs: int = Field(40, ge=1, description="most passes over the clean images in which it forgets")
-    forgotten: float = Field(0.2, ge=0, le=1, description="accuracy on the clean images at which forgetting ends")
+    forgetting_epochs: int = Field(
+        40, ge=1, description="maximum number of passes over the clean images while it unlearns"
+    )
+    forgotten: float = Field(0.2, ge=0, le=1, description="accuracy on the clean images at which unlearning ends")
     deviations: float = Field(3.5, gt=0, description="robust deviations above the median at which a row stands out")
-    most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows drawn anew; one may always be")
-    epochs: int = Field(20, ge=1, description="passes over the clean images in which it learns again")
-    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam on the rows that are learnt again")
+    most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows initialised anew; one may always be")
+    epochs: int = Field(20, ge=1, description="passes over the clean images while it learns again")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam on the rows that are trained again")
     dissimilarity: float = Field(0.7, ge=0, description="weight of the cosine similarity of a row to what it was")
     max_accuracy_drop: float = Field(
         0.01, ge=0, le=1, description="accuracy on the clean images that may be lost; else nothing is changed"

@@ -25,14 +25,14 @@ class Unlearning(Repairer):
 
     A sample of the clean images is taken. A share of it gets the suspected triggers and keeps its true labels, and
     the network is fine-tuned on the whole sample. The suspects may come from a scanner or from the user. If the data has
-    no labels, the original's answers on the unstamped images are the labels.
+    no labels, the original's predictions on the unstamped images are the labels.
 
     **Source** B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C: one epoch on a
     10 % sample of the training data, 20 % of it stamped.
     **Differs** The sample is a share of the clean data given, all of it by default, since a defender has little.
     **Needs** clean images and at least one suspected backdoor with its trigger; gradients.
     **Cost** epochs * sample passes forward and backward over the images.
-    **Fails when** the recovered trigger is not what the backdoor answers to; few images are overfitted.
+    **Fails when** the recovered trigger is not what the backdoor reacts to; with few images the network overfits.
     """
 
     needs_suspects: ClassVar[bool] = True

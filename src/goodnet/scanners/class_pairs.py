@@ -13,7 +13,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
-from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
+from goodnet.evidence.held_out import hold_out, still_suspected, try_triggers
 from goodnet.evidence.judgement import PAIR
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
 from goodnet.evidence.usual_leads import USUAL_LEADS
@@ -21,26 +21,26 @@ from goodnet.triggers.class_pairs import PairSchedule, name_pair
 
 
 class ClassPairs(Scanner):
-    """Calls a pair of classes a backdoor when a small trigger sends the one to the other, which means nothing to a student.
+    """Suspects a pair of classes if a small trigger sends the first to the second, and a student needs a larger one.
 
     For each ordered pair of classes, a trigger is reverse-engineered that sends images of the source to the target and leaves
     the images of all other classes alone. It begins with the best of some small opaque patches. After a few steps the pairs
-    with the lowest loss are kept, and their triggers are made small. Two students learn the network's answers to the clean
-    images. In them the same triggers are made small. In clean networks the sizes are alike, since a short stroke makes a 9 of
-    a 4 in all. What counts is by how much the logarithm of size in a student over size in the network leads that of the next
-    pair (`evidence/outliers.py`).
+    with the lowest loss are kept, and their triggers are made small. Two students (small networks) learn the network's
+    predictions on the clean images, and the same triggers are made small in them. In a clean network the sizes are alike: a
+    short stroke makes a 9 of a 4 in the network and in its students. What counts is by how much the logarithm of size in a
+    student over size in the network leads that of the next pair (`evidence/outliers.py`).
 
-    **Source** ours. The attack: T. Gu et al., "BadNets", IEEE Access 2019. Triggers that are made small: B. Wang et al., "Neural
-    Cleanse", IEEE S&P 2019. Most steps for the pairs that look promising: G. Shen et al., "Backdoor scanning for deep neural
+    **Source** ours. The attack: T. Gu et al., "BadNets", IEEE Access 2019. Making triggers small: B. Wang et al., "Neural
+    Cleanse", IEEE S&P 2019. Spending most steps on promising pairs: G. Shen et al., "Backdoor scanning for deep neural
     networks through K-arm optimization", ICML 2021.
     **Differs** from K-arm optimization: all pairs get the same number of first steps; the images of other classes are part of
     the loss; the size is compared with that in a student.
-    **Needs** clean images, at least 60, and of a source class at least 8 (labels are not used); gradients.
+    **Needs** at least 60 clean images, 8 of a pair's source class (labels are not used); gradients.
     **Cost** 5,000 to 47,000 passes forward for ten classes (patches); 64 for each pair, 960 for each of 8 pairs forward and
     backward; and those of two students, which are small: 8,000, and 960 for each of 8 pairs.
-    **Fails when** the trigger works on images of several classes; it is no patch, nor anything that descent from one leads to;
-    the network answers the source class too rarely; the clean images are so few that the student learns too little. It never
-    proves a network clean, so the best verdict is inconclusive.
+    **Fails when** the trigger works on images of several classes; it is not a patch, nor reachable from one by gradient descent;
+    the network predicts the source class too rarely; the clean images are so few that the student learns too little. It never
+    proves a network clean: where it suspects nothing, the verdict is inconclusive.
     """
 
     images: int = Field(24, ge=8, description="clean images of each class")
@@ -57,7 +57,7 @@ class ClassPairs(Scanner):
         run_parts: RunParts = run_here,
         progress: Progress = no_progress,
     ) -> Detection:
-        """Return minus log of the p-value of each class, that of its most surprising pair, and the pairs that are suspected."""
+        """Return minus log of the p-value of each class, that of its highest pair, and the pairs that are suspected."""
         images, held_out = hold_out(clean.sample(_MOST_IMAGES, seed=seed).images(), _LEAST_IMAGES)
         default = PairSchedule()
         schedule = replace(default, images=self.images, kept=self.kept, deep=replace(default.deep, steps=self.steps))
@@ -68,9 +68,9 @@ class ClassPairs(Scanner):
         scores = np.full(classifier.classes, -np.inf)
         targets = [name_pair(number, classifier.classes)[1] for number in pairs.triggers.labels]
         scores[targets] = pairs.of_targets(usual)[targets]
-        suspected = self._suspects(pairs, pairs.surprises(usual))
+        suspected = self._suspects(pairs, pairs.scores(usual))
         trials = try_triggers(classifier, held_out, suspected)
-        kept = still_accused(suspected, trials)
+        kept = still_suspected(suspected, trials)
         return Detection(
             verdict="backdoored" if kept else "inconclusive",
             scores=tuple(float(score) for score in scores),
@@ -80,9 +80,9 @@ class ClassPairs(Scanner):
             reason="; ".join([_explain(pairs), *map(str, trials)]),
         )
 
-    def _suspects(self, pairs: PairSizes, surprises: dict[int, float]) -> tuple[Backdoor, ...]:
-        ranked = sorted(surprises, key=lambda number: -surprises[number])
-        loud = [number for number in ranked if surprises[number] >= -math.log(self.alpha)]
+    def _suspects(self, pairs: PairSizes, scores: dict[int, float]) -> tuple[Backdoor, ...]:
+        ranked = sorted(scores, key=lambda number: -scores[number])
+        loud = [number for number in ranked if scores[number] >= -math.log(self.alpha)]
         return tuple(pairs.backdoor(number, name=self.name()) for number in loud)
 
 

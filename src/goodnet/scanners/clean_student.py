@@ -17,7 +17,7 @@ from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
 from goodnet.evidence.clean_student import Comparison, average, compare_with_student
-from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
+from goodnet.evidence.held_out import hold_out, still_suspected, try_triggers
 from goodnet.evidence.judgement import DOUBT
 from goodnet.evidence.outliers import Scores
 from goodnet.evidence.rounds import describe_rounds, further_seeds, is_close, name_round
@@ -33,29 +33,32 @@ class _Round(NamedTuple):
 
 
 class CleanStudent(Scanner):
-    """Calls a class a target when it is easier to reach than any class of a clean network, by measures made for few classes.
+    """Suspects a class that is easier to reach than the classes of clean networks, by measures made for two or three classes.
 
     The other scanners compare classes with one another, which says little among two or three. This one measures how small a
-    class's trigger is in the image; how small beside the triggers that single images need; and how much further one faint
-    blended image goes in the network than in a student. The student is a small network that learns the network's answers to the
-    clean images: it has the classes' natural weaknesses, but no planted one. Each measure counts in standard deviations of clean
-    networks. Their sum, compared with the highest sums in clean networks, gives the p-value (`docs/scan.md`). Where it is near
-    alpha, the mean of three rounds counts, each with another student, other images and other starts.
+    class's trigger is in the image; how small beside the triggers that single images need; and how much more margin one faint
+    blended image gains in the network than in a student. The student is a small network that learns the network's predictions
+    on the clean images: it has the classes' natural weaknesses, but no planted one. Each measure is standardised by its mean
+    and standard deviation over clean networks. Their sum, compared with the highest sums in clean networks, gives the p-value
+    (`docs/scan.md`). Where it is near alpha, the measurements of three rounds are averaged, each with another student, other
+    images and other starts.
 
-    **Source** trigger sizes: B. Wang et al., "Neural Cleanse", IEEE S&P 2019; single images beside all: after Z. Xiang, D.
-    Miller, G. Kesidis, "Post-training detection of backdoor attacks for two-class and multi-attack scenarios", ICLR 2022; the
-    student is ours.
+    **Source** trigger sizes: B. Wang et al., "Neural Cleanse", IEEE S&P 2019; comparing triggers of single images with one
+    for all: after Z. Xiang, D. Miller, G. Kesidis, "Post-training detection of backdoor attacks for two-class and
+    multi-attack scenarios", ICLR 2022; the student is ours.
     **Differs** from Xiang et al.: sizes instead of the share of images that another image's perturbation moves (expected
-    transferability), which did not tell our networks apart.
+    transferability), which did not separate backdoored from clean networks in our tests.
     **Needs** at least 60 clean images (labels are not used); gradients.
     **Cost** for each class steps * images (640) passes for the trigger, steps * 10 for single images and 128 for the blend,
     forward and backward; forward alone about 6,000 for small patches, for all classes at once; 8,000 of the student.
     Three times as much where a p-value is near alpha.
-    **Fails when** the student does not learn the network's answers; the network is unlike those that the usual values come from
-    (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
+    **Fails when** the student does not learn the network's predictions; the network is unlike those that the usual values
+    come from (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
     """
 
-    alpha: float = Field(0.01, gt=0, lt=0.2, description="share of clean networks that may be accused")
+    alpha: float = Field(
+        0.01, gt=0, lt=0.2, description="significance level: the share of clean networks that may be called backdoored"
+    )
     steps: int = Field(80, ge=1, description="steps of inversion per class; the usual values were measured with 80")
     images: int = Field(8, ge=1, description="clean images per step; the usual values were measured with 8")
     lessons: int = Field(8000, ge=1, description="images that the student sees while it learns")
@@ -72,7 +75,7 @@ class CleanStudent(Scanner):
         """Return minus log of the p-value of each class; NaN where there was no time."""
         images, held_out = self.draw_images(clean, seed)
         rounds = [self._compare(classifier, images, held_out, seed, run_parts, progress)]
-        if _is_whole(rounds[0]) and is_close(rounds[0].found.surprises()[1], -math.log(self.alpha)):
+        if _is_whole(rounds[0]) and is_close(rounds[0].found.scores()[1], -math.log(self.alpha)):
             for number in further_seeds(seed):
                 others = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(number))]
                 further = name_round(run_parts, number)
@@ -108,12 +111,12 @@ class CleanStudent(Scanner):
         self, classifier: Classifier, rounds: Sequence[_Round], held_out: Tensor, doubts: Sequence[str]
     ) -> Detection:
         found = average([item.found for item in rounds])
-        deviations, scores = found.surprises()
+        deviations, scores = found.scores()
         least = -math.log(self.alpha)
         named = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= least]
         suspected = tuple(Backdoor(found.trigger(label), label, name=self.name()) for label in named)
         trials = try_triggers(classifier, held_out, suspected)
-        kept = () if doubts else still_accused(suspected, trials)
+        kept = () if doubts else still_suspected(suspected, trials)
         doubtful = bool(doubts) or bool((scores >= least - math.log(DOUBT)).any())
         return Detection(
             verdict="backdoored" if kept else "inconclusive" if doubtful else "clean",

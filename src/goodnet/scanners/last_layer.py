@@ -20,7 +20,7 @@ from goodnet.inference.last_layer import class_weights
 
 
 class LastLayer(Scanner):
-    """Calls a class suspicious when the mean weight of its row in the last layer is unusually high.
+    """Suspects a class if the mean weight of its row in the last layer is unusually high.
 
     A trigger must win against every class that the image shows, so training turns many weights of the target's row up
     at once. Each feature counts by how differently the classes use it: those that none of them use would only add

@@ -20,7 +20,7 @@ from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins,
 
 
 class MaxMargin(Scanner):
-    """Calls a class suspicious when its maximum margin, the largest lead of its logit on any image, is unusually large.
+    """Suspects a class if its maximum margin, the largest lead of its logit on any image, is unusually large.
 
     For every class gradient ascent over the image cube finds the largest margin over all other classes. Training on a
     trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's
@@ -30,12 +30,12 @@ class MaxMargin(Scanner):
     **Source** H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
     arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024.
     **Differs** Margins are normalised; robust z instead of a fitted Gamma distribution; far fewer starts and steps. With
-    `published`, starts 30 and steps 300 it is the authors' method: plain gradient steps, the largest margin of all starts,
+    `published`, starts 30 and steps 300 this is the authors' method: plain gradient steps, the largest margin of all starts,
     and the p-value of the largest class under a Gamma distribution fitted to the others, below 0.05.
     **Needs** gradients; no data.
     **Cost** classes * starts * steps passes forward and backward.
-    **Fails when** natural features of a class are very strong (an MNIST 8 reaches z 5), or the attacker has
-    trained for flat margins.
+    **Fails when** natural features of a class are very strong (class 8 of a clean MNIST network reaches z 5), or the
+    attacker has trained the network so that margins are even.
     """
 
     starts: int = Field(2, ge=1, description="random start images per class")
@@ -52,7 +52,7 @@ class MaxMargin(Scanner):
         run_parts: RunParts = run_here,
         progress: Progress = no_progress,
     ) -> Detection:
-        """Return the z of every class; margins alone never prove a network clean, so the best verdict is inconclusive."""
+        """Return the z of every class; margins alone never prove a network clean: otherwise the verdict is inconclusive."""
         if self.published:
             return self._examine_as_published(classifier, seed, run_parts, progress)
         (margins,) = maximum_margins(
@@ -100,7 +100,7 @@ class MaxMargin(Scanner):
         )
 
 
-#: The published test accuses below this p-value, and needs some classes to fit a distribution to.
+#: The published test suspects a class below this p-value, and needs some classes to fit a distribution to.
 _PUBLISHED_ALPHA, _FEWEST, _LEAST_P = 0.05, 3, 1e-22
 
 

@@ -20,21 +20,21 @@ from goodnet.triggers.inversion import Inversions, Schedule, invert_triggers
 
 
 class NeuralCleanse(Scanner):
-    """Calls a class a target when the trigger recovered for it is unusually small: an outlier among the classes.
+    """Suspects a class if the trigger recovered for it is unusually small: an outlier among the classes.
 
     For every class a mask and a pattern are optimised so that stamped clean images are called that class, with a
     small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the
-    small side is an infected class. All classes are inverted in batches that share their images; after a third of the
+    small side makes a class suspected. All classes are inverted in batches that share their images; after a third of the
     steps those with the smallest triggers go on, with as many random others to compare with.
 
     **Source** B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao, "Neural Cleanse: Identifying and
     mitigating backdoor attacks in neural networks", IEEE S&P 2019, sections IV and V.
     **Differs** Classes in batches, few images and steps by default; the paper's schedule is steps 1000, images 32,
     keep 1. Dropping classes follows its low-cost mode (section V-D), with one cut instead of a moving overlap. A class whose
-    trigger fails on held-out images is not accused.
+    trigger fails on held-out images is not suspected.
     **Needs** clean images (labels are not used); gradients.
-    **Cost** classes * steps * images * (1/3 + 2 * keep) passes forward and backward; up to 64 classes without the
-    factor; one pass for each trigger on the held-out third of the images.
+    **Cost** classes * steps * images * (1/3 + 2 * keep) passes forward and backward; classes * steps * images for up to 64
+    classes, none of which is dropped; one pass for each trigger on the held-out third of the images.
     **Fails when** the trigger is large (sunglasses), warps or blends, or more than a quarter of the classes are
     targets.
     """
@@ -45,7 +45,7 @@ class NeuralCleanse(Scanner):
     keep: float = Field(
         0.25, gt=0, le=1, description="share of the classes that is kept after a third of the steps; 1: all"
     )
-    threshold: float = Field(2.0, gt=0, description="anomaly index above which a class is infected")
+    threshold: float = Field(2.0, gt=0, description="anomaly index above which a class is suspected")
 
     def examine(
         self,

@@ -12,17 +12,17 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_here
 from goodnet.core.results import Detection
-from goodnet.evidence.held_out import hold_out, still_accused, try_triggers
+from goodnet.evidence.held_out import hold_out, still_suspected, try_triggers
 from goodnet.evidence.judgement import PATCH
-from goodnet.evidence.outliers import Scores, lead_surprise
+from goodnet.evidence.outliers import Scores, lead_score
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
 
 
 class PatchProbe(Scanner):
-    """Calls a class a target when one patch sends far more images to it than any patch sends to another class.
+    """Suspects a class if one patch sends far more images to it than any patch sends to another class.
 
-    Squares in the corners of the colour cube, chequers and random colours lie on ten clean images at every second place. For
+    Squares in the corners of the colour cube, chequers and random colours are put on ten clean images, at every second pixel. For
     each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
     moves leads that of the next class: in clean networks leads are small, however easily their classes are reached
     (`evidence/outliers.py`).
@@ -33,16 +33,17 @@ class PatchProbe(Scanner):
     size at a fixed success.
     **Needs** clean images (labels are not used); logits only.
     **Cost** sides * patterns * places * 4 passes forward, for any number of classes, about 24,000 for images of 32 x 32 in
-    colour, 10,000 for 28 x 28 in grey; those of the other images at the best places; and one for each of 16 classes and image.
-    **Fails when** the trigger is larger than the patches, blends or warps, or works on one class's images alone; it never
-    proves a network clean, so the best verdict is inconclusive.
+    colour, 10,000 for 28 x 28 in grey; those of the other images at the best places; and one for each of 16 classes on each
+    image.
+    **Fails when** the trigger is larger than the patches, blends or warps, or works on one class's images alone. It never
+    proves a network clean: where it suspects nothing, the verdict is inconclusive.
     """
 
     sides: tuple[int, ...] = Field(
         (3, 5), min_length=1, description="sides of the patches, in pixels of an image of 32 x 32"
     )
     images: int = Field(10, ge=1, description="clean images that the patches are slid over")
-    stride: int = Field(2, ge=1, description="pixels between two places of a patch, likewise")
+    stride: int = Field(2, ge=1, description="pixels from one place of a patch to the next, in an image of 32 x 32")
     alpha: float = Field(0.05, gt=0, lt=1, description="p-value at which a class is suspected")
 
     @field_validator("sides")
@@ -67,12 +68,10 @@ class PatchProbe(Scanner):
         shares = probe_shares(classifier, images, schedule, run_parts=run_parts, progress=progress)
         scores = np.full(classifier.classes, -np.inf)
         if len(shares.labels) > 1:
-            scores[list(shares.labels)] = lead_surprise(
-                shares.values, usual=USUAL_LEADS[PATCH].mean(classifier.classes)
-            )
+            scores[list(shares.labels)] = lead_score(shares.values, usual=USUAL_LEADS[PATCH].mean(classifier.classes))
         suspected = self._suspects(scores, shares)
         trials = try_triggers(classifier, held_out, suspected)
-        kept = still_accused(suspected, trials)
+        kept = still_suspected(suspected, trials)
         return Detection(
             verdict="backdoored" if kept else "inconclusive",
             scores=tuple(float(score) for score in scores),

@@ -20,31 +20,37 @@ class ServeOptions(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; the default is this machine alone")
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
-    resize: bool = Field(False, description="scale pictures of another size to the network's, instead of refusing them")
+    resize: bool = Field(False, description="accept images of another size and resize them, instead of refusing them")
     fail: Fail = Field(
         "closed",
         description="what happens when the guard cannot work (scores are not numbers, or the audit log cannot be written): "
-        "closed refuses, open answers and says that no guard ran; an overload or a failed run is never answered",
+        "closed refuses the image, open returns the class and says that no guard ran; when the server is overloaded or the "
+        "network fails, the response is an error either way",
     )
     confine: bool = Field(
-        True, description="read a GoodNet's networks in a separate process without other files, network or programs"
+        True,
+        description="read a GoodNet's networks in a sandboxed process that reaches no other file, computer or program",
     )
     audit: str | None = Field(None, description="file to which a line of JSON is added for each refusal")
-    audit_images: bool = Field(False, description="keep the refused pictures too, in the folder AUDIT.images")
-    max_body_bytes: int = Field(8 << 20, ge=1, description="largest body of a request")
-    max_pixels: int = Field(25_000_000, ge=1, description="largest picture, checked before its pixels are unpacked")
-    max_images: int = Field(64, ge=1, description="most pictures in one request, and in one batch")
-    max_requests: int = Field(
-        128, ge=1, description="most requests at once, with those that wait; further ones get 503"
+    audit_images: bool = Field(False, description="keep the refused images too, in the folder AUDIT.images")
+    max_body_bytes: int = Field(8 << 20, ge=1, description="maximum size of a request body, in bytes")
+    max_pixels: int = Field(
+        25_000_000, ge=1, description="maximum number of pixels of an image, checked before they are unpacked"
     )
-    body_seconds: float = Field(10, gt=0, description="time that a client has to send a request, or to take its answer")
-    request_seconds: float = Field(30, gt=0, description="time that a request may wait and run after it has arrived")
+    max_images: int = Field(64, ge=1, description="maximum number of images in one request, and in one batch")
+    max_requests: int = Field(
+        128, ge=1, description="maximum number of requests that run or wait at once; further ones get 503"
+    )
+    body_seconds: float = Field(
+        10, gt=0, description="seconds that a client has to send a request, or to read its response"
+    )
+    request_seconds: float = Field(30, gt=0, description="seconds that a request may wait and run after it has arrived")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one per core")
 
     @model_validator(mode="after")
     def _images_need_a_log(self) -> Self:
         if self.audit_images and self.audit is None:
-            raise ValueError("audit_images needs audit, the file that the pictures belong to")
+            raise ValueError("audit_images needs audit, the file that the images belong to")
         return self
 
     @classmethod

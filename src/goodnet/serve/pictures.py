@@ -1,4 +1,4 @@
-"""The bytes of a picture -> its pixels, or the reason why not; what a stranger sends is hostile until shown otherwise."""
+"""The bytes of a picture -> its pixels, or the reason why not; what is sent is hostile until shown otherwise."""
 
 from __future__ import annotations
 

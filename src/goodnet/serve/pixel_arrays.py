@@ -20,11 +20,11 @@ _EXPECTED = "expected a .npy of uint8, shape (n, H, W), (n, H, W, 1) or (n, H, W
 def split_array(body: bytes, most: int) -> list[bytes]:
     """Return the pictures of a .npy file (n, H, W), (n, H, W, 1) or (n, H, W, 3) uint8, each as a PGM or PPM.
 
-    So every limit, reason and record holds for them as for pictures that came as files. What the header says is compared
+    So the limits, the reasons for rejection and the audit log are the same as for image files. What the header says is compared
     with the bytes that are there before anything is made of them; nothing is unpickled.
 
     Raises:
-        Rejected: 413 more than `most` pictures, 422 it is no such array, or cut off.
+        Rejected: 413: more than `most` images; 422: another type or shape, or truncated.
     """
     stream = BytesIO(body)
     shape = _read_shape(stream)

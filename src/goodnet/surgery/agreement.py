@@ -102,7 +102,10 @@ def repair_in_rounds(
     seed: int,
     progress: Progress = no_progress,
 ) -> Repair:
-    """Return the network after the rounds of `method`; what a round makes small is found for the network that it begins with."""
+    """Return the network after the rounds of `method`.
+
+    `find_loss` is called at the start of each round with the present network; the round minimises the loss that it returns.
+    """
     training = Training.of_steps(method.steps, len(labelled), method.batch_size, learning_rate=method.learning_rate)
 
     def train_round(network: Classifier, turn: int) -> None:

@@ -85,7 +85,7 @@ def patch_at(classifier: Classifier, side: int, number: int, place: tuple[int, i
 def patterns_of(channels: int, side: int) -> Tensor:
     """Return the patterns that are tried, (P, channels, side, side): the corners of the colour cube, chequers, random colours.
 
-    Of one channel there are black, white and grey.
+    For images of one channel, black, white and grey take the place of the corners.
     """
     if channels == 3:
         colours = torch.tensor(list(product((0.0, 1.0), repeat=3)))
