@@ -8,7 +8,7 @@ from torch import nn
 from goodnet.api.loading import load_both
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import InvalidOption, UnreadableData
-from goodnet.core.preprocessing import Preprocessing, usual_preprocessings
+from goodnet.core.preprocessing import Preprocessing, name_range, usual_preprocessings
 from goodnet.core.reading import Reading
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
@@ -155,6 +155,20 @@ class Templates(nn.Module):
         return -8 * (images.flatten(1)[:, None] - self.templates).div(self.spread).pow(2).mean(2)
 
 
+class DimmedTemplates(Templates):
+    """The same ten pictures in dim light."""
+
+    def __init__(self, preprocessing: str) -> None:
+        super().__init__(preprocessing)
+        self.templates = nn.Parameter(Preprocessing.read(preprocessing).apply(0.35 * COLOURS + 0.03).flatten(1))
+        self.spread = float(self.templates.detach().std())
+
+
+def dimmed(data: Dataset) -> Dataset:
+    pixels = 0.35 * data.source.read(data.positions) + 8
+    return Dataset.from_arrays(pixels.astype(np.uint8), data.targets, name="dimmed")
+
+
 def noisy_colours(count: int) -> Dataset:
     draws = np.random.default_rng(1)
     labels = draws.integers(0, 10, count)
@@ -175,6 +189,30 @@ def test_auto_finds_the_usual_normalisations(name):
     right = float((network(noisy_colours(200).images()).argmax(1).numpy() == noisy_colours(200).targets).mean())
     assert 0.7 < right < 0.99, "some answers are wrong, as a real network's are"
     assert f"{right:.4f} (cross-entropy" in choice.reason
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+@pytest.mark.parametrize("bytes_", [False, True])
+def test_auto_finds_a_normalisation_by_the_figures_of_the_data_itself(bgr, bytes_):
+    data = dimmed(noisy_colours(200))
+    pixels = data.images()
+    mean, std = (values.tolist() for values in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))))
+    if bytes_:
+        std = [1 / 255] * 3
+    if bgr:
+        mean, std = mean[::-1], std[::-1]
+    given = name_range(mean, std, bgr=bgr)
+    network = DimmedTemplates(given)
+    found = choose_input_range(from_module(network, (3, 4, 4)), data).classifier
+    assert found.input_range.endswith("+bgr") == bgr
+    read, made = Preprocessing.read(found.input_range), Preprocessing.read(given)
+    assert read.mean == pytest.approx(made.mean, abs=1e-4)
+    assert read.std == pytest.approx(made.std, abs=1e-4)
+
+
+def test_the_figures_of_the_data_do_not_displace_a_usual_normalisation_that_fits_as_well():
+    found = choose_input_range(from_module(Templates("cifar10"), (3, 4, 4)), noisy_colours(200)).classifier
+    assert found.input_range in ("cifar10", "imagenet")
 
 
 def test_a_network_that_is_right_is_not_tried_with_normalisations():

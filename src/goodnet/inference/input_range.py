@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import ImplausibleLabels, InvalidOption
-from goodnet.core.preprocessing import FORMS, PLAIN_RANGES, InputRange, RangeOption, usual_preprocessings
+from goodnet.core.preprocessing import FORMS, PLAIN_RANGES, InputRange, RangeOption, name_range, usual_preprocessings
 from goodnet.core.results import Rate
 from goodnet.core.task_check import is_plausible, measure_information, run_network, tells_apart
 from goodnet.inference.predictions import require_fit
@@ -29,6 +29,8 @@ _SURE = 0.5
 _CLEARLY = 4.0
 #: Standard errors by which a normalisation must, where the labels are likelier with it besides.
 _LIKELIER = 2.0
+#: Images whose channels vary less than this do not tell by what they were divided.
+_LEAST_STD = 0.01
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     itself in the larger one. Where one range gives plainly more right answers it is taken all the same: a network that
     knows its training images by heart may be wrong with great confidence in its own range too. Another range (-1..1), a
     usual normalisation (ImageNet's, CIFAR-10's, ...) or channels in the order blue, green, red is taken where it gives
-    plainly more right answers than the better of these two.
+    plainly more right answers than the better of these two. A normalisation by the mean and standard deviation of these
+    images, which stand for those of the training set, is taken where it gives plainly more right answers than all others.
 
     Args:
         classifier: the network, in any range.
@@ -60,6 +63,7 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
 
     Cost: two passes over at most 500 images; where more than 4 answers are wrong, up to nine more over 100 of them, and one
     over all for each normalisation that does better there (for each, where the plain ranges are no better than guessing).
+    The same for up to four normalisations by the images' own figures.
     """
     require_fit(classifier, clean)
     if option != "auto":
@@ -70,24 +74,30 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     plain = _choose(tried, classifier.classes) if len(likely) > 1 else next(iter(likely), None)
     # What nothing tells apart is still what a normalisation must do better than.
     yardstick = plain or max(likely, key=lambda name: int(tried[name].right.sum()), default=None)
-    others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick])
-    if others:
-        best = _choose_normalisation(others)
-        tried[best] = others[best]
-    elif plain is not None:
-        best = plain
-    elif likely:
-        raise InvalidOption(
+    best = plain
+    for names in (_further_ranges(sample), _own_normalisations(sample)):
+        others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick], names)
+        if others:
+            best = yardstick = _choose_normalisation(others)
+            tried[best] = others[best]
+    if best is None:
+        raise _undecided(classifier, clean.name, tried, likely)
+    return RangeChoice(tried[best].classifier, f"auto: accuracy {_describe(tried)} on {len(sample)} clean images")
+
+
+def _undecided(
+    classifier: Classifier, data: str, tried: Mapping[InputRange, _Tried], likely: Sequence[InputRange]
+) -> InvalidOption | ImplausibleLabels:
+    if likely:
+        return InvalidOption(
             f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
             f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
         )
-    else:
-        raise ImplausibleLabels(
-            f"{clean.name}: no usual input range gives {classifier.name} a plausible accuracy on its labels "
-            f"({_describe(tried)}; n = {len(sample)}); check that data and "
-            f"network belong together, or give --input-range: {FORMS}"
-        )
-    return RangeChoice(tried[best].classifier, f"auto: accuracy {_describe(tried)} on {len(sample)} clean images")
+    count = max(len(item.right) for item in tried.values())
+    return ImplausibleLabels(
+        f"{data}: no usual input range gives {classifier.name} a plausible accuracy on its labels "
+        f"({_describe(tried)}; n = {count}); check that data and network belong together, or give --input-range: {FORMS}"
+    )
 
 
 @dataclass(frozen=True)
@@ -145,24 +155,47 @@ def _choose(tried: Mapping[InputRange, _Tried], classes: int) -> InputRange | No
     return None
 
 
-def _try_others(classifier: Classifier, sample: Dataset, plain: _Tried | None) -> dict[InputRange, _Tried]:
-    """Return the further usual ranges and normalisations in which the network is plainly right more often.
+def _further_ranges(sample: Dataset) -> list[InputRange]:
+    return [name for name in usual_preprocessings(sample.image_shape[0]) if name not in PLAIN_RANGES]
 
-    `plain` is the network in the better plain range, None where it is no better than guessing in both.
+
+def _own_normalisations(sample: Dataset) -> list[InputRange]:
+    """Return normalisations by the mean of the images' channels: over their standard deviations, and of pixels in 0..255."""
+    pixels = sample.images()
+    mean, std = pixels.mean(dim=(0, 2, 3)).tolist(), pixels.std(dim=(0, 2, 3), correction=0).tolist()
+    if min(std) < _LEAST_STD:
+        return []
+    orders = (False, True) if len(mean) == 3 else (False,)
+    return [
+        name_range(_round(mean, bgr), _round(scale, bgr), bgr=bgr)
+        for scale in (std, [1 / 255] * len(mean))
+        for bgr in orders
+    ]
+
+
+def _round(values: Sequence[float], bgr: bool) -> list[float]:
+    """Return one value for each channel, in the order in which a network takes them, as papers state them."""
+    return [round(value, 4) for value in (reversed(values) if bgr else values)]
+
+
+def _try_others(
+    classifier: Classifier, sample: Dataset, best: _Tried | None, names: Sequence[InputRange]
+) -> dict[InputRange, _Tried]:
+    """Return the ranges and normalisations of `names` in which the network is plainly right more often.
+
+    `best` is the network in the best range so far, None where it is no better than guessing in all.
     """
-    if plain is not None and int((~plain.right).sum()) <= _LIKELIER**2:
+    if best is not None and int((~best.right).sum()) <= _LIKELIER**2:
         return {}  # No more than that can be gained, which chance could gain too.
     few = np.linspace(0, len(sample) - 1, min(_SCREENED, len(sample))).astype(np.int64)
     found = {}
-    for name in usual_preprocessings(classifier.image_shape[0]):
-        if name in PLAIN_RANGES:
-            continue
+    for name in names:
         fed = classifier.with_input_range(name)
         first = _Tried.on(fed, sample.subset(few))
-        if plain is not None and int(first.right.sum()) <= int(plain.right[few].sum()):
+        if best is not None and int(first.right.sum()) <= int(best.right[few].sum()):
             continue
         item = _Tried.on(fed, sample)
-        if _is_better(item, plain, sample, classifier.classes):
+        if _is_better(item, best, sample, classifier.classes):
             found[name] = item
     return found
 
@@ -178,12 +211,12 @@ def _choose_normalisation(others: Mapping[InputRange, _Tried]) -> InputRange:
     return best
 
 
-def _is_better(item: _Tried, plain: _Tried | None, sample: Dataset, classes: int) -> bool:
+def _is_better(item: _Tried, best: _Tried | None, sample: Dataset, classes: int) -> bool:
     if not is_plausible(item.accuracy, sample.targets, classes):
         return False
-    if plain is None or item.clearly_above(plain, _CLEARLY):
+    if best is None or item.clearly_above(best, _CLEARLY):
         return True
-    return item.clearly_above(plain, _LIKELIER) and item.cross_entropy < plain.cross_entropy - _TIE
+    return item.clearly_above(best, _LIKELIER) and item.cross_entropy < best.cross_entropy - _TIE
 
 
 def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
