@@ -1,6 +1,7 @@
 """The verb `guard` as a function: what is scanned, repaired and given, and what the outcome says."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
 from goodnet.core.reading import Reading
 from goodnet.core.results import Rate, Run
+from goodnet.execution import Execution
 from goodnet.formats.data import read_data
 from goodnet.guards.calibration import score_all
+from goodnet.guards.mahalanobis import Mahalanobis
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.pipelines.guard_outcome import TargetRefusals
@@ -49,6 +52,18 @@ def test_what_is_given_is_neither_scanned_nor_repaired_again(planted, calls):
     assert outcome.targets == (7,)
     assert outcome.goodnet.targets == (7,)
     assert (score_all(outcome.guard, planted.triggered) > outcome.guard.threshold).mean() > 0.95
+
+
+def test_a_guard_that_is_not_fitted_in_time_is_none(planted, monkeypatch, tmp_path):
+    def fit(self, *_, **__):
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Mahalanobis, "fit", fit)
+    out = tmp_path / "guard"
+    with pytest.raises(MethodFailed, match=r"the budget of 0\.5 s ended before the guard was fitted"):
+        api.guard(planted.classifier, planted.clean, method="mahalanobis", out=out, where=Execution(budget=0.5))
+    assert Run.load(out).error.kind == "MethodFailed"
 
 
 def test_a_method_that_needs_neither_gets_neither(planted, calls):

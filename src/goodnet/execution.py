@@ -27,12 +27,11 @@ from goodnet.core.errors import InvalidOption
 from goodnet.core.one_line import describe_error
 from goodnet.core.results import Failure
 from goodnet.devices import choose_device
+from goodnet.time_limits import OutOfTime, time_limit
 from goodnet.worker_pools import end_pool, make_pool
 
 #: How long the head of a cluster may take to answer.
 _SECONDS_TO_ANSWER = 10.0
-#: Seconds after which a task that is out of time, and goes on, is ended again.
-_AGAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,49 +166,14 @@ def _attempt(task: Task, engine: Engine) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
     with torch_threads(engine.threads):
         try:
-            with _time_limit(engine.seconds):
+            with time_limit(engine.seconds):
                 return Outcome(task.key, task.function(*task.arguments))
-        except _OutOfTime as error:
+        except OutOfTime as error:
             if engine.seconds is None:  # It is the limit of a task that this one is a part of.
                 raise
             return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
         except Exception as error:
             return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))
-
-
-class _OutOfTime(BaseException):
-    """A task's time is up; no `except Exception` of a task shall take it for an error of its own."""
-
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    """End the block after so many seconds, between two steps of Python: a single call into torch is not cut short.
-
-    Works only in the main thread of a process, which alone receives signals; all engines run their tasks there.
-
-    Raises:
-        _OutOfTime: the block took longer.
-    """
-    if seconds is None:
-        yield
-        return
-    running = True
-
-    def end(*_: object) -> None:
-        if running:
-            raise _OutOfTime(f"it took longer than the {seconds:g} s that it may")
-
-    before = signal.signal(signal.SIGALRM, end)
-    # It rings again: what is raised while Python tidies up, or in a callback of a library, is lost.
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-    try:
-        try:
-            yield
-        finally:
-            running = False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

@@ -172,7 +172,6 @@ ALL_BUT_THE_DEVICE = (Execution(workers=1), Execution(cluster="auto"), BUDGET)
 @pytest.mark.parametrize(
     ("verb", "where"),
     [
-        *(("repair", BUDGET), ("guard", BUDGET)),
         *((verb, where) for verb in ("evaluate", "predict") for where in ALL_BUT_THE_DEVICE),
     ],
 )

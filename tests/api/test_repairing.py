@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from goodnet import api
+from goodnet.api import repairing
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
@@ -20,8 +21,9 @@ from goodnet.core.errors import (
     WrongShape,
 )
 from goodnet.core.reading import Reading
-from goodnet.core.repairs import ScanSummary, UnlabelledUse
-from goodnet.core.results import Detection
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, ScanSummary, UnlabelledUse
+from goodnet.core.results import Detection, Rate
+from goodnet.execution import Execution
 from goodnet.formats.arrays import write_hdf5
 from goodnet.formats.data import read_data
 from goodnet.formats.networks import read_network
@@ -47,7 +49,7 @@ def test_repair_writes_what_it_returns(badnet, tmp_path):
     assert record["verb"] == "repair"
     expected = {"layer": None, "order": "random", "thresholds": [0.1], "input_range": "auto", "architecture": None}
     expected |= {"keep_all": False, "key": None, "confine": True, "image_shape": None, "resize": None, "strict": False}
-    expected |= {"live": []}
+    expected |= {"live": [], "budget": None}
     assert record["options"] == expected
     assert record["seed"] == 4
     assert set(record["inputs"]) == {f"model: {badnet.model}", f"clean: {badnet.validation}"}
@@ -225,6 +227,47 @@ def test_a_further_repair_that_is_rolled_back_or_fails_leaves_the_first(planted,
     assert result.recommended.changes.method.startswith("anchored_unlearning")
     assert [scan.targets for scan in result.trace.scans] == [(7,), (2,)]
     assert result.trace.found_and_left == (2,)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Repairs that change nothing, in no time; returns the seconds that each had."""
+    had = []
+
+    def repair(self, classifier, clean, **_):
+        had.append(self._seconds)
+        return Repair((RepairedNetwork("same", classifier.copy(), Rate.of(1, 1), Change()),), Rate.of(1, 1))
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    return had
+
+
+def test_a_budget_is_shared_by_scan_and_repair(planted, scans, quick, monkeypatch):
+    scans([7], [])
+    given = []
+    find = repairing.look_for_suspects
+    monkeypatch.setattr(
+        repairing, "look_for_suspects", lambda *a, where, **k: given.append(where.budget) or find(*a, **k)
+    )
+    result = api.repair(planted.classifier, planted.clean, where=Execution(budget=1000.0))
+    assert len(quick) == 1
+    assert 450 < given[0] <= 500
+    assert 900 < quick[0] <= 1000
+    assert (len(result.trace.scans), result.trace.not_scanned_again) == (2, None)
+    api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])
+    assert quick[1:] == [None]
+
+
+def test_without_time_the_repaired_network_is_not_scanned(planted, scans, quick):
+    scanned = scans([7])
+    result = api.repair(planted.classifier, planted.clean, where=Execution(budget=1e-6))
+    assert len(scanned) == 1
+    assert result.trace.not_scanned_again
+
+
+def test_a_budget_that_a_method_cannot_keep_is_refused(planted):
+    with pytest.raises(InvalidOption, match="a budget is for the method auto, pruning cannot end early"):
+        api.repair(planted.classifier, planted.clean, method="pruning", where=Execution(budget=60.0))
 
 
 @pytest.mark.slow

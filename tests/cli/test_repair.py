@@ -211,6 +211,30 @@ def test_what_was_lost_on_held_out_images_is_told_and_whether_they_are_too_few(
     assert ("cannot tell the difference from chance" in done.out) is chance
 
 
+def test_what_the_budget_did_not_suffice_for_is_told(badnet, goodnet, tmp_path, monkeypatch):
+    def repair(self, classifier, clean, **_):
+        assert 0 < self._seconds <= 90
+        network = RepairedNetwork("auto", classifier.copy(), Rate.of(1, 1), Change())
+        return Repair((network,), Rate.of(1, 1), Trace(out_of_time="the time was up after [one] candidate"))
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    command = ["repair", badnet.model, "--clean", badnet.validation, "--target", "0", "--budget", "90s"]
+    done = goodnet(*command, "--out", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "the time was up after [one] candidate\n" in done.out
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["options"]["budget"] == 90.0
+    assert record["result"]["trace"]["out_of_time"] == "the time was up after [one] candidate"
+
+
+def test_a_budget_that_suffices_for_no_repair_is_exit_code_3(badnet, goodnet, tmp_path):
+    command = ["repair", badnet.model, "--clean", badnet.validation, "--target", "0", "--budget", "0.001s"]
+    done = goodnet(*command, "--out", tmp_path)
+    assert (done.code, done.out) == (3, "")
+    assert "was up before its first candidate was finished; give a larger budget" in done.err
+    assert json.loads((tmp_path / "run.json").read_text())["error"]["kind"] == "MethodFailed"
+
+
 def test_a_method_that_works_on_suspects_says_what_the_scan_found(badnet, goodnet, tmp_path, monkeypatch):
     doubt = Detection("inconclusive", (), 5.0, reason="highest score 4.4 (class 2), threshold 5")
     monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: doubt)

@@ -12,9 +12,11 @@ from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_network
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines import auto_repair, repair_judge
-from goodnet.pipelines.auto_repair import AutoRepair, difference, split
+from goodnet.pipelines.auto_repair import AutoRepair, split
+from goodnet.pipelines.repair_difference import difference
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
+from goodnet.time_limits import OutOfTime
 
 
 def metrics(classifier, twin):
@@ -86,6 +88,31 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
     assert repair.trace.candidates[0].accuracy_lost > 0.5
     surrogate = repair.trace.diff.surrogate_attack_success
     assert surrogate.before == surrogate.after > 0.9
+
+
+class Late(AnchoredUnlearning):
+    """Changes nothing at the lowest rate, and takes too long at the next."""
+
+    def unlearn(self, classifier, clean, search, **_):
+        if self.learning_rate > auto_repair._RATES[0]:
+            raise OutOfTime("late")
+        return Repair((RepairedNetwork("same", classifier.copy(), Rate.of(1, 1), Change()),), Rate.of(1, 1))
+
+
+def test_what_is_finished_when_the_time_is_up_is_taken(planted, monkeypatch):
+    monkeypatch.setattr("goodnet.pipelines.auto_repair.AnchoredUnlearning", Late)
+    suspected = [Backdoor(None, planted.backdoor.target)]
+    repair = AutoRepair().within(600.0).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    assert repair.recommended.changes.method == "anchored_unlearning at 0.0003"
+    words = "the time was up after anchored_unlearning at 0.0003: higher learning rates were not tried"
+    assert repair.trace.out_of_time == words
+    assert repair.trace.diff.surrogate_attack_success is None
+
+
+def test_where_the_time_suffices_for_no_repair_there_is_none(planted):
+    suspected = [Backdoor(None, planted.backdoor.target)]
+    with pytest.raises(MethodFailed, match=r"the time for the repair \(0 s\) was up before its first candidate"):
+        AutoRepair().within(0.05).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
 
 
 @pytest.mark.slow

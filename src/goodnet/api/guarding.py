@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,6 @@ from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import MethodFailed
-from goodnet.core.given import refuse_given
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
 from goodnet.devices import CPU, on_device
@@ -29,6 +29,7 @@ from goodnet.pipelines.guard_outcome import GuardOutcome, count_refused, count_r
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.reports.guards import remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
+from goodnet.time_limits import Clock, OutOfTime, start_clock, time_limit
 
 #: Clean images that the refusals are counted on, at most.
 _MEASURED = 1000
@@ -61,7 +62,9 @@ def guard(
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         reading: how to read networks and pictures; `key` is of the original.
-        where: the device, and what runs the scan; no budget. What comes back is where the original was before.
+        where: the device, and what runs the scan. Of a `budget`, which is kept only in the main thread, scan and repair get at
+            most half each of what is left; if the guard is not fitted at its end, there is no result. What comes back is
+            where the original was before.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
 
@@ -72,7 +75,7 @@ def guard(
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    refuse_given(where, "guard", "budget")
+    clock = start_clock("guard", where.budget)
     place = where.place()
     fitting = cast(Guard, catalog.make("guards", method, options))
     recorder = Recorder(
@@ -80,7 +83,7 @@ def guard(
         {"model": model, "clean": clean, "repaired": repaired, "suspected": beyond_targets(suspected)},
         seed=seed,
     )
-    recorder.note(fitting, reading, **told_targets(suspected))
+    recorder.note(fitting, reading, budget=where.budget, **told_targets(suspected))
     loaded = load(model, clean, reading=reading)
     recorder.know("model", loaded.classifier)
     network = None if repaired is None else _read_repaired(repaired, loaded.classifier, confine=reading.confine)
@@ -88,7 +91,7 @@ def guard(
     folder = None if out is None else output_folder(out)
     try:
         with on_device(place, loaded.classifier, *networks_of(network)):
-            outcome = _fit(fitting, loaded, backdoors, network, seed, where, progress)
+            outcome = _fit(fitting, loaded, backdoors, network, seed, where, clock, progress)
     except MethodFailed as error:
         if folder is not None:
             remove_previous_guard(folder)
@@ -118,6 +121,7 @@ def _fit(
     repaired: Classifier | None,
     seed: int,
     where: Execution,
+    clock: Clock,
     progress: Progress,
 ) -> GuardOutcome:
     """Scan and repair where that is needed and has not been done, and fit the guard."""
@@ -125,23 +129,41 @@ def _fit(
     to_repair = fitting.needs_repaired and repaired is None
     unseen = None  # What a repair was fitted to does not tell what it does to further images.
     if suspected is None and (fitting.needs_suspects or to_repair):
-        suspected = look_for_suspects(classifier, clean, seed=seed, where=where, progress=progress).suspected
+        scanning = replace(where, budget=clock.share(0.5))
+        suspected = look_for_suspects(classifier, clean, seed=seed, where=scanning, progress=progress).suspected
     suspected = suspected or ()
     if to_repair:
         seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)
-        repaired = _repair(classifier, seen, suspected, seed, progress)
-    fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
-    allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
-    goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
-    return _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
+        repaired = _repair(classifier, seen, suspected, seed, clock.share(0.5), progress)
+    try:
+        with time_limit(clock.left):
+            fitted = fitting.fit(
+                classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress
+            )
+            allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
+            goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
+            return _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
+    except OutOfTime:
+        raise MethodFailed(
+            f"the budget of {where.budget:g} s ended before the guard was fitted; give a larger one, or fewer clean images"
+        ) from None
 
 
 def _repair(
-    classifier: Classifier, clean: Dataset, suspected: tuple[Backdoor, ...], seed: int, progress: Progress
+    classifier: Classifier,
+    clean: Dataset,
+    suspected: tuple[Backdoor, ...],
+    seed: int,
+    seconds: float | None,
+    progress: Progress,
 ) -> Classifier:
     # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion, and goes by labels.
     clean = clean if clean.labels is not None else with_labels(classifier, clean)
-    repairer = AutoRepair() if suspected else cast(Repairer, catalog.find("repairers", "pruning").from_options())
+    repairer = (
+        AutoRepair().within(seconds)
+        if suspected
+        else cast(Repairer, catalog.find("repairers", "pruning").from_options())
+    )
     return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
 
 

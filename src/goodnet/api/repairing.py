@@ -13,8 +13,7 @@ from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, re
 from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed, UnreadableData
-from goodnet.core.given import refuse_given
+from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
 from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
@@ -27,6 +26,7 @@ from goodnet.formats.pytorch import StateDictSource
 from goodnet.inference.unlabelled_images import widen, without_labels
 from goodnet.pipelines.auto_repair import AutoRepair
 from goodnet.reports.runs import Recorder, record_repair, remove_previous, write_repair
+from goodnet.time_limits import Clock, start_clock
 
 
 def repair(
@@ -60,7 +60,9 @@ def repair(
         keep_all: also write intermediate networks, and for Keras models a file of weights alone.
         reading: how to read both. Of a checkpoint of several networks the one under `key` is repaired, and the others are
             in none of the files that are written.
-        where: the device, and what runs the scans; no budget. What comes back is where the original was before.
+        where: the device, and what runs the scans. Of a `budget`, which only "auto" keeps, and only in the main thread, the
+            first scan gets at most half; then the best repair that is finished is taken, and the repaired network is scanned
+            if time is left. What comes back is where the original was before.
         seed: seed of whatever the method draws at random.
         progress: is told the steps done.
 
@@ -71,15 +73,19 @@ def repair(
         InputError: something that came in cannot be used; nothing has been written.
         MethodFailed: the method reached no result; `run.json` in `out` says why.
     """
-    refuse_given(where, "repair", "budget")
+    clock = start_clock("repair", where.budget)
     place = where.place()
     repairer = cast(Repairer, catalog.make("repairers", method, options))
+    if where.budget is not None and not isinstance(repairer, AutoRepair):
+        raise InvalidOption(
+            f"repair: a budget is for the method auto, {repairer.name()} cannot end early; leave one out"
+        )
     recorder = Recorder(
         "repair",
         {"model": model, "clean": clean, "unlabelled": unlabelled, "suspected": beyond_targets(suspected)},
         seed=seed,
     )
-    recorder.note(repairer, reading, keep_all=keep_all, **told_targets(suspected))
+    recorder.note(repairer, reading, keep_all=keep_all, budget=where.budget, **told_targets(suspected))
     loaded = load(model, clean, reading=reading)
     recorder.know("model", loaded.classifier)
     further = None if unlabelled is None else load_unlabelled(loaded.classifier, unlabelled, reading)
@@ -88,7 +94,7 @@ def repair(
     if out is not None:
         repairer.refuse_unwritable(loaded.classifier)
         out = output_folder(out)
-    work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, where, progress)
+    work = _Work(repairer, loaded.classifier, loaded.clean, further, seed, where, progress, clock)
     try:
         with on_device(place, loaded.classifier):
             result, backdoors = work.run(given)
@@ -135,6 +141,7 @@ class _Work:
     seed: int
     where: Execution
     progress: Progress
+    clock: Clock
 
     def run(self, suspected: Sequence[Backdoor] | None) -> tuple[Repair, tuple[Backdoor, ...]]:
         """Repair from what is suspected; None: scan first where that is needed. Return the suspected backdoors too.
@@ -158,8 +165,9 @@ class _Work:
         return _tell(result, scans=(ScanSummary.of(scan),)), scan.suspected
 
     def scan(self, classifier: Classifier) -> Detection:
-        """Scan a network with the clean images."""
-        return look_for_suspects(classifier, self.clean, seed=self.seed, where=self.where, progress=self.progress)
+        """Scan a network with the clean images, for at most half of the time that is left."""
+        where = replace(self.where, budget=self.clock.share(0.5))
+        return look_for_suspects(classifier, self.clean, seed=self.seed, where=where, progress=self.progress)
 
     def repair(self, suspected: Sequence[Backdoor]) -> Repair:
         """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
@@ -174,9 +182,10 @@ class _Work:
             targets = targets_of(suspected)
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)
             clean, used = widened.dataset, UnlabelledUse(used=widened.used, left_out=widened.left_out)
-        result = self.repairer.repair(
-            self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress
-        )
+        repairer = self.repairer
+        if isinstance(repairer, AutoRepair):
+            repairer = repairer.within(self.clock.left)
+        result = repairer.repair(self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress)
         return _tell(result, labels=labels, unlabelled=used)
 
     def repair_and_look_again(self) -> tuple[Repair, tuple[Backdoor, ...]]:
@@ -189,6 +198,8 @@ class _Work:
         suspected = found = first.suspected
         scans, result = [ScanSummary.of(first)], self.repair(suspected)
         while found and result.unchanged_because is None and len(scans) <= _LOOKS:
+            if self.clock.left == 0:
+                return _tell(result, scans=tuple(scans), not_scanned_again=True), suspected
             again = self.scan(result.classifier)
             scans.append(ScanSummary.of(again))
             found = tuple(item for item in again.suspected if item.target not in targets_of(suspected))

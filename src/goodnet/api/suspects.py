@@ -66,7 +66,7 @@ def look_for_suspects(
     classifier: Classifier, clean: Dataset, *, seed: int, where: Execution, progress: Progress
 ) -> Detection:
     """Scan `classifier` as `goodnet scan` does by default."""
-    shards = Shards(choose_engine(classifier, where))
+    shards = Shards(choose_engine(classifier, where), seconds=where.budget)
     return ScanEnsemble().scan(classifier, clean, seed=seed, run_parts=shards, progress=progress)
 
 

@@ -44,7 +44,7 @@ from goodnet.reports.guards import guard_record, guard_table
 @suspects_options
 @out_option("Folder for the GoodNet, guard.json and run.json.", required=True)
 @seed_option
-@execution_options("device", "workers", "cluster")
+@execution_options("device", "workers", "cluster", "budget")
 @reading_options()
 @json_option
 @click.pass_context

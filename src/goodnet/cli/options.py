@@ -96,7 +96,7 @@ _EXECUTION = {
         "--budget",
         type=_Duration(),
         metavar="90s|2m|1h",
-        help="Time after which no further work starts; what is left out makes a scan inconclusive.",
+        help="Time to end in; what was left undone is said, and makes a scan inconclusive.",
     ),
 }
 

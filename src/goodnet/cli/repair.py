@@ -50,7 +50,7 @@ from goodnet.reports.tables import repair_table
     "--keep-all", is_flag=True, help="Also write intermediate networks, and for Keras models a file of weights alone."
 )
 @seed_option
-@execution_options("device", "workers", "cluster")
+@execution_options("device", "workers", "cluster", "budget")
 @reading_options()
 @json_option
 @click.pass_context
@@ -88,6 +88,7 @@ def _tell(console: Console, repair: Repair, record: RepairRecord, out: Path) -> 
     _tell_of_scans(console, repair)
     _tell_of_unlabelled(console, repair)
     _tell_of_held_out(console, repair)
+    _tell_of_time(console, repair)
     _warn_of_few(console, repair)
     if why := repair.unchanged_because:
         console.print(f"the network is as it was, and its GoodNet refuses nothing: {why}", style="yellow", markup=False)
@@ -167,6 +168,15 @@ def _tell_of_held_out(console: Console, repair: Repair) -> None:
         console.print(f"{words}; so few images cannot tell the difference from chance", style="yellow")
     else:
         console.print(words, style="dim")
+
+
+def _tell_of_time(console: Console, repair: Repair) -> None:
+    """Say what the budget did not suffice for."""
+    left = [repair.trace.out_of_time] if repair.trace.out_of_time else []
+    if repair.trace.not_scanned_again:
+        left.append("the time was up before the repaired network could be scanned for further targets")
+    for words in left:
+        console.print(words, style="yellow", markup=False, soft_wrap=True)
 
 
 def _warn_of_few(console: Console, repair: Repair) -> None:

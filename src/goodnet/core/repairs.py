@@ -147,8 +147,9 @@ class Trace(Extensible):
 
     The method sets the pruning `sweep`, how the network differs from its original (`diff`), and the `held_out_accuracy`.
     The verb sets the `scans` (the original's first), the targets that were found in the repaired network and not repaired
-    (`found_and_left`), what replaced missing `labels` (None where the data has labels), the `unlabelled` images, the
-    `checkpoint`, and the `notes` of reading.
+    (`found_and_left`), whether there was no time to scan the repaired network (`not_scanned_again`), what replaced missing
+    `labels` (None where the data has labels), the `unlabelled` images, the `checkpoint`, and the `notes` of reading. The method
+    says in `out_of_time` what the time did not suffice for.
     """
 
     sweep: PruningSweep | None = None
@@ -156,6 +157,8 @@ class Trace(Extensible):
     held_out_accuracy: HeldOutLoss | None = None
     scans: tuple[ScanSummary, ...] | None = None
     found_and_left: tuple[int, ...] | None = None
+    not_scanned_again: bool | None = None
+    out_of_time: str | None = None
     labels: str | None = None
     unlabelled: UnlabelledUse | None = None
     checkpoint: CheckpointChoice | None = None

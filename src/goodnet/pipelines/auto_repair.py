@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
@@ -17,19 +18,18 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.repairs import (
     AttackSuccess,
     Change,
-    ClassAccuracy,
-    Difference,
     HeldOutLoss,
     Repair,
     RepairedNetwork,
     Trace,
 )
-from goodnet.core.results import Rate
 from goodnet.inference.defender_labels import with_labels
-from goodnet.inference.predictions import predict_classes, require_fit
+from goodnet.inference.predictions import require_fit
+from goodnet.pipelines.repair_difference import accuracy_of, difference
 from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
 from goodnet.surgery.class_bias import raise_rare_answers
+from goodnet.time_limits import OutOfTime, time_limit
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
 _RATES = (3e-4, 1e-3, 3e-3)
@@ -49,6 +49,15 @@ class Candidates(Trace):
     """All repairs that were tried, the gentlest first."""
 
     candidates: tuple[CandidateRecord, ...]
+
+
+@dataclass
+class _Found:
+    """What a repair has found so far, which is what there is when its time is up."""
+
+    original: float | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    out_of_time: str | None = None
 
 
 class AutoRepair(Repairer):
@@ -74,6 +83,7 @@ class AutoRepair(Repairer):
 
     word: ClassVar[str | None] = "auto"
     needs_suspects: ClassVar[bool] = True
+    _seconds: float | None = PrivateAttr(None)
 
     max_accuracy_drop: float = Field(
         0.05,
@@ -93,6 +103,12 @@ class AutoRepair(Repairer):
         """The method's name on the command line."""
         return "auto"
 
+    def within(self, seconds: float | None) -> Self:
+        """Return the same method with a limit: after so many seconds the best repair that is finished is taken."""
+        limited = self.model_copy()
+        limited._seconds = seconds
+        return limited
+
     def repair(
         self,
         classifier: Classifier,
@@ -105,21 +121,20 @@ class AutoRepair(Repairer):
         """Return the repaired network, or the original where nothing is suspected or the cost is too high.
 
         Raises:
-            MethodFailed: training diverges at every rate.
+            MethodFailed: training diverges at every rate, or the time was up before the first repair was finished.
         """
         require_fit(classifier, clean)
         labelled = with_labels(classifier, clean)
         training, held_out = split(labelled, seed)
-        judge = Judge.make(classifier, labelled, held_out, suspected, seed) if suspected else None
-        candidates = [] if judge is None else self._candidates(classifier, training, suspected, judge, seed, progress)
+        found = self._try(classifier, labelled, training, held_out, suspected, seed, progress)
+        candidates = found.candidates
         chosen = choose(self._affordable(candidates))
         network = classifier.copy() if chosen is None else chosen.classifier
         changes = self._changes(chosen, candidates)
         before, after = accuracy_of(classifier, held_out), accuracy_of(network, held_out)
         success = None
-        if judge is not None:
-            untouched = judge.judge("original", classifier).success
-            success = AttackSuccess(before=untouched, after=untouched if chosen is None else chosen.success)
+        if found.original is not None:
+            success = AttackSuccess(before=found.original, after=found.original if chosen is None else chosen.success)
         budget = None
         if chosen is not None:
             budget = HeldOutLoss(lost=chosen.accuracy_lost, of=len(held_out), allowed=self.max_accuracy_drop)
@@ -127,8 +142,42 @@ class AutoRepair(Repairer):
             candidates=tuple(item.record() for item in candidates),
             diff=difference(classifier, network, clean, success),
             held_out_accuracy=budget,
+            out_of_time=found.out_of_time,
         )
         return Repair((RepairedNetwork("auto", network, after, changes),), before, trace)
+
+    def _try(
+        self,
+        classifier: Classifier,
+        labelled: Dataset,
+        training: Dataset,
+        held_out: Dataset,
+        suspected: Sequence[Backdoor],
+        seed: int,
+        progress: Progress,
+    ) -> _Found:
+        """Return the repairs to choose from, and what fresh triggers do to the original; nothing if nothing is suspected."""
+        found, complete = _Found(), False
+        if not suspected:
+            return found
+        try:
+            with time_limit(self._seconds):
+                judge = Judge.make(classifier, labelled, held_out, suspected, seed)
+                for candidate in self._candidates(classifier, training, suspected, judge, seed, progress):
+                    found.candidates.append(candidate)
+                complete = True
+                found.original = judge.judge("original", classifier).success
+        except OutOfTime:
+            if not found.candidates:
+                raise MethodFailed(
+                    f"the time for the repair ({self._seconds:.0f} s) was up before its first candidate was finished; "
+                    "give a larger budget"
+                ) from None
+            left = (
+                "fresh triggers were not tried on the original" if complete else "higher learning rates were not tried"
+            )
+            found.out_of_time = f"the time was up after {found.candidates[-1].name}: {left}"
+        return found
 
     def _candidates(
         self,
@@ -138,29 +187,29 @@ class AutoRepair(Repairer):
         judge: Judge,
         seed: int,
         progress: Progress,
-    ) -> list[Candidate]:
-        """Return the repairs to choose from, the gentlest first."""
+    ) -> Iterator[Candidate]:
+        """Yield the repairs to choose from, the gentlest first."""
         search = AnchoredUnlearning().start_search(classifier, training, suspected, seed)
-        tried: list[Candidate] = []
         for rate in _RATES:
             try:
                 repair = AnchoredUnlearning(learning_rate=rate).unlearn(
                     classifier, training, copy.deepcopy(search), suspected=suspected, seed=seed, progress=progress
                 )
             except MethodFailed:
-                if not tried:
+                if rate == _RATES[0]:
                     raise
-                break  # What diverges at this rate leaves the gentler repair as it is.
+                return  # What diverges at this rate leaves the gentler repair as it is.
             name = f"anchored_unlearning at {rate:g}"
-            tried.append(judge.judge(name, repair.classifier))
-            if self._suffices(tried[-1]):
-                break
+            last = judge.judge(name, repair.classifier)
+            yield last
+            if self._suffices(last):
+                return
             raised = repair.classifier.copy()
             if raise_rare_answers(classifier, raised, training, judge.targets, judge.temperature):
-                tried.append(judge.judge(f"{name}, bias raised", raised))
-            if self._suffices(tried[-1]) or tried[-1].held_out.exceeds(self.max_accuracy_drop):
-                break  # A higher rate costs more.
-        return tried
+                last = judge.judge(f"{name}, bias raised", raised)
+                yield last
+            if self._suffices(last) or last.held_out.exceeds(self.max_accuracy_drop):
+                return  # A higher rate costs more.
 
     def _suffices(self, item: Candidate) -> bool:
         return item.holds and not self._too_dear(item)
@@ -193,30 +242,3 @@ def split(labelled: Dataset, seed: int) -> tuple[Dataset, Dataset]:
         return labelled, labelled.with_known_labels()
     held_out = np.random.default_rng(seed).permutation(known)[:count]
     return labelled.subset(np.setdiff1d(np.arange(len(labelled)), held_out)), labelled.subset(np.sort(held_out))
-
-
-def accuracy_of(classifier: Classifier, labelled: Dataset) -> Rate:
-    """Return the share of the images that get their label."""
-    return Rate.of(int((predict_classes(classifier, labelled) == labelled.targets).sum()), len(labelled))
-
-
-def difference(
-    original: Classifier, repaired: Classifier, clean: Dataset, success: AttackSuccess | None = None
-) -> Difference:
-    """Return the repair diff on all clean images: agreement with the original, and accuracy by class with labels."""
-    clean = clean.with_known_labels()
-    before, after = predict_classes(original, clean), predict_classes(repaired, clean)
-    agreement = Rate.of(int((before == after).sum()), len(clean))
-    rows: list[ClassAccuracy] = []
-    if clean.labels is not None:
-        for label in np.unique(clean.targets):
-            of_class = clean.targets == label
-            rows.append(
-                ClassAccuracy(
-                    label=int(label),
-                    before=float((before[of_class] == label).mean()),
-                    after=float((after[of_class] == label).mean()),
-                    n=int(of_class.sum()),
-                )
-            )
-    return Difference(agreement=agreement, per_class=tuple(rows), surrogate_attack_success=success)
