@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import functools
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -117,7 +118,10 @@ class Finished:
 @pytest.fixture
 def goodnet(monkeypatch, capsys):
     """Run a `goodnet` command in this process as a shell would see it: `goodnet("inspect", path)`."""
-    from goodnet.cli import main
+    from goodnet.cli import console, main
+
+    # On a busy machine commands take longer than after which a log is told of progress.
+    monkeypatch.setattr(console, "_QUIET", math.inf)
 
     def run(*arguments: object) -> Finished:
         monkeypatch.setattr(sys, "argv", ["goodnet", *map(str, arguments)])

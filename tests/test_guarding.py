@@ -11,7 +11,8 @@ from goodnet import api
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.errors import InvalidOption, MethodFailed, UnknownMethod, UnreadableData
 from goodnet.core.reading import Reading
-from goodnet.core.results import Rate, Run
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, Trace
+from goodnet.core.results import Detection, Rate, Run
 from goodnet.execution import Execution
 from goodnet.formats.data import read_data
 from goodnet.guards.calibration import score_all
@@ -63,7 +64,30 @@ def test_a_guard_that_is_not_fitted_in_time_is_none(planted, monkeypatch, tmp_pa
     out = tmp_path / "guard"
     with pytest.raises(MethodFailed, match=r"the budget of 0\.5 s ended before the guard was fitted"):
         api.guard(planted.classifier, planted.clean, method="mahalanobis", out=out, where=Execution(budget=0.5))
-    assert Run.load(out).error.kind == "MethodFailed"
+    assert Run.load(out).error.kind == "BudgetSpent"
+
+
+def test_a_guard_says_that_its_scan_is_inconclusive(planted, monkeypatch, tmp_path):
+    doubt = Detection("inconclusive", (), 5.0, reason="the time was up with 4 classes not done")
+    monkeypatch.setattr("goodnet.api.guarding.look_for_suspects", lambda *_, **__: doubt)
+    out = tmp_path / "guard"
+    outcome = api.guard(planted.classifier, planted.clean, method="disagreement", out=out)
+    words = "the scan is inconclusive, and no target is taken from it: the time was up with 4 classes not done"
+    assert outcome.warnings == (words,)
+    assert json.loads((out / "guard.json").read_text())["warnings"] == [words]
+
+
+def test_a_guard_says_what_its_repair_had_no_time_for(planted, monkeypatch):
+    def repair(self, classifier, clean, **_):
+        assert 0 < self._seconds <= 500
+        network = RepairedNetwork("same", classifier.copy(), Rate.of(1, 1), Change())
+        return Repair((network,), Rate.of(1, 1), Trace(out_of_time="late"))
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    suspected = [Backdoor(None, 7)]
+    where = Execution(budget=1000.0)
+    outcome = api.guard(planted.classifier, planted.clean, method="disagreement", suspected=suspected, where=where)
+    assert outcome.warnings == ("late",)
 
 
 def test_a_method_that_needs_neither_gets_neither(planted, calls):

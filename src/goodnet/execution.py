@@ -27,7 +27,7 @@ from goodnet.core.errors import InvalidOption
 from goodnet.core.one_line import describe_error
 from goodnet.core.results import Failure
 from goodnet.devices import choose_device
-from goodnet.time_limits import OutOfTime, time_limit
+from goodnet.time_limits import OutOfTime, TimeLimit
 from goodnet.worker_pools import end_pool, make_pool
 
 #: How long the head of a cluster may take to answer.
@@ -90,7 +90,7 @@ class Execution:
             to the device that it came from.
         workers: processes on this machine; None: one per core, or one if that is faster, as on a GPU.
         cluster: "auto" or the address of a Ray cluster, which does the work instead.
-        budget: seconds after which no further work is begun.
+        budget: seconds: a scan begins no further work after them, repair and guard end what they do.
 
     Raises:
         InvalidOption: a field is out of its bounds, or there are both workers and a cluster.
@@ -165,11 +165,12 @@ def run_tasks(tasks: Sequence[Task], engine: Engine) -> Iterator[Outcome]:
 def _attempt(task: Task, engine: Engine) -> Outcome:
     """Run one task; what it raises becomes a record, so that it can cross to another process."""
     with torch_threads(engine.threads):
+        limit = TimeLimit(engine.seconds)
         try:
-            with time_limit(engine.seconds):
+            with limit:
                 return Outcome(task.key, task.function(*task.arguments))
         except OutOfTime as error:
-            if engine.seconds is None:  # It is the limit of a task that this one is a part of.
+            if not limit.is_over:  # It is the limit of a task that this one is a part of.
                 raise
             return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
         except Exception as error:

@@ -12,6 +12,7 @@ from goodnet.api import repairing
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
 from goodnet.core.errors import (
+    BudgetSpent,
     InvalidOption,
     MethodFailed,
     UnknownMethod,
@@ -21,7 +22,7 @@ from goodnet.core.errors import (
     WrongShape,
 )
 from goodnet.core.reading import Reading
-from goodnet.core.repairs import Change, Repair, RepairedNetwork, ScanSummary, UnlabelledUse
+from goodnet.core.repairs import Change, Repair, RepairedNetwork, ScanSummary, Trace, UnlabelledUse
 from goodnet.core.results import Detection, Rate
 from goodnet.execution import Execution
 from goodnet.formats.arrays import write_hdf5
@@ -30,7 +31,7 @@ from goodnet.formats.networks import read_network
 from goodnet.inference.input_range import choose_input_range
 from goodnet.inference.predictions import predict_classes
 from goodnet.pair.goodnet import GoodNet
-from goodnet.pipelines.auto_repair import AutoRepair
+from goodnet.pipelines.auto_repair import AutoRepair, Unlearned
 from tests.api.plain_keras import plain_classes
 from tests.conftest import make_quadrants
 
@@ -253,7 +254,7 @@ def test_a_budget_is_shared_by_scan_and_repair(planted, scans, quick, monkeypatc
     assert len(quick) == 1
     assert 450 < given[0] <= 500
     assert 900 < quick[0] <= 1000
-    assert (len(result.trace.scans), result.trace.not_scanned_again) == (2, None)
+    assert (len(result.trace.scans), result.trace.out_of_time) == (2, None)
     api.repair(planted.classifier, planted.clean, suspected=[Backdoor(None, 7)])
     assert quick[1:] == [None]
 
@@ -262,7 +263,27 @@ def test_without_time_the_repaired_network_is_not_scanned(planted, scans, quick)
     scanned = scans([7])
     result = api.repair(planted.classifier, planted.clean, where=Execution(budget=1e-6))
     assert len(scanned) == 1
-    assert result.trace.not_scanned_again
+    assert (
+        result.trace.out_of_time == "the time was up before the repaired network could be scanned for further targets"
+    )
+
+
+@pytest.mark.parametrize(("late", "words"), [("spent", "no time"), ("cut", "late")])
+def test_a_further_repair_that_has_too_little_time_leaves_the_first(planted, scans, monkeypatch, late, words):
+    scans([7], [2])
+
+    def repair(self, classifier, clean, *, suspected, **_):
+        whole = len(suspected) == 1
+        if not whole and late == "spent":
+            raise BudgetSpent("no time")
+        changes = Unlearned(method="m", fresh_triggers_work_on=0.0, holds=whole)
+        network = RepairedNetwork("first" if whole else "second", classifier.copy(), Rate.of(1, 1), changes)
+        return Repair((network,), Rate.of(1, 1), Trace(out_of_time=None if whole else "late"))
+
+    monkeypatch.setattr(AutoRepair, "repair", repair)
+    result = api.repair(planted.classifier, planted.clean, where=Execution(budget=1000.0))
+    assert result.recommended.name == "first"
+    assert (result.trace.found_and_left, result.trace.out_of_time) == ((2,), words)
 
 
 def test_a_budget_that_a_method_cannot_keep_is_refused(planted):

@@ -1,4 +1,4 @@
-"""Progress and colours are for people: none of them goes into a pipe."""
+"""Bars and colours are for people: none of them goes into a pipe; a log gets a line of progress now and then."""
 
 import io
 import sys
@@ -22,14 +22,36 @@ def test_nothing_in_a_log_of_what_takes_no_time(capsys):
 
 
 def test_a_line_in_ten_seconds_in_a_log(monkeypatch, capsys):
-    seconds = iter([100.0, 104.0, 112.0, 118.0, 125.0])  # The start, and four reports.
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with progress_bar("working") as progress:
-        for done in range(1, 5):
+        for done, second in enumerate([104.0, 112.0, 118.0, 125.0], 1):
+            now[0] = second
             progress(done, 5)
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err == "working: 2 of 5, about 18 s left\nworking: 4 of 5, about 6 s left\n"
+    assert told.err == "working: 2 of 5, about 18 s left of this step\nworking: 4 of 5, about 6 s left of this step\n"
+
+
+def test_each_step_has_a_rate_of_its_own(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with progress_bar("working") as progress:
+        for second, done, total in [
+            (300.0, 20, 20),
+            (301.0, 1, 500),
+            (311.0, 11, 500),
+            (400.0, 1, 500),
+            (420.0, 5, 500),
+        ]:
+            now[0] = second
+            progress(done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "working: 20 of 20, about 0 s left of this step",
+        "working: 11 of 500, about 489 s left of this step",
+        "working: 5 of 500, about 2475 s left of this step",
+    ]
 
 
 def test_a_log_that_nobody_reads_does_not_end_the_work(monkeypatch):
@@ -37,10 +59,11 @@ def test_a_log_that_nobody_reads_does_not_end_the_work(monkeypatch):
         def write(self, text):
             raise BrokenPipeError
 
-    seconds = iter([0.0, 20.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", Closed())
     with progress_bar("working") as progress:
+        now[0] = 20.0
         progress(1, 2)
 
 

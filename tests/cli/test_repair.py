@@ -232,7 +232,7 @@ def test_a_budget_that_suffices_for_no_repair_is_exit_code_3(badnet, goodnet, tm
     done = goodnet(*command, "--out", tmp_path)
     assert (done.code, done.out) == (3, "")
     assert "was up before its first candidate was finished; give a larger budget" in done.err
-    assert json.loads((tmp_path / "run.json").read_text())["error"]["kind"] == "MethodFailed"
+    assert json.loads((tmp_path / "run.json").read_text())["error"]["kind"] == "BudgetSpent"
 
 
 def test_a_method_that_works_on_suspects_says_what_the_scan_found(badnet, goodnet, tmp_path, monkeypatch):

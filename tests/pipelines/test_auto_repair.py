@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed
+from goodnet.core.errors import BudgetSpent, MethodFailed
 from goodnet.core.repairs import Change, Repair, RepairedNetwork
 from goodnet.core.results import Rate
 from goodnet.evaluation.comparison import evaluate_network
@@ -16,7 +17,7 @@ from goodnet.pipelines.auto_repair import AutoRepair, split
 from goodnet.pipelines.repair_difference import difference
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
-from goodnet.time_limits import OutOfTime
+from goodnet.time_limits import OutOfTime, TimeLimit
 
 
 def metrics(classifier, twin):
@@ -91,28 +92,37 @@ def test_a_repair_that_costs_too_much_is_rolled_back(planted, monkeypatch):
 
 
 class Late(AnchoredUnlearning):
-    """Changes nothing at the lowest rate, and takes too long at the next."""
+    """Changes nothing at the lowest rate, and never ends at the next."""
 
     def unlearn(self, classifier, clean, search, **_):
-        if self.learning_rate > auto_repair._RATES[0]:
-            raise OutOfTime("late")
+        while self.learning_rate > auto_repair._RATES[0]:
+            time.sleep(0.01)
         return Repair((RepairedNetwork("same", classifier.copy(), Rate.of(1, 1), Change()),), Rate.of(1, 1))
 
 
 def test_what_is_finished_when_the_time_is_up_is_taken(planted, monkeypatch):
     monkeypatch.setattr("goodnet.pipelines.auto_repair.AnchoredUnlearning", Late)
     suspected = [Backdoor(None, planted.backdoor.target)]
-    repair = AutoRepair().within(600.0).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    repair = AutoRepair().within(40.0).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
     assert repair.recommended.changes.method == "anchored_unlearning at 0.0003"
-    words = "the time was up after anchored_unlearning at 0.0003: higher learning rates were not tried"
+    words = "the time was up after anchored_unlearning at 0.0003: no further candidate was tried"
     assert repair.trace.out_of_time == words
     assert repair.trace.diff.surrogate_attack_success is None
 
 
 def test_where_the_time_suffices_for_no_repair_there_is_none(planted):
     suspected = [Backdoor(None, planted.backdoor.target)]
-    with pytest.raises(MethodFailed, match=r"the time for the repair \(0 s\) was up before its first candidate"):
+    with pytest.raises(BudgetSpent, match=r"the time for the repair \(0\.05 s\) was up before its first candidate"):
         AutoRepair().within(0.05).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+
+
+@pytest.mark.parametrize("own", [None, 600.0])
+def test_the_limit_of_a_task_that_repairs_is_not_taken_for_the_repair_s_own(planted, monkeypatch, own):
+    monkeypatch.setattr("goodnet.pipelines.auto_repair.AnchoredUnlearning", Late)
+    suspected, outer = [Backdoor(None, planted.backdoor.target)], TimeLimit(30.0)
+    with pytest.raises(OutOfTime), outer:
+        AutoRepair().within(own).repair(planted.classifier, planted.clean, suspected=suspected, seed=0)
+    assert outer.is_over
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_where_no_size_would_be_enough_that_is_said():
     found = evidence_of([1.0, 4.0, 15.0, 60.0])
     found.values[MARGIN] = found.values[BLEND] = values
     words = describe_reach(found, 40.0)
-    assert "no size of a trigger alone would have been an accusation" in words
+    assert "no size of a trigger alone would have been suspected" in words
 
 
 def test_without_a_trigger_nothing_is_said_of_its_size():

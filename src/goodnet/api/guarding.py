@@ -14,9 +14,11 @@ from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, re
 from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed
+from goodnet.core.errors import BudgetSpent, MethodFailed
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
+from goodnet.core.repairs import Repair
+from goodnet.core.results import Detection
 from goodnet.devices import CPU, on_device
 from goodnet.execution import Execution
 from goodnet.formats.files import output_folder
@@ -29,7 +31,7 @@ from goodnet.pipelines.guard_outcome import GuardOutcome, count_refused, count_r
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.reports.guards import remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
-from goodnet.time_limits import Clock, OutOfTime, start_clock, time_limit
+from goodnet.time_limits import Clock, OutOfTime, TimeLimit, start_clock
 
 #: Clean images that the refusals are counted on, at most.
 _MEASURED = 1000
@@ -63,8 +65,8 @@ def guard(
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         reading: how to read networks and pictures; `key` is of the original.
         where: the device, and what runs the scan. Of a `budget`, which is kept only in the main thread, scan and repair get at
-            most half each of what is left; if the guard is not fitted at its end, there is no result. What comes back is
-            where the original was before.
+            most half each of what is left; if the guard is not fitted at its end, there is no result. What was left undone
+            is among the outcome's `warnings`. What comes back is where the original was before.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
 
@@ -127,26 +129,41 @@ def _fit(
     """Scan and repair where that is needed and has not been done, and fit the guard."""
     classifier, clean = loaded.classifier, loaded.clean
     to_repair = fitting.needs_repaired and repaired is None
-    unseen = None  # What a repair was fitted to does not tell what it does to further images.
+    unseen, warnings = None, list[str]()  # What a repair was fitted to does not tell what it does to further images.
     if suspected is None and (fitting.needs_suspects or to_repair):
         scanning = replace(where, budget=clock.share(0.5))
-        suspected = look_for_suspects(classifier, clean, seed=seed, where=scanning, progress=progress).suspected
+        scan = look_for_suspects(classifier, clean, seed=seed, where=scanning, progress=progress)
+        suspected, warnings = scan.suspected, _doubts(scan)
     suspected = suspected or ()
     if to_repair:
         seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)
-        repaired = _repair(classifier, seen, suspected, seed, clock.share(0.5), progress)
+        repair = _repair(classifier, seen, suspected, seed, clock.share(0.5), progress)
+        repaired, warnings = repair.classifier, [*warnings, *filter(None, [repair.trace.out_of_time])]
+    limit = TimeLimit(clock.left)
     try:
-        with time_limit(clock.left):
+        with limit:
             fitted = fitting.fit(
                 classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress
             )
             allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
             goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
-            return _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
+            outcome = _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
     except OutOfTime:
-        raise MethodFailed(
+        if not limit.is_over:
+            raise
+        raise BudgetSpent(
             f"the budget of {where.budget:g} s ended before the guard was fitted; give a larger one, or fewer clean images"
         ) from None
+    return replace(outcome, warnings=tuple(warnings))
+
+
+def _doubts(scan: Detection) -> list[str]:
+    """Return what a guard that rests on an inconclusive scan must say."""
+    return (
+        [f"the scan is inconclusive, and no target is taken from it: {scan.reason}"]
+        if scan.verdict == "inconclusive"
+        else []
+    )
 
 
 def _repair(
@@ -156,15 +173,19 @@ def _repair(
     seed: int,
     seconds: float | None,
     progress: Progress,
-) -> Classifier:
-    # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion, and goes by labels.
+) -> Repair:
     clean = clean if clean.labels is not None else with_labels(classifier, clean)
-    repairer = (
-        AutoRepair().within(seconds)
-        if suspected
-        else cast(Repairer, catalog.find("repairers", "pruning").from_options())
-    )
-    return repairer.repair(classifier, clean, suspected=suspected, seed=seed, progress=progress).classifier
+    if suspected:
+        return AutoRepair().within(seconds).repair(classifier, clean, suspected=suspected, seed=seed, progress=progress)
+    # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion, and goes by labels.
+    pruning, limit = cast(Repairer, catalog.find("repairers", "pruning").from_options()), TimeLimit(seconds)
+    try:
+        with limit:
+            return pruning.repair(classifier, clean, seed=seed, progress=progress)
+    except OutOfTime:
+        if not limit.is_over:
+            raise
+        raise BudgetSpent(f"the time for the repair ({seconds:.3g} s) was up; give a larger budget") from None
 
 
 def _pair(

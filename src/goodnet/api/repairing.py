@@ -13,7 +13,7 @@ from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, re
 from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import InvalidOption, MethodFailed, UnreadableData
+from goodnet.core.errors import BudgetSpent, InvalidOption, MethodFailed, UnreadableData
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
 from goodnet.core.repairs import CheckpointChoice, Repair, ScanSummary, UnlabelledUse
@@ -183,7 +183,7 @@ class _Work:
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)
             clean, used = widened.dataset, UnlabelledUse(used=widened.used, left_out=widened.left_out)
         repairer = self.repairer
-        if isinstance(repairer, AutoRepair):
+        if isinstance(repairer, AutoRepair) and self.clock.left is not None:
             repairer = repairer.within(self.clock.left)
         result = repairer.repair(self.classifier, clean, suspected=suspected, seed=self.seed, progress=self.progress)
         return _tell(result, labels=labels, unlabelled=used)
@@ -198,26 +198,40 @@ class _Work:
         suspected = found = first.suspected
         scans, result = [ScanSummary.of(first)], self.repair(suspected)
         while found and result.unchanged_because is None and len(scans) <= _LOOKS:
-            if self.clock.left == 0:
-                return _tell(result, scans=tuple(scans), not_scanned_again=True), suspected
+            if self.clock.is_over:
+                return _tell(result, scans=tuple(scans), out_of_time=_join(result, _NOT_SCANNED)), suspected
             again = self.scan(result.classifier)
             scans.append(ScanSummary.of(again))
             found = tuple(item for item in again.suspected if item.target not in targets_of(suspected))
             suspected = (*suspected, *found)
-            further = self._repair_further(suspected) if found else result
+            further, late = self._repair_further(suspected) if found else (result, None)
             if further is None:
                 # The first repair stays; the GoodNet is held to the new targets too.
-                return _tell(result, scans=tuple(scans), found_and_left=targets_of(found)), suspected
+                told = {"scans": tuple(scans), "found_and_left": targets_of(found), "out_of_time": _join(result, late)}
+                return _tell(result, **told), suspected
             result = further
         return _tell(result, scans=tuple(scans)), suspected
 
-    def _repair_further(self, suspected: Sequence[Backdoor]) -> Repair | None:
-        """Return a repair of more targets, None where it is rolled back or cannot be made."""
+    def _repair_further(self, suspected: Sequence[Backdoor]) -> tuple[Repair | None, str | None]:
+        """Return a repair of more targets, None where it is rolled back or cannot be made; and whether time was the reason."""
         try:
             result = self.repair(suspected)
+        except BudgetSpent as error:
+            return None, str(error)
         except (MethodFailed, UnreadableData):
-            return None
-        return result if result.unchanged_because is None else None
+            return None, None
+        if (late := result.trace.out_of_time) and not getattr(result.recommended.changes, "holds", True):
+            return None, late  # What was finished in time does not hold, and the first repair may.
+        return (result if result.unchanged_because is None else None), None
+
+
+#: What there was no time for.
+_NOT_SCANNED = "the time was up before the repaired network could be scanned for further targets"
+
+
+def _join(result: Repair, words: str | None) -> str | None:
+    """Return what the time did not suffice for, of a repair and after it."""
+    return "; ".join(filter(None, [result.trace.out_of_time, words])) or None
 
 
 #: A repaired network is scanned at most so many times.

@@ -67,18 +67,22 @@ def progress_bar(description: str) -> Iterator[Report]:
 
 
 class _Lines:
-    """Progress for a log: what is done, and the time that the rest takes at the rate so far."""
+    """Progress for a log: what is done of the present step, and the time that its rest takes at the rate so far."""
 
     def __init__(self, description: str) -> None:
         self._description = description
         self._began = self._last = time.monotonic()
+        self._first, self._done, self._total = 0, 0, 0
 
     def __call__(self, done: int, total: int, /) -> None:
         now = time.monotonic()
-        if now - self._last < _QUIET or done <= 0:
+        if total != self._total or done < self._done:  # Another step: its rate has nothing to do with the last one's.
+            self._began, self._first = (now, done) if self._total else (self._began, 0)
+        self._done, self._total = done, total
+        if now - self._last < _QUIET or done <= self._first:
             return
         self._last = now
-        left = (now - self._began) * (total - done) / done
-        words = f"{self._description}: {done} of {total}, about {left:.0f} s left"
+        left = (now - self._began) * (total - done) / (done - self._first)
+        words = f"{self._description}: {done} of {total}, about {left:.0f} s left of this step"
         with suppress(OSError, ValueError):  # That nobody reads on is no reason to lose the work.
             print(words, file=sys.stderr, flush=True)

@@ -71,6 +71,8 @@ def command(
     console = output()
     console.print(guard_table(outcome))
     console.print(_summary(outcome), markup=False, soft_wrap=True)
+    for words in outcome.warnings:
+        console.print(words, style="yellow", markup=False, soft_wrap=True)
     console.print(f"written to [b]{escape(str(out))}[/b]", soft_wrap=True)
     if outcome.goodnet is not None:
         goodnet = escape(str(out / "goodnet"))

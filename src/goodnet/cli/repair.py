@@ -145,7 +145,8 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
         )
     if left := repair.trace.found_and_left:
         console.print(
-            f"target {', '.join(map(str, left))} was found in the repaired network and could not be unlearned at a bearable cost",
+            f"target {', '.join(map(str, left))} was found in the repaired network and could not be unlearned "
+            + ("in time" if repair.trace.out_of_time else "at a bearable cost"),
             style="yellow",
         )
 
@@ -172,10 +173,7 @@ def _tell_of_held_out(console: Console, repair: Repair) -> None:
 
 def _tell_of_time(console: Console, repair: Repair) -> None:
     """Say what the budget did not suffice for."""
-    left = [repair.trace.out_of_time] if repair.trace.out_of_time else []
-    if repair.trace.not_scanned_again:
-        left.append("the time was up before the repaired network could be scanned for further targets")
-    for words in left:
+    if words := repair.trace.out_of_time:
         console.print(words, style="yellow", markup=False, soft_wrap=True)
 
 

@@ -15,6 +15,7 @@
      │    ├── InvalidOption      an option outside its bounds
      │    └── UnwritableOutput   an output path that cannot be written
      └── MethodFailed            the input was fine, the work did not succeed; exit code 3
+          └── BudgetSpent        it had too little time
 
 A message is one line: what was expected, what came, what to do.
 """
@@ -78,3 +79,7 @@ class UnwritableOutput(InputError):
 
 class MethodFailed(GoodnetError):
     """The input was fine, yet the method did not reach a result."""
+
+
+class BudgetSpent(MethodFailed):
+    """The method had too little time for a result."""

@@ -112,7 +112,7 @@ class Scanner(Method):
         """Decide whether `classifier` carries a backdoor, from clean images alone; `run_parts` does the long work.
 
         The result is the same in whatever order the images come. Of a network that does not do its task nothing is said
-        but that; it is not examined. What the images cannot carry, a verdict or an accusation, is taken back.
+        but that; it is not examined. What the images cannot carry, a verdict or a suspicion, is taken back.
 
         Raises:
             UnreadableModel: the network's outputs are not finite.

@@ -99,7 +99,7 @@ class Difference(Sparse):
     """How a repaired network differs from its original on the clean images.
 
     `agreement` is the share of images that both answer alike, `per_class` is empty where no labels are known, and
-    `surrogate_attack_success` is None where nothing is suspected.
+    `surrogate_attack_success` is None where nothing is suspected, or where there was no time for it.
     """
 
     agreement: Rate
@@ -145,11 +145,10 @@ class CheckpointChoice(Record):
 class Trace(Extensible):
     """The measurements behind a repair, as far as they are known; a method declares further numbers in a subclass.
 
-    The method sets the pruning `sweep`, how the network differs from its original (`diff`), and the `held_out_accuracy`.
-    The verb sets the `scans` (the original's first), the targets that were found in the repaired network and not repaired
-    (`found_and_left`), whether there was no time to scan the repaired network (`not_scanned_again`), what replaced missing
-    `labels` (None where the data has labels), the `unlabelled` images, the `checkpoint`, and the `notes` of reading. The method
-    says in `out_of_time` what the time did not suffice for.
+    The method sets the pruning `sweep`, how the network differs from its original (`diff`), and the `held_out_accuracy`. The
+    verb sets the `scans` (the original's first), the targets that were found in the repaired network and not repaired
+    (`found_and_left`), what replaced missing `labels` (None where the data has labels), the `unlabelled` images, the
+    `checkpoint`, and the `notes` of reading. `out_of_time` says what the budget did not suffice for.
     """
 
     sweep: PruningSweep | None = None
@@ -157,7 +156,6 @@ class Trace(Extensible):
     held_out_accuracy: HeldOutLoss | None = None
     scans: tuple[ScanSummary, ...] | None = None
     found_and_left: tuple[int, ...] | None = None
-    not_scanned_again: bool | None = None
     out_of_time: str | None = None
     labels: str | None = None
     unlabelled: UnlabelledUse | None = None

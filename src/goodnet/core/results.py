@@ -257,7 +257,7 @@ class Detection(Shown):
         return cls("inconclusive", (math.nan,) * classes, 0.0, unscanned=tuple(range(classes)), reason=reason)
 
     def doubted(self, doubts: tuple[str, ...]) -> Detection:
-        """Return the same, inconclusive for these reasons: data that cannot carry a verdict cannot carry an accusation either."""
+        """Return the same, inconclusive for these reasons: data that cannot carry a verdict cannot carry a suspicion either."""
         if not doubts:
             return self
         return replace(self, verdict="inconclusive", suspected=(), reason="; ".join([self.reason, *doubts]))

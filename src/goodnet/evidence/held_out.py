@@ -1,4 +1,4 @@
-"""What recovered triggers do to images that they were not made on: an accusation must stand this test."""
+"""What recovered triggers do to images that they were not made on: a suspicion must stand this test."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,8 +75,8 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
     # What nothing tells apart is still what a normalisation must do better than.
     yardstick = plain or max(likely, key=lambda name: int(tried[name].right.sum()), default=None)
     best = plain
-    for names in (_further_ranges(sample), _own_normalisations(sample)):
-        others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick], names)
+    for find in (_further_ranges, _own_normalisations):
+        others = _try_others(classifier, sample, None if yardstick is None else tried[yardstick], find)
         if others:
             best = yardstick = _choose_normalisation(others)
             tried[best] = others[best]
@@ -148,7 +148,8 @@ def _choose(tried: Mapping[InputRange, _Tried], classes: int) -> InputRange | No
         return "0..1" if unit.accuracy.value > byte.accuracy.value else "0..255"
     if abs(unit.cross_entropy - byte.cross_entropy) > _TIE:
         return "0..1" if unit.cross_entropy < byte.cross_entropy else "0..255"
-    if unit.cross_entropy < _SURE * math.log(classes) or bool((unit.right == byte.right).all()):
+    sure = unit.cross_entropy < _SURE * math.log(classes) and not byte.clearly_above(unit, _LIKELIER)
+    if sure or bool((unit.right == byte.right).all()):
         # A network made for 0..255 hardly sees pixels 255 times as faint, and all classes are about as likely to it. One that
         # is sure and right with them was made for them; saturated (tanh) units may answer nearly as well in 0..255.
         return "0..1"
@@ -162,26 +163,22 @@ def _further_ranges(sample: Dataset) -> list[InputRange]:
 def _own_normalisations(sample: Dataset) -> list[InputRange]:
     """Return normalisations by the mean of the images' channels: over their standard deviations, and of pixels in 0..255."""
     pixels = sample.images()
-    mean, std = pixels.mean(dim=(0, 2, 3)).tolist(), pixels.std(dim=(0, 2, 3), correction=0).tolist()
+    # Four digits, as papers state them.
+    mean = [round(value, 4) for value in pixels.mean(dim=(0, 2, 3)).tolist()]
+    std = [round(value, 4) for value in pixels.std(dim=(0, 2, 3), correction=0).tolist()]
     if min(std) < _LEAST_STD:
         return []
-    orders = (False, True) if len(mean) == 3 else (False,)
-    return [
-        name_range(_round(mean, bgr), _round(scale, bgr), bgr=bgr)
-        for scale in (std, [1 / 255] * len(mean))
-        for bgr in orders
-    ]
-
-
-def _round(values: Sequence[float], bgr: bool) -> list[float]:
-    """Return one value for each channel, in the order in which a network takes them, as papers state them."""
-    return [round(value, 4) for value in (reversed(values) if bgr else values)]
+    scales = (std, [1 / 255] * len(mean))
+    names = [name_range(mean, scale) for scale in scales]
+    if len(mean) == 3:
+        names += [name_range(mean[::-1], scale[::-1], bgr=True) for scale in scales]
+    return names
 
 
 def _try_others(
-    classifier: Classifier, sample: Dataset, best: _Tried | None, names: Sequence[InputRange]
+    classifier: Classifier, sample: Dataset, best: _Tried | None, find: Callable[[Dataset], Sequence[InputRange]]
 ) -> dict[InputRange, _Tried]:
-    """Return the ranges and normalisations of `names` in which the network is plainly right more often.
+    """Return the ranges and normalisations of those that `find` returns in which the network is plainly right more often.
 
     `best` is the network in the best range so far, None where it is no better than guessing in all.
     """
@@ -189,7 +186,7 @@ def _try_others(
         return {}  # No more than that can be gained, which chance could gain too.
     few = np.linspace(0, len(sample) - 1, min(_SCREENED, len(sample))).astype(np.int64)
     found = {}
-    for name in names:
+    for name in find(sample):
         fed = classifier.with_input_range(name)
         first = _Tried.on(fed, sample.subset(few))
         if best is not None and int(first.right.sum()) <= int(best.right[few].sum()):

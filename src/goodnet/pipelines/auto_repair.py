@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 from goodnet.core.backdoor import Backdoor
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import MethodFailed
+from goodnet.core.errors import BudgetSpent, MethodFailed
 from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.repairs import (
     AttackSuccess,
@@ -29,7 +29,7 @@ from goodnet.pipelines.repair_difference import accuracy_of, difference
 from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
 from goodnet.surgery.class_bias import raise_rare_answers
-from goodnet.time_limits import OutOfTime, time_limit
+from goodnet.time_limits import OutOfTime, TimeLimit
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
 _RATES = (3e-4, 1e-3, 3e-3)
@@ -121,7 +121,8 @@ class AutoRepair(Repairer):
         """Return the repaired network, or the original where nothing is suspected or the cost is too high.
 
         Raises:
-            MethodFailed: training diverges at every rate, or the time was up before the first repair was finished.
+            MethodFailed: training diverges at every rate.
+            BudgetSpent: the time was up before the first repair was finished.
         """
         require_fit(classifier, clean)
         labelled = with_labels(classifier, clean)
@@ -157,25 +158,25 @@ class AutoRepair(Repairer):
         progress: Progress,
     ) -> _Found:
         """Return the repairs to choose from, and what fresh triggers do to the original; nothing if nothing is suspected."""
-        found, complete = _Found(), False
+        found, complete, limit = _Found(), False, TimeLimit(self._seconds)
         if not suspected:
             return found
         try:
-            with time_limit(self._seconds):
+            with limit:
                 judge = Judge.make(classifier, labelled, held_out, suspected, seed)
                 for candidate in self._candidates(classifier, training, suspected, judge, seed, progress):
                     found.candidates.append(candidate)
                 complete = True
                 found.original = judge.judge("original", classifier).success
         except OutOfTime:
+            if not limit.is_over:
+                raise
             if not found.candidates:
-                raise MethodFailed(
-                    f"the time for the repair ({self._seconds:.0f} s) was up before its first candidate was finished; "
+                raise BudgetSpent(
+                    f"the time for the repair ({self._seconds:.3g} s) was up before its first candidate was finished; "
                     "give a larger budget"
                 ) from None
-            left = (
-                "fresh triggers were not tried on the original" if complete else "higher learning rates were not tried"
-            )
+            left = "fresh triggers were not tried on the original" if complete else "no further candidate was tried"
             found.out_of_time = f"the time was up after {found.candidates[-1].name}: {left}"
         return found
 

@@ -52,7 +52,8 @@ class GuardOutcome(Shown):
     the images of each suspected target. `surrogates` is its result on triggers like the recovered ones. `goodnet` can be
     saved and served; it is None without a repaired network. `goodnet_false_refusals`, `goodnet_refused`,
     `goodnet_of_targets` and `goodnet_surrogates` are the same figures for the GoodNet; those of the targets come from
-    images that the repair has not seen, where it is ours.
+    images that the repair has not seen, where it is ours. `warnings` say what all of this rests on and should not: a scan that is
+    inconclusive, a repair that had too little time.
     """
 
     method: str
@@ -67,6 +68,7 @@ class GuardOutcome(Shown):
     goodnet_refused: Rate | None
     goodnet_of_targets: tuple[TargetRefusals, ...]
     goodnet_surrogates: tuple[SurrogateRate, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[int, ...]:

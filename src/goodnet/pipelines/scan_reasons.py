@@ -67,7 +67,7 @@ def weigh_kinds(judgement: Judgement, backdoor: Backdoor) -> str:
 
 
 def describe_reach(evidence: Evidence, least: float) -> str | None:
-    """Return how small a trigger would have had to be for an accusation, beside the smallest found; None where none was found.
+    """Return how small a trigger would have had to be for a suspicion, beside the smallest found; None where none was found.
 
     All but the size of the smallest trigger is taken as it is.
     """
@@ -80,12 +80,12 @@ def describe_reach(evidence: Evidence, least: float) -> str | None:
     if _suspects(evidence, label, smallest, least):
         return None  # It was suspected, and held-out images spoke against it.
     if not _suspects(evidence, label, min(_LEAST_SIZE, smallest), least):
-        return f"{words}, no size of a trigger alone would have been an accusation"
+        return f"{words}, no size of a trigger alone would have been suspected"
     low, high = math.log(min(_LEAST_SIZE, smallest)), math.log(smallest)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if _suspects(evidence, label, math.exp(middle), least) else (low, middle)
-    return f"{words}, below {math.exp(low):.1f} it would have been an accusation"
+    return f"{words}, below {math.exp(low):.1f} it would have been suspected"
 
 
 def _suspects(evidence: Evidence, label: int, size: float, least: float) -> bool:

@@ -38,6 +38,7 @@ def guard_record(outcome: GuardOutcome) -> GuardRecord:
         of_targets=outcome.of_targets,
         surrogates=outcome.surrogates,
         goodnet=goodnet,
+        warnings=outcome.warnings,
     )
 
 

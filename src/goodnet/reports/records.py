@@ -59,6 +59,7 @@ class GuardRecord(Record):
     of_targets: tuple[TargetRefusals, ...] = ()
     surrogates: tuple[SurrogateRate, ...]
     goodnet: GoodNetRecord | None
+    warnings: tuple[str, ...] = ()
 
 
 class OtherResult(Record):

@@ -70,7 +70,8 @@ def _sentence(model: str, method: str, found: RepairRecord) -> str:
         return f"{model} was not repaired and is as it was: {found.chosen.changes.why}."
     before, after = found.accuracy_before.value, found.chosen.accuracy.value
     words = f"{model} was repaired by {method.replace('_', ' ')}: accuracy on the clean data given"
-    return f"{words} {before:.4f} before, {after:.4f} after."
+    late = f" Its budget did not suffice: {found.trace.out_of_time}." if found.trace.out_of_time else ""
+    return f"{words} {before:.4f} before, {after:.4f} after.{late}"
 
 
 def _checks(diff: Difference) -> tuple[Fact, ...]:

@@ -58,7 +58,7 @@ _LIMITS: dict[str, tuple[str, ...]] = {
         "image, weak or rare ones, and those made to evade it.",
         "It holds for this file alone, by its hash below, and for the classes that were scanned.",
     ),
-    "inconclusive": ("It is neither an accusation nor a clean bill: no use of the network may rest on it.",),
+    "inconclusive": ("It neither suspects nor clears the network: no use of the network may rest on it.",),
     "failed": ("A failed scan says nothing in either direction.",),
     "not scanned": (
         "A repair that keeps clean accuracy, or a guard that refuses little, does not show that a backdoor is gone or was "
