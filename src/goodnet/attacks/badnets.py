@@ -39,7 +39,7 @@ class Badnets(TriggerAttack):
     margin: int = Field(1, ge=0, description="pixels between the patch and the border, for corners")
     colour: Colour = Field("white", description="colour by name or #rrggbb; grey images take its brightness")
     second_colour: Colour = Field("black", description="the checkerboard's other colour")
-    opacity: float = Field(1.0, gt=0, le=1, description="how much of the image the patch hides")
+    opacity: float = Field(1.0, gt=0, le=1, description="opacity of the patch; 1 is opaque")
 
     def make_trigger(self, image_shape: ImageShape, *, seed: int) -> Patch:
         """Return the patch for images (C, H, W).

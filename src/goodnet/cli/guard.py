@@ -54,7 +54,7 @@ def command(
     """Fit a guard to MODEL with clean images alone, and say what to expect of it.
 
     The default method refuses an unusual input that the network assigns to a suspected target, and a highly unusual input in
-    any case. It also makes the GoodNet, which refuses an input on which original and repaired network disagree.
+    any case. It also makes the GoodNet, which refuses what the original alone sends to a suspected target.
 
     Writes the GoodNet, which predict, export and serve use, to OUT/goodnet; the guard fitted here is no part of it. Writes
     guard.json: for guard and GoodNet the share of clean inputs that will be refused, and of triggered ones, measured with

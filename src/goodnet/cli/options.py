@@ -96,7 +96,7 @@ _EXECUTION = {
         "--budget",
         type=_Duration(),
         metavar="90s|2m|1h",
-        help="Time to end in; what was left undone is said, and makes a scan inconclusive.",
+        help="Time limit; the result says what was left out. A scan that is cut short is inconclusive.",
     ),
 }
 

@@ -269,7 +269,7 @@ class Repair(Shown):
         """Write the files that `goodnet.repair(..., out=folder)` writes, and return the path of `run.json`.
 
         Raises:
-            InvalidOption: a method made the repair by itself.
+            InvalidOption: the repair has no record of a run.
             UnwritableOutput: the folder cannot be written to, or a network has no file format that can hold it.
         """
         path: Path = importlib.import_module(self._folders).write_repair(folder, self)

@@ -56,7 +56,7 @@ def measure_information(logits: Tensor) -> float:
 def measure_contrast(logits: Tensor) -> float:
     """Return by how much logits (N, classes) vary from image to image, over what they have in common: a ratio of squares.
 
-    An untrained network leans to the same classes whatever it is shown; how sure it is hangs on the scale of the pixels alone.
+    An untrained network leans to the same classes whatever it is shown; how sure it is depends on the scale of the pixels alone.
     """
     centred = logits.double() - logits.double().mean(dim=1, keepdim=True)
     common = float(centred.mean(dim=0).square().mean())

@@ -123,7 +123,7 @@ def _geometric_mean(sizes: Sequence[Tensor]) -> Tensor:
 
 
 def _keep_strongest(found: Sequence[Shares]) -> Shares:
-    """Return, for each class of any, the patch that moves the largest share of images."""
+    """Return, for each class in any round, the patch that moves the largest share of images."""
     best: dict[int, tuple[float, Patch]] = {}
     for item in found:
         for label, value, patch in zip(item.labels, item.values, item.patches, strict=True):

@@ -44,7 +44,7 @@ def build_checkpoint(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
 
 
 def is_made(name: str) -> bool:
-    """Whether what a pickle names is made, or stands for a type of torch's."""
+    """Whether a name in a pickle can be rebuilt: it is known, or a type of torch's."""
     return name in _KNOWN or name in _STORAGES or _is_constant(name)
 
 

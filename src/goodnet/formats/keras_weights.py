@@ -164,7 +164,7 @@ def _to_keras(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 def has_weights_alone(classifier: Classifier) -> bool:
-    """Whether the network came as a whole Keras model; of others the file that `save` writes holds weights alone already."""
+    """Whether the network came as a whole Keras model; the other files that `save` writes hold only weights anyway."""
     return isinstance(classifier.source, KerasSource)
 
 

@@ -19,7 +19,7 @@ _IMAGES = 500
 
 
 def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Dataset | None) -> Dataset:
-    """Return the same pictures with the classes that the network knows far better, and a note that says so.
+    """Return the pictures, renumbered and with a note if the other class order gives far higher accuracy.
 
     Args:
         classifier: the network, in any input range.

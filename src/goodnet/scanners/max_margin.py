@@ -20,7 +20,7 @@ from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins,
 
 
 class MaxMargin(Scanner):
-    """Suspects a class if its maximum margin, the largest lead of its logit on any image, is unusually large.
+    """Suspects a class if its maximum margin, the largest that any image gives it, is unusually large.
 
     For every class gradient ascent over the image cube finds the largest margin over all other classes. Training on a
     trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's

@@ -24,8 +24,8 @@ class ServeOptions(BaseModel):
     fail: Fail = Field(
         "closed",
         description="what happens when the guard cannot work (scores are not numbers, or the audit log cannot be written): "
-        "closed refuses the image, open returns the class and says that no guard ran; when the server is overloaded or the "
-        "network fails, the response is an error either way",
+        "closed refuses the image, or answers 503; open answers without the guard, or without a record; when the server is "
+        "overloaded or the network fails, the response is an error either way",
     )
     confine: bool = Field(
         True,
@@ -41,9 +41,7 @@ class ServeOptions(BaseModel):
     max_requests: int = Field(
         128, ge=1, description="maximum number of requests that run or wait at once; further ones get 503"
     )
-    body_seconds: float = Field(
-        10, gt=0, description="seconds that a client has to send a request, or to read its response"
-    )
+    body_seconds: float = Field(10, gt=0, description="seconds that a client has to send the body of a request")
     request_seconds: float = Field(30, gt=0, description="seconds that a request may wait and run after it has arrived")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one per core")
 

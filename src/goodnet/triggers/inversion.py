@@ -323,8 +323,8 @@ def descend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return masks, patterns and sizes of the smallest triggers found for one batch, and their losses, on the CPU.
 
-    The arguments are those of `invert_triggers`; a trigger starts from what its number draws or has in `starts`. The size is
-    that of the whole image where none worked. A loss is the mean of the second half of the steps, (L,).
+    The arguments are those of `invert_triggers`; a trigger starts from `starts`, else at random by its number. The size is
+    that of the whole image where none worked. Losses (L,) are means over the second half of the steps.
     Everything is NHWC here: stamped images then lie in memory as the network reads them fastest.
     """
     free_masks, free_patterns = _start(classifier, numbers, schedule.opacity, seed, starts)
@@ -355,7 +355,7 @@ def descend(
 
 
 def _stamped_logits(classifier: Classifier, images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
-    """Return the logits of each trigger's images (triggers, n, H, W, C) with it, (triggers * n, N)."""
+    """Return logits (triggers * n, N) of images (triggers, n, H, W, C) stamped with their triggers."""
     stamped = torch.lerp(images, patterns[:, None], masks[:, None])
     return classifier(stamped.flatten(0, 1).permute(0, 3, 1, 2))
 

@@ -59,7 +59,7 @@ def find_waves(
 
 
 def _all_waves(height: int, width: int) -> Tensor:
-    """Return (W, 3): what pixels can show, each direction once, since the other is the same with another phase."""
+    """Return the waves that pixels can show, (W, 3): two frequencies and the phase; one of two opposite directions."""
     down, across = min(_MOST, (height - 1) // 2), min(_MOST, (width - 1) // 2)
     frequencies = [(u, v) for u in range(down + 1) for v in range(-across, across + 1) if u > 0 or v > 0]
     phases = [2 * math.pi * turn / _PHASES for turn in range(_PHASES)]
