@@ -79,7 +79,7 @@ def test_a_guard_says_that_its_scan_is_inconclusive(planted, monkeypatch, tmp_pa
 
 def test_a_guard_says_what_its_repair_had_no_time_for(planted, monkeypatch):
     def repair(self, classifier, clean, **_):
-        assert 0 < self._seconds <= 500
+        assert 0 < self._seconds <= 750
         network = RepairedNetwork("same", classifier.copy(), Rate.of(1, 1), Change())
         return Repair((network,), Rate.of(1, 1), Trace(out_of_time="late"))
 

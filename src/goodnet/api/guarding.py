@@ -64,8 +64,8 @@ def guard(
             the repair needs that.
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         reading: how to read networks and pictures; `key` is of the original.
-        where: the device, and what runs the scan. Of a `budget`, which is kept only in the main thread, scan and repair get at
-            most half each of what is left; if the guard is not fitted at its end, there is no result. What was left undone
+        where: the device, and what runs the scan. Of a `budget`, which is kept only in the main thread, the scan gets at
+            most half, and the repair three quarters of what is left; if the guard is not fitted at its end, there is no result. What was left undone
             is among the outcome's `warnings`. What comes back is where the original was before.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
@@ -137,7 +137,7 @@ def _fit(
     suspected = suspected or ()
     if to_repair:
         seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)
-        repair = _repair(classifier, seen, suspected, seed, clock.share(0.5), progress)
+        repair = _repair(classifier, seen, suspected, seed, clock.share(0.75), progress)
         repaired, warnings = repair.classifier, [*warnings, *filter(None, [repair.trace.out_of_time])]
     limit = TimeLimit(clock.left)
     try:
