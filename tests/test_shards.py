@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 import torch
 
@@ -69,11 +72,40 @@ def test_parts_without_a_mark_are_not_used(tmp_path):
 
 
 def test_no_part_begins_after_the_time(monkeypatch):
-    clock = iter([0.0, 1.0, 5.0, 11.0, 12.0, 13.0])
-    monkeypatch.setattr("goodnet.shards.time.monotonic", lambda: next(clock))
-    assert flat(Shards(seconds=10)("squares", square, (0,), PARTS)) == [[1, 4], [9], None]
+    now = [100.0]
+    monkeypatch.setattr("goodnet.shards.time.monotonic", lambda: now[0])
+
+    def square_in_six_seconds(numbers):
+        now[0] += 6.0
+        return square(0, numbers)
+
+    assert flat(Shards(seconds=10)("squares", square_in_six_seconds, (), PARTS)) == [[1, 4], [9], None]
 
 
 def test_an_error_in_a_part_ends_the_run():
     with pytest.raises(MethodFailed, match="ValueError: no"):
         Shards()("squares", fail, (), PARTS)
+
+
+def square_unless_three(numbers):
+    while 3 in numbers:
+        time.sleep(0.01)
+    return square(0, numbers)
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(workers=2)], ids=["here", "processes"])
+def test_a_part_that_takes_too_long_is_ended(engine):
+    started = time.monotonic()
+    values = flat(Shards(engine, seconds=4.0)("squares", square_unless_three, (), PARTS))
+    assert time.monotonic() - started < 60
+    assert (values[0], values[1]) == ([1, 4], None)
+    if engine.workers == 1:
+        assert values[2] is None, "nothing is begun after the time"
+
+
+def test_beside_the_main_thread_parts_are_not_ended():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(flat(Shards(seconds=60.0)("squares", square, (0,), PARTS))))
+    thread.start()
+    thread.join()
+    assert found == [[[1, 4], [9], [16, 25]]]

@@ -34,6 +34,10 @@ from goodnet.worker_pools import end_pool, make_pool
 _SECONDS_TO_ANSWER = 10.0
 
 
+#: The kind of failure of a task that took longer than its engine allows.
+OUT_OF_TIME = "OutOfTime"
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be done: `function(*arguments)`; `key` names it in the outcome."""
@@ -172,7 +176,7 @@ def _attempt(task: Task, engine: Engine) -> Outcome:
         except OutOfTime as error:
             if not limit.is_over:  # It is the limit of a task that this one is a part of.
                 raise
-            return Outcome(task.key, error=Failure(kind="OutOfTime", message=str(error)))
+            return Outcome(task.key, error=Failure(kind=OUT_OF_TIME, message=str(error)))
         except Exception as error:
             return Outcome(task.key, error=Failure(kind=type(error).__name__, message=describe_error(error)))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from goodnet.core.errors import InvalidOption, MethodFailed
 from goodnet.core.method import PartFunction, Progress, no_progress
-from goodnet.execution import Engine, Task, run_tasks
+from goodnet.execution import OUT_OF_TIME, Engine, Task, run_tasks
 from goodnet.formats.checkpoints import write_torch
 from goodnet.formats.files import output_folder, remove, write_text
 
 _MARK = "mark.txt"
+#: The least limit of a part.
+_LEAST_SECONDS = 0.02
 
 
 @dataclass
@@ -28,7 +31,8 @@ class Shards:
     Attributes:
         engine: this process, processes on this machine, or a Ray cluster.
         memory: folder in which finished parts are kept, None: nowhere. Parts that lie there are not run again.
-        seconds: no part is started later than this many seconds after the first call; None: no limit.
+        seconds: no part is started later than this many seconds after the first call, and what then still runs is ended
+            (in this process only in its main thread); None: no limit.
     """
 
     engine: Engine = field(default_factory=lambda: Engine(threads=torch.get_num_threads()))
@@ -66,13 +70,21 @@ class Shards:
             return
         # One part is not worth a pool of processes.
         engine = self.engine if len(tasks) > 1 or self.engine.cluster else Engine(threads=self.engine.threads)
-        outcomes = run_tasks(tasks, engine)
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise MethodFailed(f"{outcome.error.kind}: {outcome.error.message}")
-            yield int(outcome.key), outcome.value
-            if self._late():
-                return
+        alone = engine.workers == 1 and engine.cluster is None
+        for some in [[task] for task in tasks] if alone else [tasks]:
+            for outcome in run_tasks(some, self._limit(engine)):
+                if outcome.error is None:
+                    yield int(outcome.key), outcome.value
+                elif outcome.error.kind != OUT_OF_TIME:
+                    raise MethodFailed(f"{outcome.error.kind}: {outcome.error.message}")
+                if self._late():
+                    return
+
+    def _limit(self, engine: Engine) -> Engine:
+        """Return the engine with the time that is left as the limit of each part."""
+        if self.seconds is None or self._started is None or threading.current_thread() is not threading.main_thread():
+            return engine
+        return replace(engine, seconds=max(self.seconds - (time.monotonic() - self._started), _LEAST_SECONDS))
 
     def _late(self) -> bool:
         return (

@@ -65,8 +65,8 @@ def guard(
         out: folder for the GoodNet, `guard.json` and `run.json`; None writes nothing.
         reading: how to read networks and pictures; `key` is of the original.
         where: the device, and what runs the scan. Of a `budget`, which is kept only in the main thread, the scan gets at
-            most half, and the repair three quarters of what is left; if the guard is not fitted at its end, there is no result. What was left undone
-            is among the outcome's `warnings`. What comes back is where the original was before.
+            most half, and the repair three quarters of what is left; if the guard is not fitted at its end, there is no
+            result. What was left undone is among the outcome's `warnings`. What comes back is where the original was before.
         seed: of whatever is drawn at random.
         progress: is told the steps done.
 
