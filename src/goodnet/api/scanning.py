@@ -26,6 +26,7 @@ from goodnet.inference.predictions import measure_accuracy
 from goodnet.reports.runs import Recorder
 from goodnet.reports.scans import write_scan
 from goodnet.shards import Shards
+from goodnet.time_limits import Clock
 
 #: Clean images that the accuracy is measured on, at most: half a percent is its standard error then.
 _MEASURED = 2000
@@ -66,6 +67,7 @@ def scan(
         InputError: something that came in cannot be used.
         MethodFailed: the method reached no result.
     """
+    clock = Clock(where.budget)
     place = where.place()
     scanner = cast(Scanner, catalog.make("scanners", method, options))
     recorder = recorder or Recorder("scan", {"model": model, "clean": clean}, seed=seed)
@@ -78,7 +80,7 @@ def scan(
     if resume and folder is None:
         raise InvalidOption("resume: expected the folder (out) of the scan that was interrupted")
     with on_device(place, network):
-        shards = Shards(choose_engine(network, where), seconds=where.budget)
+        shards = Shards(choose_engine(network, where), seconds=clock.share(1.0))
         if folder is not None:
             shards.open_memory(folder / "unfinished", _mark(loaded, scanner, seed), resume=resume)
         detection = scanner.scan(network, loaded.clean, seed=seed, run_parts=shards, progress=progress)
