@@ -73,7 +73,7 @@ def test_parts_without_a_mark_are_not_used(tmp_path):
 
 def test_no_part_begins_after_the_time(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("goodnet.shards.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("goodnet.time_limits.time.monotonic", lambda: now[0])
 
     def square_in_six_seconds(numbers):
         now[0] += 6.0

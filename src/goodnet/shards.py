@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +17,9 @@ from goodnet.core.method import PartFunction, Progress, no_progress
 from goodnet.execution import OUT_OF_TIME, Engine, Task, run_tasks
 from goodnet.formats.checkpoints import write_torch
 from goodnet.formats.files import output_folder, remove, write_text
+from goodnet.time_limits import Clock
 
 _MARK = "mark.txt"
-#: The least limit of a part.
-_LEAST_SECONDS = 0.02
 
 
 @dataclass
@@ -38,7 +36,7 @@ class Shards:
     engine: Engine = field(default_factory=lambda: Engine(threads=torch.get_num_threads()))
     memory: Path | None = None
     seconds: float | None = None
-    _started: float | None = None
+    _clock: Clock | None = None
 
     def __call__(
         self,
@@ -53,7 +51,7 @@ class Shards:
         Raises:
             MethodFailed: a part failed; the message is that of its error.
         """
-        self._started = self._started or time.monotonic()
+        self._clock = self._clock or Clock(self.seconds)
         values = [self._recall(stage, number) for number in range(len(parts))]
         total = sum(map(len, parts))
         done = sum(len(part) for part, value in zip(parts, values, strict=True) if value is not None)
@@ -82,14 +80,12 @@ class Shards:
 
     def _limit(self, engine: Engine) -> Engine:
         """Return the engine with the time that is left as the limit of each part."""
-        if self.seconds is None or self._started is None or threading.current_thread() is not threading.main_thread():
+        if self._clock is None or threading.current_thread() is not threading.main_thread():
             return engine
-        return replace(engine, seconds=max(self.seconds - (time.monotonic() - self._started), _LEAST_SECONDS))
+        return replace(engine, seconds=self._clock.share(1.0))
 
     def _late(self) -> bool:
-        return (
-            self.seconds is not None and self._started is not None and time.monotonic() - self._started >= self.seconds
-        )
+        return self._clock is not None and self._clock.is_over
 
     def open_memory(self, folder: Path, mark: str, *, resume: bool) -> None:
         """Keep parts in `folder` from now on; what lies there is used again if `resume`, else removed.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from goodnet.core.errors import InvalidOption
+from goodnet.core.errors import BudgetSpent, InvalidOption
 
 #: Seconds after which work that is out of time, and goes on, is ended again.
 _AGAIN = 1.0
@@ -67,6 +69,23 @@ class TimeLimit:
         if self._runs:
             self.is_over = True
             raise OutOfTime(f"it took longer than the {self.seconds:g} s that it may")
+
+
+@contextmanager
+def spend(seconds: float | None, complaint: str) -> Iterator[None]:
+    """Give the block so many seconds.
+
+    Raises:
+        BudgetSpent: they were not enough; the message is the complaint.
+    """
+    limit = TimeLimit(seconds)
+    try:
+        with limit:
+            yield
+    except OutOfTime:
+        if not limit.is_over:
+            raise
+        raise BudgetSpent(complaint) from None
 
 
 class Clock:

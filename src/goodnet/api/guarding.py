@@ -14,7 +14,7 @@ from goodnet.api.suspects import Suspects, beyond_targets, look_for_suspects, re
 from goodnet.core.backdoor import Backdoor, targets_of
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
-from goodnet.core.errors import BudgetSpent, MethodFailed
+from goodnet.core.errors import MethodFailed
 from goodnet.core.method import FittedGuard, Guard, Progress, Repairer, no_progress
 from goodnet.core.reading import Reading
 from goodnet.core.repairs import Repair
@@ -31,7 +31,7 @@ from goodnet.pipelines.guard_outcome import GuardOutcome, count_refused, count_r
 from goodnet.pipelines.surrogate_triggers import measure_surrogates, stamp_surrogates
 from goodnet.reports.guards import remove_previous_guard, write_guard
 from goodnet.reports.runs import Recorder, read_repair
-from goodnet.time_limits import Clock, OutOfTime, TimeLimit, start_clock
+from goodnet.time_limits import Clock, spend, start_clock
 
 #: Clean images that the refusals are counted on, at most.
 _MEASURED = 1000
@@ -139,21 +139,13 @@ def _fit(
         seen, unseen = clean.in_canonical_order().split(1 - _UNSEEN, seed=seed) if len(clean) > 1 else (clean, None)
         repair = _repair(classifier, seen, suspected, seed, clock.share(0.75), progress)
         repaired, warnings = repair.classifier, [*warnings, *filter(None, [repair.trace.out_of_time])]
-    limit = TimeLimit(clock.left)
-    try:
-        with limit:
-            fitted = fitting.fit(
-                classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress
-            )
-            allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
-            goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
-            outcome = _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
-    except OutOfTime:
-        if not limit.is_over:
-            raise
-        raise BudgetSpent(
-            f"the budget of {where.budget:g} s ended before the guard was fitted; give a larger one, or fewer clean images"
-        ) from None
+    budget = f"the budget of {where.budget or 0:g} s"
+    complaint = f"{budget} ended before the guard was fitted; give a larger one, or fewer clean images"
+    with spend(clock.left, complaint):
+        fitted = fitting.fit(classifier, clean, suspected=suspected, repaired=repaired, seed=seed, progress=progress)
+        allowed = getattr(fitting, "false_refusals", _FALSE_REFUSALS)
+        goodnet = None if repaired is None else _pair(classifier, repaired, suspected, unseen or clean, allowed)
+        outcome = _judge(fitting.name(), fitted, loaded, suspected, goodnet, unseen or clean, seed)
     return replace(outcome, warnings=tuple(warnings))
 
 
@@ -178,14 +170,9 @@ def _repair(
     if suspected:
         return AutoRepair().within(seconds).repair(classifier, clean, suspected=suspected, seed=seed, progress=progress)
     # With nothing suspected there is nothing to unlearn; a pruned network is then the second opinion, and goes by labels.
-    pruning, limit = cast(Repairer, catalog.find("repairers", "pruning").from_options()), TimeLimit(seconds)
-    try:
-        with limit:
-            return pruning.repair(classifier, clean, seed=seed, progress=progress)
-    except OutOfTime:
-        if not limit.is_over:
-            raise
-        raise BudgetSpent(f"the time for the repair ({seconds:.3g} s) was up; give a larger budget") from None
+    pruning = cast(Repairer, catalog.find("repairers", "pruning").from_options())
+    with spend(seconds, f"the time for the repair ({seconds or 0:.3g} s) was up; give a larger budget"):
+        return pruning.repair(classifier, clean, seed=seed, progress=progress)
 
 
 def _pair(
