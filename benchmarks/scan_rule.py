@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet.api.loading import load_both
+from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.reading import Reading
@@ -38,6 +39,7 @@ from goodnet.evidence import judgement as evidence_module
 from goodnet.evidence import outliers
 from goodnet.evidence.held_out import try_triggers
 from goodnet.evidence.judgement import DOUBT, Evidence
+from goodnet.evidence.patch_margins import PatchMargins
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.inference.input_range import choose_input_range
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -124,20 +126,27 @@ def gather_one(source: Source) -> dict[str, Any]:
         "classes": classifier.classes,
         "values": {kind: values.tolist() for kind, values in found.values.items()},
         "shifts": None if found.shifts is None else [found.shifts.labels, found.shifts.sizes.tolist()],
+        "squares": None if found.squares is None else [found.squares.labels, found.squares.margins.tolist()],
         "refuted": shift is not None
         and try_triggers(classifier, draw.held_out, shift.backdoors(classifier.classes))[0].refuted,
     }
 
 
 def read_evidence(row: dict[str, Any]) -> Evidence:
-    """Return the evidence of a row, without the triggers."""
+    """Return the evidence of a row, without the triggers; rows from before adversarial patches have none."""
     values = {kind: np.array(some, dtype=np.float64) for kind, some in row["values"].items()}
+    squares = None
+    if row.get("squares") is not None:
+        labels, margins = row["squares"]
+        nothing = torch.zeros(1, 1, 1)
+        patches = (Patch(nothing, nothing),) * len(labels)
+        squares = PatchMargins(row["classes"], tuple(labels), torch.tensor(margins), patches, (0.0,) * len(labels))
     if row["shifts"] is None or row["refuted"]:
-        return Evidence(row["classes"], values)
+        return Evidence(row["classes"], values, squares=squares)
     labels, sizes = row["shifts"]
     empty = torch.zeros(len(labels), 1, 1, 1)
     shifts = Inversions(tuple(labels), empty, empty, torch.tensor(sizes), torch.tensor(sizes) < np.inf)
-    return Evidence(row["classes"], values, shifts=shifts)
+    return Evidence(row["classes"], values, squares=squares, shifts=shifts)
 
 
 @click.group(help=__doc__)
@@ -204,7 +213,8 @@ CONSTANTS = [
 def without(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a row without one kind of evidence."""
     values = {name: some for name, some in row["values"].items() if not name.startswith(kind)}
-    return {**row, "values": values, "shifts": None if kind == evidence_module.ALL_TO_ALL else row["shifts"]}
+    gone = {evidence_module.ALL_TO_ALL: "shifts", evidence_module.SQUARE: "squares"}
+    return {**row, "values": values, **({gone[kind]: None} if kind in gone else {})}
 
 
 def judge_all(rows: list[dict[str, Any]], alpha: float) -> tuple[int, int, int, int]:

@@ -1,6 +1,6 @@
 import pytest
 
-from goodnet.evidence.judgement import BLEND, MARGIN, PAIR, PATCH, SIZE, TOGETHER
+from goodnet.evidence.judgement import BLEND, MARGIN, PAIR, PATCH, SIZE, SQUARE, TOGETHER
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual, group_of
 
 
@@ -11,7 +11,7 @@ def test_networks_are_grouped_by_their_classes(classes, group):
 
 
 def test_the_table_has_a_positive_mean_for_each_kind_and_group():
-    assert set(USUAL_LEADS) == {MARGIN, BLEND, SIZE, PATCH, PAIR, TOGETHER}
+    assert set(USUAL_LEADS) == {MARGIN, BLEND, SIZE, PATCH, SQUARE, PAIR, TOGETHER}
     for usual in USUAL_LEADS.values():
         assert len(usual.means) == len(usual.networks) == len(GROUPS) + 1
         assert min(usual.means) > 0

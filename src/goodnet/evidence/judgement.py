@@ -13,17 +13,19 @@ from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.evidence import outliers
 from goodnet.evidence.outliers import Scores, lead_score, robust_spread, tail_score
 from goodnet.evidence.pair_sizes import PairSizes
+from goodnet.evidence.patch_margins import PatchMargins
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
 from goodnet.triggers.class_pairs import name_pair
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
 #: The kinds of evidence.
-MARGIN, BLEND, SIZE, PATCH, PAIR, ALL_TO_ALL = (
+MARGIN, BLEND, SIZE, PATCH, SQUARE, PAIR, ALL_TO_ALL = (
     "maximum margin",
     "universal blend",
     "trigger size",
     "small patch",
+    "adversarial patch",
     "pair of classes",
     "all to all",
 )
@@ -109,15 +111,16 @@ class Evidence:
     """What is known of each of `classes` classes.
 
     `values`: kind -> (classes,), high ones are suspicious, NaN where a class was not tried; `triggers`: what inversion
-    found; `patches`: what small patches do; `shifts`: triggers that send every class to the next but so many; `pairs`: those
-    that send one class to another;
-    `unfinished` classes there was no time for; `rounds`: it is the mean of so many rounds.
+    found; `patches`: what small patches do; `squares`: what squares of free colours reach; `shifts`: triggers that send every
+    class to the next but so many; `pairs`: those that send one class to another; `unfinished` classes there was no time for;
+    `rounds`: it is the mean of so many rounds.
     """
 
     classes: int
     values: dict[str, Scores] = field(default_factory=dict)
     triggers: Inversions | None = None
     patches: Shares | None = None
+    squares: PatchMargins | None = None
     shifts: Inversions | None = None
     pairs: PairSizes | None = None
     unfinished: int = 0
@@ -140,6 +143,11 @@ class Evidence:
         self.patches = found
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
         self._add(PATCH, found.labels, np.array(found.values))
+
+    def add_squares(self, found: PatchMargins) -> None:
+        """Add what squares of free colours reach at several places: at one of them a class may stand out."""
+        self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
+        self.squares = found if found.complete else None
 
     def add_shifts(self, found: Inversions) -> None:
         """Add the sizes of triggers that send every class to the next but `found.labels`: one of them may stand out."""
@@ -194,10 +202,14 @@ class Evidence:
         return total
 
     def leads(self) -> dict[str, float]:
-        """Return by how much the first value leads the second, and the highest together: what is usual is their mean."""
+        """Return by how much the first value leads the second, and the highest together: what is usual is their mean.
+
+        Of adversarial patches it is the mean over the places.
+        """
         leads = {kind: _lead(some[np.isfinite(some)], _usual(kind)) for kind, some in self.values.items()}
         pairs = {} if self.pairs is None else {PAIR: _lead(self.pairs.values, _usual(PAIR))}
-        return {**leads, **pairs, TOGETHER: float(self.together().max())}
+        squares = {} if self.squares is None else {SQUARE: float(self.squares.leads.mean())}
+        return {**leads, **pairs, **squares, TOGETHER: float(self.together().max())}
 
     def _add(self, kind: str, labels: Sequence[int], values: Scores) -> None:
         self.values[kind] = np.full(self.classes, np.nan)
@@ -213,6 +225,8 @@ class Evidence:
         kinds[TOGETHER] = self.together() / (
             USUAL_LEADS[TOGETHER].mean(self.classes) * max(1.0, _MEASURED / self.classes)
         )
+        if self.squares is not None:
+            kinds[SQUARE] = np.maximum(self.squares.scores(_usual(SQUARE).mean(self.classes)), 0.0)
         if self.pairs is not None:
             kinds[PAIR] = self.pairs.of_targets(USUAL_LEADS[PAIR].mean(self.classes))
         shift = self.shift
@@ -246,9 +260,14 @@ class Evidence:
         return int(scores.argmax()) if scores.max() >= least else None
 
     def small_patch(self, label: int) -> Patch | None:
-        """Return the small patch of a class that is shown as its trigger, None where too few images follow it."""
-        if self.patches is None or self.patches.of(label) < _SHOWN:
-            return None
+        """Return the small patch of a class that is shown as its trigger, None where too few images follow it.
+
+        Of a patch that was slid and one whose colours were optimised it is the one that moves more images.
+        """
+        slid = 0.0 if self.patches is None else self.patches.of(label)
+        square = None if self.squares is None else self.squares.patch_of(label, max(slid, _SHOWN))
+        if square is not None or self.patches is None or slid < _SHOWN:
+            return square
         return self.patches.patch_of(label)
 
     def _trigger(self, label: int) -> Patch | None:

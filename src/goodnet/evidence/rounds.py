@@ -16,6 +16,7 @@ from goodnet.core.method import PartFunction, Progress, RunParts, no_progress
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import Scores
 from goodnet.evidence.pair_sizes import PairSizes
+from goodnet.evidence.patch_margins import average_margins
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
@@ -70,12 +71,14 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
     first = rounds[0]
     triggers = [item.triggers for item in rounds if item.triggers is not None]
     patches = [item.patches for item in rounds if item.patches is not None]
+    squares = [item.squares for item in rounds if item.squares is not None]
     shifts = [item.shifts for item in rounds if item.shifts is not None]
     return Evidence(
         first.classes,
         {kind: mean_of([item.values[kind] for item in rounds]) for kind in first.values},
         triggers=keep_smallest(triggers) if triggers else None,
         patches=_keep_strongest(patches) if patches else None,
+        squares=average_margins(squares) if squares else None,
         pairs=first.pairs and _average_pairs(first.pairs, rounds),
         shifts=_mean_inversions(shifts) if shifts else None,
         unfinished=first.unfinished,

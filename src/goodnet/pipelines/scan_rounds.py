@@ -16,7 +16,10 @@ from goodnet.evidence.held_out import hold_out
 from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
+from goodnet.evidence.patch_margins import compare_squares
 from goodnet.evidence.rounds import average, further_seeds, name_round, name_stage
+from goodnet.evidence.usual_leads import GROUPS
+from goodnet.triggers.adversarial_patches import SquareSchedule
 from goodnet.triggers.class_pairs import PairSchedule
 from goodnet.triggers.inversion import Inversions, Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
@@ -72,6 +75,17 @@ class Gathering:
             classifier, images, labels, self.schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
         )
         evidence.add_triggers(labels, found)
+        evidence.add_squares(
+            compare_squares(
+                classifier,
+                images,
+                range(classifier.classes) if classifier.classes <= GROUPS[1] else labels,
+                SquareSchedule(),
+                seed=seed,
+                run_parts=run_parts,
+                progress=progress,
+            )
+        )
         if classifier.classes <= _INVERTED:
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
