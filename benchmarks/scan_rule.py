@@ -205,7 +205,7 @@ CONSTANTS = [
     (outliers, "PRIOR"),
     (outliers, "_FURTHER"),
     (outliers, "_LEAST"),
-    (evidence_module, "_LEAST_SPREAD"),
+    (outliers, "_LEAST_SPREAD"),
     (evidence_module, "_MEASURED"),
 ]
 

@@ -20,7 +20,9 @@ class Spots(torch.nn.Module):
 
     def forward(self, images):
         grey = images.mean(dim=1)
-        logits = 20 * torch.stack([part.mean(dim=(1, 2)) for half in grey.split(8, 1) for part in half.split(6, 2)], dim=1)
+        logits = 20 * torch.stack(
+            [part.mean(dim=(1, 2)) for half in grey.split(8, 1) for part in half.split(6, 2)], dim=1
+        )
         spot = images[:, :, ROWS, COLUMNS].mean(dim=(2, 3))
         near = 1 - (spot - COLOUR.to(images)).abs().mean(dim=1)
         gain = self.weight * torch.relu(near - 0.48)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.evidence import outliers
-from goodnet.evidence.outliers import Scores, lead_score, robust_spread, tail_score
+from goodnet.evidence.outliers import Scores, lead_score, least_unit, robust_spread, tail_score
 from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.evidence.patch_margins import PatchMargins
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
@@ -197,7 +197,7 @@ class Evidence:
             known = np.isfinite(values)
             if known.sum() > 1:
                 usual = _usual(kind)
-                floor = _least_unit(values[known]) if usual.relative else usual.mean(self.classes)
+                floor = least_unit(values[known]) if usual.relative else usual.mean(self.classes)
                 total[known] += np.maximum(tail_score(values[known], floor=floor), 0.0)
         return total
 
@@ -307,16 +307,7 @@ def _lead(values: Scores, usual: Usual) -> float:
 
 
 def _unit(values: Scores, usual: Usual) -> float:
-    return max(robust_spread(values), _least_unit(values)) if usual.relative else 1.0
-
-
-def _least_unit(values: Scores) -> float:
-    """Return the least deviation of values (n,) that is believed: a share of their median, as more than half may be equal."""
-    return max(_LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
-
-
-#: The share of the median, and what there is where all values are 0.
-_LEAST_SPREAD, _TINY = 0.03, 1e-9
+    return max(robust_spread(values), least_unit(values)) if usual.relative else 1.0
 
 
 #: Triggers of fewer pixels are as good as equal.

@@ -126,6 +126,15 @@ def robust_spread(values: npt.ArrayLike) -> float:
     return _NORMAL * float(np.median(np.abs(values - np.median(values))))
 
 
+def least_unit(values: Scores) -> float:
+    """Return the least deviation of values (n,) that is believed: a share of their median, as more than half may be equal."""
+    return max(_LEAST_SPREAD * float(np.median(np.abs(values))), _TINY)
+
+
+#: The share of the median, and what there is where all values are 0.
+_LEAST_SPREAD, _TINY = 0.03, 1e-9
+
+
 def tail_score(values: npt.ArrayLike, *, floor: float = 0.0) -> Scores:
     """Return the score of each value: minus the natural log of how many of the others would be as high by chance.
 

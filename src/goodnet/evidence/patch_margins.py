@@ -12,12 +12,9 @@ from torch import Tensor
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
-from goodnet.evidence.outliers import Scores, lead_score, robust_spread
+from goodnet.evidence.outliers import Scores, lead_score, least_unit, robust_spread
 from goodnet.triggers.adversarial_patches import SquareSchedule, optimise_squares
 from goodnet.triggers.inversion import classes_of
-
-#: The spread of margins at a place is taken to be at least this share of the median spread over the places.
-_LEAST_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,7 @@ class PatchMargins:
 
     @property
     def _units(self) -> Scores:
-        spreads = np.array([robust_spread(column) for column in self._values.T])
-        units: Scores = np.maximum(spreads, max(_LEAST_SPREAD * float(np.median(spreads)), _TINY))
-        return units
+        return np.array([max(robust_spread(column), least_unit(column)) for column in self._values.T])
 
     def _at_places(self, usual: float) -> Scores:
         """Return the score of each class at each place, (L, P): none for squares that do not move images."""
@@ -83,10 +78,6 @@ class PatchMargins:
         scores = np.stack([lead_score(column, usual=usual * unit) for column, unit in columns], axis=1)
         found: Scores = np.where(self._values > 0, scores, np.minimum(scores, 0.0))
         return found
-
-
-#: Where all margins are equal.
-_TINY = 1e-9
 
 
 def compare_squares(

@@ -35,13 +35,15 @@ _OF_LATE, _OF_A_STEP = 0.7, 0.75
 class ScanEnsemble(Scanner):
     """Suspects a class that is easier to reach than the other classes, by a margin that is rare in clean networks.
 
-    It uses five kinds of evidence:
+    It uses six kinds of evidence:
 
     * the maximum margin, by gradient ascent, which does not depend on the trigger's form;
     * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
     * small opaque patches, slid over the image, for patches that gradients do not find;
     * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts if it moves
       three of four images; the one that is shown moves nearly all, where such a trigger is found;
+    * adversarial patches: at each of 25 places, the colours of a small square are optimised for every class, for triggers of any
+      colours that lie in one place;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
     In each kind, the lead of the first class over the second is compared with the leads below it and with those in
@@ -62,15 +64,15 @@ class ScanEnsemble(Scanner):
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
     2019; the p-value of a lead is ours.
-    **Differs** see `maximum_margin.py`, `inversion.py`, `universal_blend.py`, `patch_probe.py`, `class_pairs.py` in
-    `triggers/`, and `evidence/outliers.py`.
+    **Differs** see `maximum_margin.py`, `inversion.py`, `universal_blend.py`, `patch_probe.py`,
+    `adversarial_patches.py`, `class_pairs.py` in `triggers/`, and `evidence/outliers.py`.
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
-    **Cost** per class 320 passes for the margins and 128 for the blend; steps * images (1,600) for the triggers of 20 classes
-    at most, and again for each class that is suspected; up to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for
-    the margins, and the rest for 144 candidates. Forward and backward; and forward alone, for all classes at once, those of
-    `scanners/patch_probe.py`. Up to 20 classes those of `scanners/class_pairs.py`. Three times as much where a p-value is near
-    alpha.
+    **Cost** per class 320 passes for the margins, 128 for the blend and 1,800 for adversarial patches, with more than 99 classes
+    for 20 of them; steps * images (1,600) for the triggers of 20 classes at most, and again for each class that is suspected; up
+    to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144 candidates. Forward
+    and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`. Up to 20 classes those of
+    `scanners/class_pairs.py`. Three times as much where a p-value is near alpha.
     **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
     images of one class alone, and is no patch or there are more than 20 classes; every class is as easy to reach as the
     target. With two or three classes `clean_student` decides, and its limits hold.
