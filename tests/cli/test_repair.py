@@ -161,7 +161,7 @@ def test_a_doubt_is_told_and_nothing_repaired(badnet, goodnet, tmp_path, monkeyp
     doubt = Detection("inconclusive", (), 5.0, reason="highest score 4.4 (class [5]), threshold 5")
     monkeypatch.setattr("goodnet.api.repairing.look_for_suspects", lambda *_, **__: doubt)
     done = goodnet("repair", badnet.model, "--clean", badnet.validation, "--out", tmp_path)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (3, "")
     assert "scan of the original: inconclusive, highest score 4.4 (class [5]), threshold 5\n" in done.out
     assert "a class that you suspect yourself: --target CLASS; without one" in done.out
     (scan,) = json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["scans"]

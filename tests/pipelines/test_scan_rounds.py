@@ -160,4 +160,4 @@ def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
 
     first = gathering(run_parts=run_parts).gather(classifier, draw.used, draw.more)
     gathering(run_parts=run_parts).gather_again(classifier, clean, first)
-    assert len(stages) == len(set(stages)) == 15
+    assert len(stages) == len(set(stages)) == 18

@@ -62,7 +62,8 @@ def command(
     Writes the repaired networks in the format of the original, tables, figures and run.json. Writes the GoodNet, which
     combines original and repaired network, to OUT/goodnet. Options of other methods: goodnet repair --method NAME --help.
 
-    Exit code 0: done, or nothing suspected; 2: bad input; 3: the method failed, or it cost too much and was rolled back.
+    Exit code 0: done, or nothing suspected; 2: bad input; 3: the scan was inconclusive, the method failed, or the repair cost too
+    much and was rolled back.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"repairing by {method}") as progress:
@@ -74,8 +75,13 @@ def command(
         click.echo(run.to_json(), nl=False)
     else:
         _tell(output(), repair, record, out)
-    if repair.unchanged_because and record.targets:
+    if repair.unchanged_because and (record.targets or _in_doubt(repair)):
         ctx.exit(3)
+
+
+def _in_doubt(repair: Repair) -> bool:
+    """Whether the scan of the original could not decide."""
+    return any(scan.verdict == "inconclusive" for scan in (repair.trace.scans or ())[:1])
 
 
 def _tell(console: Console, repair: Repair, record: RepairRecord, out: Path) -> None:
@@ -137,7 +143,7 @@ def _tell_of_scans(console: Console, repair: Repair) -> None:
         if scan.verdict == "inconclusive":
             words = f"inconclusive, {scan.reason}"
         console.print(f"scan of the {whose}: {words}", style="dim", markup=False)
-    if scans and scans[0].verdict == "inconclusive":
+    if _in_doubt(repair):
         console.print(
             "nothing is repaired on a doubt; a class that you suspect yourself: --target CLASS; without one, as a precaution: "
             "--method activation_bounds",
