@@ -39,7 +39,7 @@ from goodnet.evidence import judgement as evidence_module
 from goodnet.evidence import outliers
 from goodnet.evidence.held_out import try_triggers
 from goodnet.evidence.judgement import DOUBT, Evidence
-from goodnet.evidence.patch_margins import PatchMargins
+from goodnet.evidence.square_margins import SquareMargins
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, group_of
 from goodnet.inference.input_range import choose_input_range
 from goodnet.pipelines.scan_ensemble import ScanEnsemble
@@ -140,7 +140,7 @@ def read_evidence(row: dict[str, Any]) -> Evidence:
         labels, margins = row["squares"]
         nothing = torch.zeros(1, 1, 1)
         patches = (Patch(nothing, nothing),) * len(labels)
-        squares = PatchMargins(row["classes"], tuple(labels), torch.tensor(margins), patches, (0.0,) * len(labels))
+        squares = SquareMargins(row["classes"], tuple(labels), torch.tensor(margins), patches, (0.0,) * len(labels))
     if row["shifts"] is None or row["refuted"]:
         return Evidence(row["classes"], values, squares=squares)
     labels, sizes = row["shifts"]
@@ -192,7 +192,7 @@ def leads(paths: tuple[Path, ...]) -> None:
         known = [(group, lead[kind]) for group, lead in found if np.isfinite(lead.get(kind, np.nan))]
         groups = [[lead for group, lead in known if group == wanted] for wanted in range(len(GROUPS) + 1)]
         means, networks = usual.means, list(usual.networks)
-        if kind != evidence_module.PAIR:  # `class_pairs.py usual` measures it: it stays.
+        if kind != evidence_module.PAIR and known:  # `class_pairs.py usual` measures it: it stays.
             overall = float(np.mean([lead for _, lead in known]))
             means = tuple((sum(group) + SHRINK * overall) / (len(group) + SHRINK) for group in groups)
             networks = list(map(len, groups))
@@ -268,7 +268,8 @@ def constants(paths: tuple[Path, ...]) -> None:
             changed = type(value)(factor * value)
             with patch.object(module, name, changed):
                 lines.add_row(name, f"{changed:g}", *map(str, judge_all(rows, alpha)))
-    measured = {kind: usual for kind, usual in USUAL_LEADS.items() if kind != evidence_module.PAIR}
+    kinds = {kind for row in rows for kind in read_evidence({**row, "refuted": False}).leads()}
+    measured = {kind: usual for kind, usual in USUAL_LEADS.items() if kind in kinds}
     for kind, usual in measured.items():
         for factor in (0.5, 2.0):
             means = tuple(factor * mean for mean in usual.means)

@@ -94,6 +94,8 @@ def test_a_further_round_looks_into_the_same_classes():
         np.testing.assert_array_equal(np.isfinite(first.values[kind]), np.isfinite(further.values[kind]))
     for kind in (EARLY, MARGIN):
         np.testing.assert_array_equal(np.isfinite(first.values[BLEND]), np.isfinite(further.values[kind]))
+    # Of so many classes squares are optimised for those whose triggers are inverted.
+    assert first.squares.labels == further.squares.labels == first.triggers.labels
     assert not np.allclose(first.values[BLEND], further.values[BLEND], equal_nan=True)
 
 
@@ -112,6 +114,9 @@ def test_gathered_again_is_the_mean_of_three_rounds(monkeypatch):
     assert found.rounds == len(rounds) == 3
     for kind in (MARGIN, BLEND, SIZE, PATCH):
         np.testing.assert_allclose(found.values[kind], np.mean([some.values[kind] for some in rounds], axis=0))
+    torch.testing.assert_close(
+        found.squares.margins, torch.stack([some.squares.margins for some in rounds]).mean(dim=0)
+    )
 
 
 def test_a_round_that_there_was_no_time_for_is_left_out():

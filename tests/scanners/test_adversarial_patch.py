@@ -20,7 +20,7 @@ def test_the_planted_target_is_found_with_a_square_that_works():
     further = draw_spots(120, seed=1)
     attacked = further.subset(np.flatnonzero(further.targets != TARGET))
     assert measure_success(BACKDOORED, attacked.images(), backdoor.trigger, TARGET).value >= 0.9
-    assert "of the images to class 4" in found.reason
+    assert found.reason.startswith("class 4 stands out most, with p = ")
 
 
 def test_of_the_clean_twin_nothing_is_said():
@@ -35,10 +35,15 @@ def test_three_classes_are_not_compared():
     labels = network(pixels).argmax(dim=1).numpy()
     found = AdversarialPatch(steps=1).scan(network, Dataset.from_arrays(pixels.numpy(), labels), seed=0)
     assert (found.verdict, found.unscanned) == ("inconclusive", (0, 1, 2))
-    assert "that takes at least 4" in found.reason
+    assert "fewer than 4 classes" in found.reason
 
 
-@pytest.mark.parametrize("option", ["side", "places", "steps", "images"])
+@pytest.mark.parametrize("option", ["side", "grid", "steps", "images"])
 def test_nothing_to_do_is_refused(option):
     with pytest.raises(InvalidOption, match=option):
         AdversarialPatch.from_options(**{option: 0})
+
+
+def test_a_square_larger_than_the_image_is_refused():
+    with pytest.raises(InvalidOption, match="side"):
+        AdversarialPatch.from_options(side=33)

@@ -8,9 +8,9 @@ from goodnet.formats.pytorch import from_module
 from goodnet.triggers.patch_probe import (
     Probes,
     ProbeSchedule,
-    _moved_share,
     _take_turns,
     measure_shares,
+    moved_share,
     patterns_of,
     probe_patches,
     probe_shares,
@@ -116,8 +116,8 @@ def test_each_class_counts_as_much_however_many_images_it_has():
     before = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2])
     after = torch.tensor([2, 2, 2, 2, 2, 2, 1, 2, 2])
     # All of class 0 and none of class 1: one half, not six sevenths.
-    assert _moved_share(before, after, 2) == 0.5
-    assert _moved_share(torch.tensor([2, 2]), torch.tensor([2, 2]), 2) == 0.0
+    assert moved_share(before, after, 2) == 0.5
+    assert moved_share(torch.tensor([2, 2]), torch.tensor([2, 2]), 2) == 0.0
 
 
 def test_classes_take_turns():

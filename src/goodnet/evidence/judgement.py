@@ -11,9 +11,9 @@ from torch import Tensor
 
 from goodnet.core.backdoor import Backdoor, Patch
 from goodnet.evidence import outliers
-from goodnet.evidence.outliers import Scores, lead_score, least_unit, robust_spread, tail_score
+from goodnet.evidence.outliers import Scores, lead_score, least_unit, prior_of, robust_spread, tail_score
 from goodnet.evidence.pair_sizes import PairSizes
-from goodnet.evidence.patch_margins import PatchMargins
+from goodnet.evidence.square_margins import SquareMargins
 from goodnet.evidence.usual_leads import GROUPS, USUAL_LEADS, Usual
 from goodnet.triggers.class_pairs import name_pair
 from goodnet.triggers.inversion import Inversions
@@ -120,7 +120,7 @@ class Evidence:
     values: dict[str, Scores] = field(default_factory=dict)
     triggers: Inversions | None = None
     patches: Shares | None = None
-    squares: PatchMargins | None = None
+    squares: SquareMargins | None = None
     shifts: Inversions | None = None
     pairs: PairSizes | None = None
     unfinished: int = 0
@@ -144,7 +144,7 @@ class Evidence:
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
         self._add(PATCH, found.labels, np.array(found.values))
 
-    def add_squares(self, found: PatchMargins) -> None:
+    def add_squares(self, found: SquareMargins) -> None:
         """Add what squares of free colours reach at several places: at one of them a class may stand out."""
         self.unfinished = max(self.unfinished, 0 if found.complete else self.classes)
         self.squares = found if found.complete else None
@@ -290,10 +290,8 @@ def _lead_scores(values: Scores, usual: Usual, classes: int) -> Scores:
     known = np.isfinite(values)
     scores = np.full(len(values), np.nan)
     if known.sum() > 1:
-        unit, prior = _unit(values[known], usual), outliers.PRIOR
-        if usual.relative:
-            # The unit comes from the same values: where they are few it is no better known than a few leads are.
-            prior = min(prior, known.sum() / 2)
+        unit = _unit(values[known], usual)
+        prior = prior_of(int(known.sum())) if usual.relative else outliers.PRIOR
         scores[known] = lead_score(values[known], usual=usual.mean(classes) * unit, prior=prior)
     return scores
 

@@ -64,6 +64,18 @@ def expected_maximum(classes: int) -> float:
 PRIOR = 27.0
 
 
+#: Fewer classes than this say little about one another.
+LEAST_CLASSES = 4
+
+
+def prior_of(count: int) -> float:
+    """Return how many leads the usual one counts as where the unit of `count` values comes from these values.
+
+    Where they are few, the unit is no better known than a few leads are.
+    """
+    return min(PRIOR, count / 2)
+
+
 def lead_score(values: npt.ArrayLike, *, usual: float, prior: float = PRIOR) -> Scores:
     """Return the score of each value, (classes,): minus the natural log of its p-value among values of one distribution.
 

@@ -16,7 +16,7 @@ from goodnet.core.method import PartFunction, Progress, RunParts, no_progress
 from goodnet.evidence.judgement import Evidence
 from goodnet.evidence.outliers import Scores
 from goodnet.evidence.pair_sizes import PairSizes
-from goodnet.evidence.patch_margins import average_margins
+from goodnet.evidence.square_margins import average_margins
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 

@@ -18,6 +18,7 @@ from goodnet.core.method import Progress, RunParts, Scanner, no_progress, run_he
 from goodnet.core.results import Detection, Verdict
 from goodnet.evidence.held_out import Trial, still_suspected, try_triggers
 from goodnet.evidence.judgement import DOUBT, MARGIN, Evidence, Judgement
+from goodnet.evidence.outliers import LEAST_CLASSES
 from goodnet.evidence.rounds import describe_rounds, is_close
 from goodnet.evidence.usual_leads import GROUPS
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
@@ -25,8 +26,6 @@ from goodnet.pipelines.scan_rounds import Gathering, split_images
 from goodnet.scanners.clean_student import CleanStudent
 from goodnet.triggers.inversion import Schedule
 
-#: Fewer classes than this say little about one another.
-_LEAST_CLASSES = 4
 #: A trigger counts if it works on this share of the images of recent steps, and of one step's. Backdoors do not work on every
 #: image, and the few images that move least would decide about the sizes of clean classes.
 _OF_LATE, _OF_A_STEP = 0.7, 0.75
@@ -99,7 +98,7 @@ class ScanEnsemble(Scanner):
         A class whose trigger fails on held-out images is not suspected. Fewer than four classes are not compared with
         one another: `CleanStudent` looks at each of them by itself.
         """
-        if classifier.classes < _LEAST_CLASSES:
+        if classifier.classes < LEAST_CLASSES:
             alone = CleanStudent(alpha=self.alpha)
             return alone.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
         draw = split_images(clean, seed)

@@ -13,13 +13,12 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.evidence.held_out import hold_out
-from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, Evidence
+from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, SQUARE, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
 from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
-from goodnet.evidence.patch_margins import compare_squares
 from goodnet.evidence.rounds import average, further_seeds, name_round, name_stage
-from goodnet.evidence.usual_leads import GROUPS
-from goodnet.triggers.adversarial_patches import SquareSchedule
+from goodnet.evidence.square_margins import compare_squares
+from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.class_pairs import PairSchedule
 from goodnet.triggers.inversion import Inversions, Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
@@ -30,6 +29,8 @@ from goodnet.triggers.universal_blend import Budget, universal_margins
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
 #: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
 _INVERTED = 20
+#: With more classes than this squares are optimised for the same ones alone.
+_COMPARED = 99
 #: Steps of ascent before which the maximum margin is read. From clean images what is gained in between counts, as it
 #: does not tell which classes are neighbours by nature, as the 8 is of all digits.
 _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
@@ -79,8 +80,8 @@ class Gathering:
             compare_squares(
                 classifier,
                 images,
-                range(classifier.classes) if classifier.classes <= GROUPS[1] else labels,
-                SquareSchedule(),
+                range(classifier.classes) if classifier.classes <= _COMPARED else labels,
+                USUAL_LEADS[SQUARE].mean(classifier.classes),
                 seed=seed,
                 run_parts=run_parts,
                 progress=progress,

@@ -1,11 +1,12 @@
-"""Adversarial patches: for each class and each of several places, the opaque square there that moves most images to the class.
+"""Adversarial patches: for each class and each of several places, a square whose colours are optimised for the class.
 
-All squares have the same size, and only their colours are optimised. So the classes can be compared at every place: where an
-attacker's trigger lies, its target is reached in a few steps, whatever the trigger shows, and no other class is.
+All squares have the same size. So the classes can be compared at every place: where an attacker's trigger lies, its target is
+reached in a few steps, whatever the trigger shows, and no other class is.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,31 +21,31 @@ from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.triggers.class_draws import draw_others, draws_of
 from goodnet.triggers.inversion import classes_of
 from goodnet.triggers.maximum_margin import margins_of
+from goodnet.triggers.patch_probe import USUAL_SIDE
 
 #: Stamped images in one batch, where the network is fastest; classes in one part of the work.
 _BATCH, _PART = 64, 4
 #: Adam's step on the free variables of the colours: with 0.1 it takes four times as many steps.
 _LEARNING_RATE = 0.4
-#: The image whose pixels the side of a square is given in.
-_USUAL = 32
 
 
 @dataclass(frozen=True)
 class SquareSchedule:
-    """Squares of `side` pixels of an image of 32 x 32, at `places` rows and columns: `steps` of Adam on `images` each.
+    """Squares of `side` pixels of an image of 32 x 32, at `grid` rows and columns: `steps` of Adam on `images` each.
 
-    What is measured is the mean over the last third of the steps; each is on images of its own.
+    What is measured is the mean over the last third of the steps; each draws its images anew.
     """
 
     side: int = 6
-    places: int = 5
+    grid: int = 5
     images: int = 6
     steps: int = 12
 
     def lay(self, height: int, width: int) -> tuple[int, list[tuple[int, int]]]:
         """Return the side in pixels of images (height, width), and rows and columns of the upper left pixels."""
-        side = max(1, round(self.side * min(height, width) / _USUAL))
-        rows, columns = (_spread(size - side, self.places) for size in (height, width))
+        smaller = min(height, width)
+        side = min(max(1, round(self.side * smaller / USUAL_SIDE)), smaller)
+        rows, columns = (_spread(size - side, self.grid) for size in (height, width))
         return side, list(product(rows, columns))
 
 
@@ -96,14 +97,16 @@ def optimise_squares(
         run_parts: where the work runs.
         progress: is told the classes done.
 
-    Cost: len(labels) * places**2 * steps * images passes forward and backward, n forward.
+    Cost: len(labels) * grid**2 * steps * images passes forward and backward, n forward.
 
     Source: T. Brown, D. Mane, A. Roy, M. Abadi, J. Gilmer, "Adversarial patch", 2017. Differs: a patch stays where it is, at
     each of several places, and is as small as a trigger; the classes are compared at each place.
     """
     parts = [tuple(labels[start : start + _PART]) for start in range(0, len(labels), _PART)]
     common = (classifier, images, classes_of(classifier, images), schedule, seed)
-    stage = f"squares_{len(labels)}_{schedule.side}_{schedule.places}_{schedule.images}_{schedule.steps}_{seed}"
+    # Among many classes those that are looked into depend on other evidence: the name of the work says which they are.
+    names = zlib.crc32(repr(tuple(labels)).encode())
+    stage = f"squares_{names}_{schedule.side}_{schedule.grid}_{schedule.images}_{schedule.steps}_{seed}"
     found = run_parts(stage, squares_part, common, parts, progress)
     done = [(part, values) for part, values in zip(parts, found, strict=True) if values is not None]
     side, places = schedule.lay(*classifier.image_shape[1:])

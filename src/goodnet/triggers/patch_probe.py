@@ -41,13 +41,13 @@ class ProbeSchedule:
 
     def scaled_to(self, height: int, width: int) -> ProbeSchedule:
         """Return the schedule in pixels of images (height, width), without patches that do not fit into them."""
-        unit = max(1, round(min(height, width) / _USUAL))
+        unit = max(1, round(min(height, width) / USUAL_SIDE))
         sides = tuple(unit * side for side in self.sides if unit * side <= min(height, width))
         return ProbeSchedule(sides, self.images, unit * self.stride)
 
 
 #: The image whose pixels the sides of patches are given in.
-_USUAL = 32
+USUAL_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -290,13 +290,13 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
     patches = tuple(probes.patch(classifier, label) for label in first)
     answers = classes_of(classifier, images)
     values = tuple(
-        _moved_share(answers, classes_of(classifier, patch(images)), label)
+        moved_share(answers, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
     return Shares(tuple(first), values, patches, probes)
 
 
-def _moved_share(before: Tensor, after: Tensor, label: int) -> float:
+def moved_share(before: Tensor, after: Tensor, label: int) -> float:
     """Return the mean, over the classes that images (n,) had before, of the share of them that has `label` after.
 
     Were all images of one class, any patch that turns this one into another would look like a trigger.

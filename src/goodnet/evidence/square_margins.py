@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,18 +13,21 @@ from torch import Tensor
 from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
-from goodnet.evidence.outliers import Scores, lead_score, least_unit, robust_spread
+from goodnet.evidence.outliers import Scores, lead_score, least_unit, prior_of, robust_spread
 from goodnet.triggers.adversarial_patches import SquareSchedule, optimise_squares
 from goodnet.triggers.inversion import classes_of
+from goodnet.triggers.patch_probe import moved_share
+
+_USUALLY = SquareSchedule()
 
 
 @dataclass(frozen=True)
-class PatchMargins:
+class SquareMargins:
     """What squares of free colours reach in a network of `classes` classes.
 
     `labels` (L,) the classes that were looked into, `margins` (L, P) what each reaches at each place; `patches` (L,) the square
-    of each class at the place where it stands out most, `shares` (L,) the share of images of other classes that it moves.
-    `complete`: whether there was time for all.
+    of each class at the place where it stands out most. `shares` (L,): where a class stands out, the share of images of other
+    classes that its square moves, some of which it was optimised on; else 0. `complete`: whether there was time for all.
     """
 
     classes: int
@@ -58,12 +62,6 @@ class PatchMargins:
         return self.patches[row] if self.shares[row] >= least else None
 
     @property
-    def heights(self) -> Scores:
-        """How far each class lies above the median of all at each place, (L, P), in units of the place's spread."""
-        heights: Scores = (self._values - np.median(self._values, axis=0)) / self._units
-        return heights
-
-    @property
     def _values(self) -> Scores:
         values: Scores = self.margins.double().numpy()
         return values
@@ -73,53 +71,54 @@ class PatchMargins:
         return np.array([max(robust_spread(column), least_unit(column)) for column in self._values.T])
 
     def _at_places(self, usual: float) -> Scores:
-        """Return the score of each class at each place, (L, P): none for squares that do not move images."""
-        columns = zip(self._values.T, self._units, strict=True)
-        scores = np.stack([lead_score(column, usual=usual * unit) for column, unit in columns], axis=1)
+        """Return the score of each class at each place, (L, P): none for squares whose mean margin is not positive."""
+        columns, prior = zip(self._values.T, self._units, strict=True), prior_of(len(self.labels))
+        scores = np.stack([lead_score(column, usual=usual * unit, prior=prior) for column, unit in columns], axis=1)
         found: Scores = np.where(self._values > 0, scores, np.minimum(scores, 0.0))
         return found
+
+
+#: Evidence speaks for a class from this score on (p = 0.05): only then its square may be shown as its trigger.
+_SPEAKS = -math.log(0.05)
 
 
 def compare_squares(
     classifier: Classifier,
     images: Tensor,
     labels: Sequence[int],
-    schedule: SquareSchedule,
+    usual: float,
+    schedule: SquareSchedule = _USUALLY,
     *,
     seed: int,
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
-) -> PatchMargins:
-    """Return what squares reach for the classes `labels`, at least two, and what the best ones do to all images.
+) -> SquareMargins:
+    """Return what squares reach for the classes `labels`, at least two.
 
-    `images` (n, C, H, W), clean, of any class; `schedule` says where the squares lie and how long they are optimised, `seed` is
-    that of start values and draws.
+    `images` (n, C, H, W), clean, of any class; `usual` is the mean lead in clean networks; `schedule` says where the squares
+    lie and how long they are optimised, `seed` is that of start values and draws.
 
-    Cost: that of `optimise_squares`, and one pass over the images for each class.
+    Cost: that of `optimise_squares`, and one pass over the images for each class that stands out.
     """
     found = optimise_squares(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
-    if len(found.labels) < len(labels):
-        return PatchMargins(classifier.classes, found.labels, found.margins, complete=False)
-    margins = PatchMargins(classifier.classes, found.labels, found.margins)
-    places = margins.heights.argmax(axis=1)
-    height, width = classifier.image_shape[1:]
-    patches = tuple(found.patch(row, int(place), height, width) for row, place in enumerate(places))
-    answers = classes_of(classifier, images)
+    margins = SquareMargins(classifier.classes, found.labels, found.margins)
+    if len(found.labels) < len(labels) or not bool(found.margins.isfinite().all()):
+        return replace(margins, complete=False)
+    best, (height, width) = margins._at_places(usual).argmax(axis=1), classifier.image_shape[1:]
+    patches = tuple(found.patch(row, int(place), height, width) for row, place in enumerate(best))
+    scores, answers = margins.scores(usual)[list(found.labels)], classes_of(classifier, images)
     shares = tuple(
-        _moved(answers, classes_of(classifier, patch(images)), label)
-        for patch, label in zip(patches, found.labels, strict=True)
+        moved_share(answers, classes_of(classifier, patch(images)), label) if score >= _SPEAKS else 0.0
+        for patch, label, score in zip(patches, found.labels, scores, strict=True)
     )
     return replace(margins, patches=patches, shares=shares)
 
 
-def _moved(before: Tensor, after: Tensor, label: int) -> float:
-    """Return the share of images that has `label` after, of those that had another class before; (n,) each."""
-    others = before != label
-    return float((after[others] == label).float().mean()) if bool(others.any()) else 0.0
+def average_margins(found: Sequence[SquareMargins]) -> SquareMargins:
+    """Return the mean margins of several rounds, and for each class the square that moves most images.
 
-
-def average_margins(found: Sequence[PatchMargins]) -> PatchMargins:
-    """Return the mean margins of several rounds with the same labels, and for each class the square that moves most images."""
+    All have the same labels.
+    """
     best = np.array([item.shares for item in found]).argmax(axis=0)
     return replace(
         found[0],
