@@ -74,7 +74,7 @@ def test_unknown_scanner(goodnet, twin_files):
     result = goodnet("scan", "net.pt", "--clean", "data.h5", "--method", "guessing")
     assert result.code == 2
     assert (
-        "unknown method 'guessing' among the scanners; known: class_pairs, clean_student, ensemble, last_layer"
+        "unknown method 'guessing' among the scanners; known: adversarial_patch, class_pairs, clean_student, ensemble"
         in result.err
     )
 

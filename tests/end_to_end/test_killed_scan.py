@@ -1,11 +1,14 @@
 """A scan that is killed and started again gives what an undisturbed one gives."""
 
+import pytest
+
 from goodnet.formats.arrays import write_hdf5
 from tests.killing import run_with_kills
 
 WEIGHTS = ("--architecture", "tests.data.twin_network:build")
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_killed_goes_on_where_it_was(clean_twin, goodnet, tmp_path):
     model, clean = tmp_path / "net.safetensors", tmp_path / "clean.h5"
     clean_twin.classifier.save(model)
