@@ -133,6 +133,7 @@ def squares_part(
     shape = (len(places), channels, side * side)
     free = torch.cat([torch.randn(shape, generator=draws_of(seed, label)) for label in labels])
     owners = torch.tensor(labels).repeat_interleave(len(places))
+    images = images.to(classifier.device)
     found = [
         _descend(classifier, images, answers, _Squares(owners[rows], pixels[rows], free[rows]), schedule, seed)
         for rows in torch.split(torch.arange(len(owners)), max(1, _BATCH // schedule.images))
@@ -160,8 +161,8 @@ def _descend(
     optimizer = torch.optim.Adam([free], lr=_LEARNING_RATE, betas=(0.5, 0.9))
     draws, read, margins = torch.Generator().manual_seed(seed), max(1, schedule.steps // 3), torch.zeros(count)
     for step in range(schedule.steps):
-        drawn = draw_others(answers, squares.labels, schedule.images, draws)
-        logits = classifier(_stamp(images[drawn].to(device), free.sigmoid(), pixels))
+        drawn = draw_others(answers, squares.labels, schedule.images, draws).to(device)
+        logits = classifier(_stamp(images[drawn], free.sigmoid(), pixels))
         aims = squares.labels.repeat_interleave(drawn.shape[1]).to(device)
         (free.grad,) = torch.autograd.grad(F.cross_entropy(logits, aims, reduction="sum"), [free])
         optimizer.step()
