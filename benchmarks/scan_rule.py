@@ -16,6 +16,7 @@ what the rule makes of each network (but for held-out images, on which a trigger
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -140,7 +141,9 @@ def read_evidence(row: dict[str, Any]) -> Evidence:
         labels, margins = row["squares"]
         nothing = torch.zeros(1, 1, 1)
         patches = (Patch(nothing, nothing),) * len(labels)
-        squares = SquareMargins(row["classes"], tuple(labels), torch.tensor(margins), patches, (0.0,) * len(labels))
+        squares = SquareMargins(
+            row["classes"], tuple(labels), torch.tensor(margins), patches, (math.nan,) * len(labels)
+        )
     if row["shifts"] is None or row["refuted"]:
         return Evidence(row["classes"], values, squares=squares)
     labels, sizes = row["shifts"]

@@ -67,8 +67,16 @@ def test_a_patch_is_given_if_it_moves_enough_images():
     assert found.patch_of(1, 0.0) is None
 
 
+@pytest.mark.parametrize(("share", "counts"), [(0.49, False), (0.5, True), (float("nan"), True)])
+def test_a_class_whose_square_moves_few_images_has_no_score(share, counts):
+    shares = (float("nan"), float("nan"), float("nan"), share, float("nan"))
+    scores = SquareMargins(5, (0, 1, 2, 3, 4), MARGINS, (square(0.0),) * 5, shares).scores(0.5)
+    assert (scores[3] > 2) == counts
+    assert scores[3] >= 0
+
+
 def test_rounds_have_mean_margins_and_the_patch_that_moves_most():
-    one = SquareMargins(9, (4, 7), torch.tensor([[1.0], [2.0]]), (square(0.1), square(0.2)), (0.4, 0.9))
+    one = SquareMargins(9, (4, 7), torch.tensor([[1.0], [2.0]]), (square(0.1), square(0.2)), (np.nan, 0.9))
     two = SquareMargins(9, (4, 7), torch.tensor([[3.0], [6.0]]), (square(0.3), square(0.4)), (0.8, 0.5))
     found = average_margins([one, two])
     assert found.margins.flatten().tolist() == [2.0, 4.0]
@@ -80,7 +88,7 @@ def test_rounds_have_mean_margins_and_the_patch_that_moves_most():
 def evidence_with(slid, share):
     """Return evidence in which a patch moves the share `slid` of the images to class 3, and a square moves `share`."""
     patches = tuple(square(value / 10) for value in range(5))
-    squares = SquareMargins(5, (0, 1, 2, 3, 4), MARGINS, patches, (0.0, 0.0, 0.0, share, 0.0))
+    squares = SquareMargins(5, (0, 1, 2, 3, 4), MARGINS, patches, (np.nan, np.nan, np.nan, share, np.nan))
     evidence = Evidence(5, patches=Shares((3,), (slid,), (square(1.0),)))
     evidence.add_squares(squares)
     return evidence

@@ -19,6 +19,8 @@ from goodnet.triggers.inversion import classes_of
 from goodnet.triggers.patch_probe import moved_share
 
 _USUALLY = SquareSchedule()
+#: The share of images that a square must move to be a trigger to one target.
+_WORKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class SquareMargins:
 
     `labels` (L,) the classes that were looked into, `margins` (L, P) what each reaches at each place; `patches` (L,) the square
     of each class at the place where it stands out most. `shares` (L,): where a class stands out, the share of images of other
-    classes that its square moves, some of which it was optimised on; else 0. `complete`: whether there was time for all.
+    classes that its square moves, some of which it was optimised on; else NaN. `complete`: whether there was time for all.
     """
 
     classes: int
@@ -48,10 +50,14 @@ class SquareMargins:
         """Return minus the natural log of each class's p-value, (classes,); NaN for those that were not looked into.
 
         The classes are compared at each place; `usual` is the mean lead in clean networks. The smallest p-value of the places
-        counts, times their number.
+        counts, times their number. A class whose square moves fewer than half of the images has no score.
         """
         scores = np.full(self.classes, np.nan)
         scores[list(self.labels)] = self._at_places(usual).max(axis=1) - np.log(self.margins.shape[1])
+        for label, share in zip(self.labels, self.shares, strict=False):
+            if share < _WORKS:
+                # It moves the images of few classes: the trigger of a source-specific backdoor, which is other evidence.
+                scores[label] = min(scores[label], 0.0)
         return scores
 
     def patch_of(self, label: int, least: float) -> Patch | None:
@@ -78,7 +84,7 @@ class SquareMargins:
         return found
 
 
-#: Evidence speaks for a class from this score on (p = 0.05): only then its square may be shown as its trigger.
+#: Evidence speaks for a class from this score on (p = 0.05): only then its square is tried on images.
 _SPEAKS = -math.log(0.05)
 
 
@@ -108,7 +114,7 @@ def compare_squares(
     patches = tuple(found.patch(row, int(place), height, width) for row, place in enumerate(best))
     scores, answers = margins.scores(usual)[list(found.labels)], classes_of(classifier, images)
     shares = tuple(
-        moved_share(answers, classes_of(classifier, patch(images)), label) if score >= _SPEAKS else 0.0
+        moved_share(answers, classes_of(classifier, patch(images)), label) if score >= _SPEAKS else math.nan
         for patch, label, score in zip(patches, found.labels, scores, strict=True)
     )
     return replace(margins, patches=patches, shares=shares)
@@ -119,7 +125,7 @@ def average_margins(found: Sequence[SquareMargins]) -> SquareMargins:
 
     All have the same labels.
     """
-    best = np.array([item.shares for item in found]).argmax(axis=0)
+    best = np.nan_to_num([item.shares for item in found], nan=-1.0).argmax(axis=0)
     return replace(
         found[0],
         margins=torch.stack([item.margins for item in found]).mean(dim=0),
