@@ -94,8 +94,8 @@ def test_a_further_round_looks_into_the_same_classes():
         np.testing.assert_array_equal(np.isfinite(first.values[kind]), np.isfinite(further.values[kind]))
     for kind in (EARLY, MARGIN):
         np.testing.assert_array_equal(np.isfinite(first.values[BLEND]), np.isfinite(further.values[kind]))
-    # Of so many classes squares are optimised for those whose triggers are inverted.
-    assert first.squares.labels == further.squares.labels == first.triggers.labels
+    # With so many classes squares would cost too much.
+    assert first.squares is further.squares is None
     assert not np.allclose(first.values[BLEND], further.values[BLEND], equal_nan=True)
 
 

@@ -41,8 +41,8 @@ class ScanEnsemble(Scanner):
     * small opaque patches, slid over the image, for patches that gradients do not find;
     * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts if it moves
       three of four images; the one that is shown moves nearly all, where such a trigger is found;
-    * adversarial patches: at each of 25 places, the colours of a small square are optimised for every class, for triggers of any
-      colours that lie in one place;
+    * up to 20 classes, adversarial patches: at each of 25 places, the colours of a small square are optimised for every class, for
+      small triggers of any colours;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
     In each kind, the lead of the first class over the second is compared with the leads below it and with those in
@@ -67,8 +67,8 @@ class ScanEnsemble(Scanner):
     `adversarial_patches.py`, `class_pairs.py` in `triggers/`, and `evidence/outliers.py`.
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
-    **Cost** per class 320 passes for the margins, 128 for the blend and 1,800 for adversarial patches, with more than 99 classes
-    for 20 of them; steps * images (1,600) for the triggers of 20 classes at most, and again for each class that is suspected; up
+    **Cost** per class 320 passes for the margins, 128 for the blend and, up to 20 classes, 1,800 for adversarial patches;
+    steps * images (1,600) for the triggers of 20 classes at most, and again for each class that is suspected; up
     to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144 candidates. Forward
     and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`. Up to 20 classes those of
     `scanners/class_pairs.py`. Three times as much where a p-value is near alpha.

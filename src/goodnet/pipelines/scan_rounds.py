@@ -29,8 +29,6 @@ from goodnet.triggers.universal_blend import Budget, universal_margins
 _ALL, _CANDIDATES, _CONTROLS = 200, 112, 32
 #: Triggers are inverted for so many classes: those that come first in the evidence that costs less.
 _INVERTED = 20
-#: With more classes than this squares are optimised for the same ones alone.
-_COMPARED = 99
 #: Steps of ascent before which the maximum margin is read. From clean images what is gained in between counts, as it
 #: does not tell which classes are neighbours by nature, as the 8 is of all digits.
 _FROM_CLEAN, _FROM_NOISE = (20, 40), (10, 40)
@@ -76,18 +74,12 @@ class Gathering:
             classifier, images, labels, self.schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
         )
         evidence.add_triggers(labels, found)
-        evidence.add_squares(
-            compare_squares(
-                classifier,
-                images,
-                range(classifier.classes) if classifier.classes <= _COMPARED else labels,
-                USUAL_LEADS[SQUARE].mean(classifier.classes),
-                seed=seed,
-                run_parts=run_parts,
-                progress=progress,
-            )
-        )
         if classifier.classes <= _INVERTED:
+            usual = USUAL_LEADS[SQUARE].mean(classifier.classes)
+            squares = compare_squares(
+                classifier, images, labels, usual, seed=seed, run_parts=run_parts, progress=progress
+            )
+            evidence.add_squares(squares)
             shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
             evidence.add_shifts(shifts)
             if like is None or like.pairs is not None:
