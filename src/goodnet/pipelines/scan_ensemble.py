@@ -41,8 +41,8 @@ class ScanEnsemble(Scanner):
     * small opaque patches, slid over the image, for patches that gradients do not find;
     * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts if it moves
       three of four images; the one that is shown moves nearly all, where such a trigger is found;
-    * up to 20 classes, adversarial patches: at each of 25 places, the colours of a small square are optimised for every class, for
-      small triggers of any colours;
+    * up to 20 classes, adversarial patches: at each of 25 places, the colours of a small square are optimised for each class,
+      for small triggers of any colours;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
 
     In each kind, the lead of the first class over the second is compared with the leads below it and with those in
