@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.table import Table
 
 from goodnet.api.loading import load_both
-from goodnet.core.backdoor import Patch
 from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.reading import Reading
@@ -139,11 +138,8 @@ def read_evidence(row: dict[str, Any]) -> Evidence:
     squares = None
     if row.get("squares") is not None:
         labels, margins = row["squares"]
-        nothing = torch.zeros(1, 1, 1)
-        patches = (Patch(nothing, nothing),) * len(labels)
-        squares = SquareMargins(
-            row["classes"], tuple(labels), torch.tensor(margins), patches, (math.nan,) * len(labels)
-        )
+        unknown = (math.nan,) * len(labels)
+        squares = SquareMargins(row["classes"], tuple(labels), torch.tensor(margins), shares=unknown)
     if row["shifts"] is None or row["refuted"]:
         return Evidence(row["classes"], values, squares=squares)
     labels, sizes = row["shifts"]
