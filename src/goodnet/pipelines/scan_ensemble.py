@@ -21,6 +21,7 @@ from goodnet.evidence.judgement import DOUBT, MARGIN, Evidence, Judgement
 from goodnet.evidence.outliers import LEAST_CLASSES
 from goodnet.evidence.rounds import describe_rounds, is_close
 from goodnet.evidence.usual_leads import GROUPS
+from goodnet.inference.search_copy import copy_for_search
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
 from goodnet.pipelines.scan_rounds import Gathering, split_images
 from goodnet.scanners.clean_student import CleanStudent
@@ -102,17 +103,18 @@ class ScanEnsemble(Scanner):
             alone = CleanStudent(alpha=self.alpha)
             return alone.examine(classifier, clean, seed=seed, run_parts=run_parts, progress=progress)
         draw = split_images(clean, seed)
+        search = copy_for_search(classifier, draw.used)
         gathering = Gathering(self.schedule, seed, run_parts, progress)
-        evidence = gathering.gather(classifier, draw.used, draw.more)
+        evidence = gathering.gather(search, draw.used, draw.more)
         if not evidence.unfinished and is_close(evidence.judge(self.least_score).scores, self.least_score):
-            evidence = gathering.gather_again(classifier, clean, evidence)
+            evidence = gathering.gather_again(search, clean, evidence)
         doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)
         single = {item.target for item in judgement.suspected if item.sources is None}
         inverted = {label for label in single if evidence.small_patch(label) is None}
         if evidence.triggers is not None and inverted:
-            evidence.triggers = gathering.sharpen(classifier, draw.used, evidence.triggers, inverted)
+            evidence.triggers = gathering.sharpen(search, draw.used, evidence.triggers, inverted)
             judgement = evidence.judge(self.least_score)
         trials += try_triggers(classifier, draw.held_out, judgement.suspected)
         suspected = still_suspected(judgement.suspected, trials)
