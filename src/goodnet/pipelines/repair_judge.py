@@ -16,6 +16,7 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.results import Record
 from goodnet.inference.predictions import predict_classes
+from goodnet.inference.quick_networks import copy_for_search
 from goodnet.repairers.anchored_unlearning import find_temperature
 from goodnet.triggers.trigger_search import TriggerSearch
 
@@ -211,7 +212,7 @@ class Judge:
         images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
         with torch.inference_mode():
             temperature = find_temperature(original(images))
-        triggers = TriggerSearch.start(original, images, suspected, 1, seed + _FRESH)
+        triggers = TriggerSearch.start(copy_for_search(original, images), images, suspected, 1, seed + _FRESH)
         known = clean.with_known_labels()
         right = predict_classes(original, known) == known.targets
         unseen = np.isin(known.positions, held_out.positions)
@@ -222,10 +223,10 @@ class Judge:
         images, triggers = self.images, copy.deepcopy(self.triggers)
         with torch.inference_mode():
             answers = self.original(images).argmax(dim=1)
-        draws = torch.Generator().manual_seed(self.seed)
+        draws, search = torch.Generator().manual_seed(self.seed), copy_for_search(repaired, images)
         for _ in range(_SEARCH_STEPS):
             turns = triggers.draw(len(images), draws).to(images.device)
-            triggers.step(repaired, images, answers, turns, self.temperature)
+            triggers.step(search, images, answers, turns, self.temperature)
         moved = Share(*triggers.measure(repaired, images, answers))
         right = predict_classes(repaired, self.clean) == self.clean.targets
         of_class = {int(label): self.clean.targets == label for label in np.unique(self.clean.targets)}

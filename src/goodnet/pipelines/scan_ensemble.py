@@ -21,7 +21,7 @@ from goodnet.evidence.judgement import DOUBT, MARGIN, Evidence, Judgement
 from goodnet.evidence.outliers import LEAST_CLASSES
 from goodnet.evidence.rounds import describe_rounds, is_close
 from goodnet.evidence.usual_leads import GROUPS
-from goodnet.inference.search_copy import copy_for_search
+from goodnet.inference.quick_networks import copy_for_search
 from goodnet.pipelines.scan_reasons import describe_leader, describe_reach, weigh_kinds
 from goodnet.pipelines.scan_rounds import Gathering, split_images
 from goodnet.scanners.clean_student import CleanStudent

@@ -20,6 +20,7 @@ from goodnet.core.method import Progress, Repairer, no_progress
 from goodnet.core.repairs import Change, Repair
 from goodnet.inference.defender_labels import with_labels
 from goodnet.inference.predictions import measured_repair, predict_classes, require_fit
+from goodnet.inference.quick_networks import copy_for_search, in_mixed_precision
 from goodnet.training import Training, augment, train
 from goodnet.triggers.trigger_search import TriggerSearch
 
@@ -104,7 +105,8 @@ class AnchoredUnlearning(Repairer):
         require_fit(classifier, clean)
         if not suspected:
             raise MethodFailed("nothing to unlearn: no backdoor is suspected; scan first")
-        return TriggerSearch.start(classifier, _search_images(clean, seed), suspected, self.triggers, seed)
+        images = _search_images(clean, seed)
+        return TriggerSearch.start(copy_for_search(classifier, images), images, suspected, self.triggers, seed)
 
     def unlearn(
         self,
@@ -117,11 +119,12 @@ class AnchoredUnlearning(Repairer):
         progress: Progress = no_progress,
     ) -> Repair:
         """Return the network after unlearning the triggers of `search`, which move: give each training its own copy."""
-        labelled = with_labels(classifier, clean)
+        labelled, images = with_labels(classifier, clean), _search_images(clean, seed)
         with torch.inference_mode():
-            temperature = find_temperature(classifier(_search_images(clean, seed)))
-        loss = _AnchoredLoss(self, classifier, search, temperature, _images_of(classifier, labelled, suspected))
+            temperature = find_temperature(classifier(images))
         repaired = classifier.copy()
+        quick, own = in_mixed_precision(repaired, images), _images_of(classifier, labelled, suspected)
+        loss = _AnchoredLoss(self, classifier, quick, search, temperature, own)
         epochs = min(_PASSES, math.ceil(self.steps * _BATCH / len(clean)))
         training = Training(epochs=epochs, learning_rate=self.learning_rate, batch_size=_BATCH)
         train(repaired, labelled, training, seed=seed, loss=loss, progress=progress)
@@ -147,9 +150,17 @@ class _AnchoredLoss:
     """The loss of one training step; it moves the triggers before it measures them."""
 
     def __init__(
-        self, options: AnchoredUnlearning, original: Classifier, search: TriggerSearch, temperature: float, own: Tensor
+        self,
+        options: AnchoredUnlearning,
+        original: Classifier,
+        quick: Classifier,
+        search: TriggerSearch,
+        temperature: float,
+        own: Tensor,
     ) -> None:
         self._options, self._original, self._search, self._temperature = options, original, search, temperature
+        # It shares the weights of the network that is trained.
+        self._quick = quick
         self._own, self._weight = own, _ELUSIVE if search.elusive else 1.0
 
     def __call__(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
@@ -164,12 +175,12 @@ class _AnchoredLoss:
         with torch.no_grad():
             wanted, wanted_own = self._original(images), self._original(own)
         calls = wanted.argmax(dim=1)
-        self._search.step(classifier, images, calls, turns, self._temperature)
+        self._search.step(self._quick, images, calls, turns, self._temperature)
         stamped = self._search.stamp(images, turns).detach()
         stamped_own = self._search.stamp(own, self._search.draw(len(own)).to(own.device)).detach()
         parts = [images, own, stamped, stamped_own, occlude(images)]
         kept, kept_own, triggered, triggered_own, occluded = torch.split(
-            classifier(torch.cat(parts)), [len(part) for part in parts]
+            self._quick(torch.cat(parts)), [len(part) for part in parts]
         )
         anchor = self._anchor(kept, wanted)
         push = self._weight * self._options.push * self._escape(triggered, self._search.goals[turns, calls], calls)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from goodnet.formats.pytorch import from_module
-from goodnet.inference import search_copy
-from goodnet.inference.search_copy import copy_for_search
+from goodnet.inference import quick_networks
+from goodnet.inference.quick_networks import copy_for_search
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -158,5 +158,5 @@ def test_an_old_torch_that_does_not_know_the_processor_computes_in_float32(monke
 
 def test_a_copy_that_is_no_copy_is_not_taken(monkeypatch):
     original = classifier(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
-    monkeypatch.setattr(search_copy, "fuse_conv_bn_eval", lambda convolution, norm: convolution)
+    monkeypatch.setattr(quick_networks, "fuse_conv_bn_eval", lambda convolution, norm: convolution)
     assert copy_for_search(original, IMAGES) is original
