@@ -33,6 +33,9 @@ from goodnet.time_limits import OutOfTime, TimeLimit
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
 _RATES = (3e-4, 1e-3, 3e-3)
+#: A repair that holds and costs at most this much ends the search. One that costs more may be beaten at a higher rate, with
+#: the bias raised.
+_CHEAP = 0.1
 #: Share of the clean images that no candidate is trained on.
 _HELD_OUT = 0.25
 
@@ -64,10 +67,10 @@ class AutoRepair(Repairer):
     """Takes the lowest learning rate at which unlearning succeeds on held-out images, and undoes it if it costs too much.
 
     Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at rising
-    learning rates. The search ends when triggers that are reverse-engineered anew on the repaired network fail on held-out
-    images, or when a repair costs too much. If they succeed at every rate, the repair with the
-    lowest sum of their success and its cost is taken, or, where successes differ by chance alone, the cheapest. A cost is also
-    what a target's own images lose. A repaired network may
+    learning rates. A judge has triggers of its own, recovered from the original; they follow each repaired network for 20
+    steps. The search ends when they fail on held-out images and the repair costs little, or when a repair costs too much.
+    Otherwise the repair with the lowest sum of their success and its cost is taken, or, where successes differ by chance
+    alone, the cheapest. A cost is also what a target's own images lose. A repaired network may
     predict a target too rarely, so at each rate there is a second candidate, with the biases of the targets raised
     (`surgery/class_bias.py`). Every class can still be predicted; `repairers/quarantine.py` removes targets instead. A repair
     is rolled back if it costs more accuracy on held-out images than the options allow, or more of any one class, and chance
@@ -213,7 +216,7 @@ class AutoRepair(Repairer):
                 return  # A higher rate costs more.
 
     def _suffices(self, item: Candidate) -> bool:
-        return item.holds and not self._too_dear(item)
+        return item.holds and item.cost <= _CHEAP and not self._too_dear(item)
 
     def _affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [item for item in candidates if not self._too_dear(item)]

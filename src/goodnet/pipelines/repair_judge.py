@@ -26,8 +26,9 @@ Mask = npt.NDArray[np.bool_]
 _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
-#: Steps for which fresh triggers are reverse-engineered on the repaired network.
-_SEARCH_STEPS = 60
+#: Steps for which the judge's triggers, recovered from the original, follow a repaired network. After 60 steps they find
+#: what no attacker planted: they work on 0.1 to 0.6 of the images where the true trigger works on 0.00 to 0.02.
+_FOLLOWING = 20
 #: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
 _SEARCHED, _FRESH = 64, 1000
 
@@ -121,9 +122,9 @@ class Candidate:
 
     @property
     def cost(self) -> float:
-        """The accuracy that is lost, and the share of its images that a target loses."""
+        """The accuracy that is lost, and the share of its images that a target loses: what it gains makes up for nothing."""
         of_targets = [self.classes[label].share for label in self.targets if label in self.classes]
-        return self.accuracy_lost + max(of_targets, default=0.0)
+        return self.accuracy_lost + max([0.0, *of_targets])
 
     @property
     def worst_class(self) -> int:
@@ -219,12 +220,12 @@ class Judge:
         return cls(original, known, right, unseen, images, triggers, targets_of(suspected), seed, temperature)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
-        """Measure one candidate: the fresh triggers are reverse-engineered on the repaired network."""
+        """Measure one candidate: the triggers follow it for some steps, beginning with what was recovered from the original."""
         images, triggers = self.images, copy.deepcopy(self.triggers)
         with torch.inference_mode():
             answers = self.original(images).argmax(dim=1)
         draws, search = torch.Generator().manual_seed(self.seed), copy_for_search(repaired, images)
-        for _ in range(_SEARCH_STEPS):
+        for _ in range(_FOLLOWING):
             turns = triggers.draw(len(images), draws).to(images.device)
             triggers.step(search, images, answers, turns, self.temperature)
         moved = Share(*triggers.measure(repaired, images, answers))
