@@ -6,6 +6,7 @@ from goodnet.core.backdoor import Backdoor
 from goodnet.inference.predictions import predict_classes
 from goodnet.pipelines.auto_repair import split
 from goodnet.pipelines.repair_judge import Candidate, Judge, Loss, Share, choose
+from goodnet.triggers.trigger_search import TriggerSearch
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,19 @@ def test_the_loss_of_each_class_is_that_of_all_clean_images(planted):
         found.held_out.lost
         == (right & (planted.clean.targets != 0))[np.isin(planted.clean.positions, held_out.positions)].sum()
     )
+
+
+def test_what_a_target_gains_makes_up_for_no_loss():
+    assert Candidate("any", None, Share(0, 64), Loss(11, 1, 100), {0: Loss(0, 9, 50)}, (0,)).cost == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("images", "counts", "moved"), [(20, [3], 3), (19, [3, 6], 4.5)])
+def test_few_images_are_judged_by_a_second_set_of_triggers(planted, monkeypatch, images, counts, moved):
+    held_out = planted.clean.subset(np.arange(images))
+    judge = Judge.make(planted.classifier, planted.clean, held_out, [Backdoor(None, planted.backdoor.target)], 0)
+    assert len(judge.searches) == len(counts)
+    first, *further = (search.families[0].variables[0] for search in judge.searches)
+    assert not any(torch.equal(first, variables) for variables in further)
+    left = iter(counts)
+    monkeypatch.setattr(TriggerSearch, "measure", lambda *_: (next(left), images))
+    assert judge.judge("same", planted.classifier).moved == Share(moved, images)

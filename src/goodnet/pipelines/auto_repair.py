@@ -67,8 +67,8 @@ class AutoRepair(Repairer):
     """Takes the lowest learning rate at which unlearning succeeds on held-out images, and undoes it if it costs too much.
 
     Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at rising
-    learning rates. A judge has triggers of its own, recovered from the original; they follow each repaired network for 20
-    steps. The search ends when they fail on held-out images and the repair costs little, or when a repair costs too much.
+    learning rates. A judge has triggers of its own, made on the original; they follow each repaired network for 20 steps.
+    The search ends when they fail on held-out images and the repair costs little, or when a repair costs too much.
     Otherwise the repair with the lowest sum of their success and its cost is taken, or, where successes differ by chance
     alone, the cheapest. A cost is also what a target's own images lose. A repaired network may
     predict a target too rarely, so at each rate there is a second candidate, with the biases of the targets raised

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ Mask = npt.NDArray[np.bool_]
 _HOLDS = 0.05
 #: Standard errors of the images that changed sides beyond which a loss is believed.
 _BEYOND_CHANCE = 1.64
-#: Steps for which the judge's triggers, recovered from the original, follow a repaired network. After 60 steps they find
-#: what no attacker planted: they work on 0.1 to 0.6 of the images where the true trigger works on 0.00 to 0.02.
-_FOLLOWING = 20
+#: Steps for which the judge's triggers follow a repaired network, and those that the second set takes on the original before.
+#: Where the true trigger works on 0.00 to 0.02 of the images, triggers that follow for 60 steps work on 0.1 to 0.6.
+_ON_ORIGINAL, _FOLLOWING = 60, 20
 #: Held-out images for reverse-engineering triggers, and what makes their seed differ from that of the training.
 _SEARCHED, _FRESH = 64, 1000
 
@@ -49,9 +49,9 @@ class CandidateRecord(Record):
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many images."""
+    """So many of so many images; a mean of counts may be no whole number."""
 
-    count: int
+    count: float
     of: int
 
     @property
@@ -186,7 +186,11 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
 class Judge:
     """Measures candidates on held-out images with triggers that no candidate was trained on.
 
-    Two are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
+    `searches` holds them as they were recovered from the original. They miss some large triggers, such as sunglasses, of
+    which they hold no more than random bands. If so few images are held out that one of them is more than a repair that
+    holds may leave, there is a second set, which has taken further steps on the original, and the mean counts.
+
+    Two triggers are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
     and a plane wave is sought among the same ones. Of the `clean` images, whose labels are known, the original's answers
     are `right` for some, and some are `held_out`.
     """
@@ -196,7 +200,7 @@ class Judge:
     right: Mask
     held_out: Mask
     images: torch.Tensor
-    triggers: TriggerSearch
+    searches: tuple[TriggerSearch, ...]
     targets: tuple[int, ...]
     seed: int
     temperature: float
@@ -213,24 +217,41 @@ class Judge:
         images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
         with torch.inference_mode():
             temperature = find_temperature(original(images))
-        triggers = TriggerSearch.start(copy_for_search(original, images), images, suspected, 1, seed + _FRESH)
+        search = copy_for_search(original, images)
+        searches = (TriggerSearch.start(search, images, suspected, 1, seed + _FRESH),)
         known = clean.with_known_labels()
         right = predict_classes(original, known) == known.targets
         unseen = np.isin(known.positions, held_out.positions)
-        return cls(original, known, right, unseen, images, triggers, targets_of(suspected), seed, temperature)
+        judge = cls(original, known, right, unseen, images, searches, targets_of(suspected), seed, temperature)
+        return judge if len(images) * _HOLDS >= 1 else judge._with_second_set(search)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
-        """Measure one candidate: the triggers follow it for some steps, beginning with what was recovered from the original."""
-        images, triggers = self.images, copy.deepcopy(self.triggers)
-        with torch.inference_mode():
-            answers = self.original(images).argmax(dim=1)
-        draws, search = torch.Generator().manual_seed(self.seed), copy_for_search(repaired, images)
-        for _ in range(_FOLLOWING):
-            turns = triggers.draw(len(images), draws).to(images.device)
-            triggers.step(search, images, answers, turns, self.temperature)
-        moved = Share(*triggers.measure(repaired, images, answers))
+        """Measure one candidate: the triggers follow it for some steps, beginning with what they are on the original."""
+        search, images = copy_for_search(repaired, self.images), self.images
+        counts, of = list[int](), 0
+        for triggers in map(copy.deepcopy, self.searches):
+            answers = self._follow(search, triggers, _FOLLOWING)
+            count, of = triggers.measure(repaired, images, answers)
+            counts.append(count)
+        moved = Share(sum(counts) / len(counts), of)
         right = predict_classes(repaired, self.clean) == self.clean.targets
         of_class = {int(label): self.clean.targets == label for label in np.unique(self.clean.targets)}
         classes = {label: Loss.of(self.right[rows], right[rows]) for label, rows in of_class.items()}
         lost = Loss.of(self.right[self.held_out], right[self.held_out])
         return Candidate(name, repaired, moved, lost, classes, self.targets)
+
+    def _with_second_set(self, network: Classifier) -> Judge:
+        """Return the judge with a second set of triggers, which have taken steps on the original, here as `network`."""
+        optimised = copy.deepcopy(self.searches[0])
+        self._follow(network, optimised, _ON_ORIGINAL)
+        return replace(self, searches=(*self.searches, optimised))
+
+    def _follow(self, network: Classifier, triggers: TriggerSearch, steps: int) -> torch.Tensor:
+        """Let triggers take so many steps on a network; return what the original answers to the images, (n,)."""
+        with torch.inference_mode():
+            answers = self.original(self.images).argmax(dim=1)
+        draws = torch.Generator().manual_seed(self.seed)
+        for _ in range(steps):
+            turns = triggers.draw(len(self.images), draws).to(self.images.device)
+            triggers.step(network, self.images, answers, turns, self.temperature)
+        return answers
