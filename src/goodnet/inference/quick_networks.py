@@ -88,7 +88,8 @@ def _make(kind: type[Classifier], network: fx.GraphModule, like: Classifier, ima
 
 def _has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware; elsewhere that is slower than float32."""
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # Since torch 2.11.
+    # An older torch may not know the processor; only 2.13 was tried.
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(known.get(name) for name in _IN_HARDWARE)
 
 

@@ -191,11 +191,11 @@ class Judge:
     holds may leave, there is a second set, which has taken further steps on the original, and the mean counts.
 
     Two triggers are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
-    and a plane wave is sought among the same ones. Of the `clean` images, whose labels are known, the original's answers
-    are `right` for some, and some are `held_out`.
+    and a plane wave is sought among the same ones. `answers` (n,) are the original's to `images`. Of the `clean` images, whose
+    labels are known, its answers are `right` for some, and some are `held_out`.
     """
 
-    original: Classifier
+    answers: torch.Tensor
     clean: Dataset
     right: Mask
     held_out: Mask
@@ -216,22 +216,23 @@ class Judge:
         """
         images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
         with torch.inference_mode():
-            temperature = find_temperature(original(images))
+            logits = original(images)
+        answers, temperature = logits.argmax(dim=1), find_temperature(logits)
         search = copy_for_search(original, images)
         searches = (TriggerSearch.start(search, images, suspected, 1, seed + _FRESH),)
         known = clean.with_known_labels()
         right = predict_classes(original, known) == known.targets
         unseen = np.isin(known.positions, held_out.positions)
-        judge = cls(original, known, right, unseen, images, searches, targets_of(suspected), seed, temperature)
+        judge = cls(answers, known, right, unseen, images, searches, targets_of(suspected), seed, temperature)
         return judge if len(images) * _HOLDS >= 1 else judge._with_second_set(search)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
         """Measure one candidate: the triggers follow it for some steps, beginning with what they are on the original."""
-        search, images = copy_for_search(repaired, self.images), self.images
+        search = copy_for_search(repaired, self.images)
         counts, of = list[int](), 0
         for triggers in map(copy.deepcopy, self.searches):
-            answers = self._follow(search, triggers, _FOLLOWING)
-            count, of = triggers.measure(repaired, images, answers)
+            self._follow(search, triggers, _FOLLOWING)
+            count, of = triggers.measure(repaired, self.images, self.answers)
             counts.append(count)
         moved = Share(sum(counts) / len(counts), of)
         right = predict_classes(repaired, self.clean) == self.clean.targets
@@ -246,12 +247,9 @@ class Judge:
         self._follow(network, optimised, _ON_ORIGINAL)
         return replace(self, searches=(*self.searches, optimised))
 
-    def _follow(self, network: Classifier, triggers: TriggerSearch, steps: int) -> torch.Tensor:
-        """Let triggers take so many steps on a network; return what the original answers to the images, (n,)."""
-        with torch.inference_mode():
-            answers = self.original(self.images).argmax(dim=1)
+    def _follow(self, network: Classifier, triggers: TriggerSearch, steps: int) -> None:
+        """Let triggers take so many steps on a network."""
         draws = torch.Generator().manual_seed(self.seed)
         for _ in range(steps):
             turns = triggers.draw(len(self.images), draws).to(self.images.device)
-            triggers.step(network, self.images, answers, turns, self.temperature)
-        return answers
+            triggers.step(network, self.images, self.answers, turns, self.temperature)
