@@ -220,7 +220,7 @@ def _scan(place: Path, folder: Path, write: Any, twin: str, clean: dict[int, Pat
 @click.option("--write", type=click.Path(path_type=Path, exists=True))
 def table(path: Path, write: Path | None) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    lines = ["| the twins as | pixels read as | planted | its clean twin |", "|---|---|---|---|"]
+    lines = ["| form | pixels read as | backdoored network | its clean twin |", "|---|---|---|---|"]
     for dressing in DRESSINGS:
         pair = [next(r for r in rows if (r["dressing"], r["twin"]) == (dressing, twin)) for twin in TWINS]
         lines.append(f"| {dressing} | {pair[0].get('read', '')} | {_words(pair[0])} | {_words(pair[1])} |")

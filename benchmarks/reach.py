@@ -137,7 +137,7 @@ def table(rows: list[Row]) -> str:
     """Return a table in Markdown."""
     marks = {True: "yes", False: "no"}
     lines = [
-        "| kind | opens | range and classes right | scanned | saved back equal | else |",
+        "| kind | opens | range and classes right | scanned | saved back equal | note |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -157,7 +157,7 @@ def _examine_images(kind: ImageKind, folder: Path) -> dict[str, Any]:
 
 def image_table(rows: list[dict[str, Any]]) -> str:
     """Return a table in Markdown."""
-    lines = ["| images | read right | said |", "|---|---|---|"]
+    lines = ["| images | read right | note |", "|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {row['name']} | {'yes' if row['right'] else 'no'} | {row['said']} |" for row in rows)]
     )

@@ -178,7 +178,7 @@ def folder_kinds() -> list[Kind]:
     ]
     kinds.append(Kind("timm", "timm folder", _timm_folder))
     refused: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-        "Hugging Face folder of several labels": (
+        "Hugging Face folder, multi-label": (
             {"problem_type": "multi_label_classification"},
             ("several labels", "one class"),
         ),

@@ -197,7 +197,7 @@ def image_kinds() -> list[ImageKind]:
                 labels=LABELS,
             ),
         ),
-        ImageKind("grey pictures without an axis for it", partial(_arrays, images=lambda i: i[:, 0], labels=LABELS)),
+        ImageKind("greyscale images without a channel axis", partial(_arrays, images=lambda i: i[:, 0], labels=LABELS)),
     ]
 
 

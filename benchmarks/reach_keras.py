@@ -204,7 +204,7 @@ def keras_kinds() -> list[Kind]:
             partial(_functional, lambda x: x - np.array([103.939, 116.779, 123.68], np.float32)),
             feed=lambda i: _as_keras_takes((3, 32, 32), i * 255),
         ),
-        "Keras, grey without an axis for it": partial(
+        "Keras, greyscale without a channel axis": partial(
             _saved,
             partial(
                 _sequential,

@@ -1,4 +1,4 @@
-"""Folders of GoodNets whose cards and networks are a stranger's."""
+"""Folders of GoodNets whose metadata and networks are untrusted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def network() -> bytes:
 
 
 def write(place: Place, card: str | None = None, **changes: Any) -> Path:
-    """Write the folder of a GoodNet with another card."""
+    """Write the folder of a GoodNet with other metadata."""
     folder = place.folder / "goodnet"
     folder.mkdir()
     for name in ("original.pt", "repaired.pt"):
@@ -70,22 +70,22 @@ for _name, (_changes, _says) in CARDS.items():
     def _carded(place: Place, changes: Any = _changes) -> Path:
         return write(place, **changes)
 
-    FAMILY.add("card that leads astray", "goodnet", _says, _carded, _name, "CVE-2026-4372" if "code" in _name else "")
+    FAMILY.add("metadata that points outside", "goodnet", _says, _carded, _name, "CVE-2026-4372" if "code" in _name else "")
 
 TEXTS: dict[str, str] = {
-    "a key twice": json.dumps(CARD)[:-1] + ', "original": "evil.pt"}',
+    "a duplicate key": json.dumps(CARD)[:-1] + ', "original": "evil.pt"}',
     "nested without end": "[" * 200_000,
     "a number of ten thousand digits": json.dumps(CARD).replace("4,", "9" * 10_000 + ","),
-    "nothing": "",
+    "an empty file": "",
     "a list": "[]",
-    "half a card": json.dumps(CARD)[:60],
+    "half of it": json.dumps(CARD)[:60],
 }
 for _name, _text in TEXTS.items():
 
     def _written(place: Place, text: str = _text) -> Path:
         return write(place, text)
 
-    FAMILY.add("card that is no card", "goodnet", "damaged", _written, f"a card with {_name}")
+    FAMILY.add("metadata that is not valid", "goodnet", "damaged", _written, f"metadata: {_name}")
 
 
 def _payload(folder: Path, place: Place) -> None:
@@ -132,10 +132,10 @@ PARTS: dict[str, tuple[Callable[[Path, Place], None], str]] = {
     "a payload in a network": (_payload, "refused"),
     "a network that is a link": (_link, "leads out of its folder"),
     "a network that is a pipe": (_pipe, "expected a file"),
-    "a card that is a pipe": (_card_pipe, "expected a file"),
-    "a card that is a folder": (_card_folder, "expected a file"),
-    "a card that is a link": (_card_link, "leads out of its folder"),
-    "a card that is a device": (_card_device, "leads out of its folder"),
+    "metadata in a pipe": (_card_pipe, "expected a file"),
+    "metadata in a folder": (_card_folder, "expected a file"),
+    "metadata in a link": (_card_link, "leads out of its folder"),
+    "metadata in a device": (_card_device, "leads out of its folder"),
     "a matrix of a million classes": (_wide, "do not fit"),
 }
 for _name, (_change, _says) in PARTS.items():

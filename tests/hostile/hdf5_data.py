@@ -109,7 +109,7 @@ FAMILY.add(
 )
 
 OTHERS: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "images that are texts": (replace("data", data=["x"] * 8), ""),
+    "images that are strings": (replace("data", data=["x"] * 8), ""),
     "images that are references": (replace("data", shape=IMAGES, dtype=h5py.ref_dtype), "uint8 or float"),
     "images of records": (replace("data", data=np.zeros(IMAGES, [("a", "u1"), ("b", "S99")])), "uint8 or float"),
     "images of texts of any length": (replace("data", shape=IMAGES, dtype=h5py.string_dtype()), "uint8 or float"),

@@ -90,7 +90,7 @@ for _name in (
         path.write_bytes(two_readings(members(), _evil_members(place), "config.json")[name][0])
         return path
 
-    FAMILY.add("archive with two readings", "model", _TWOFOLD.get(_name, "refused"), _twofold, _name)
+    FAMILY.add("ambiguous archive", "model", _TWOFOLD.get(_name, "refused"), _twofold, _name)
 
 
 @FAMILY.file("HDF5 and zip in one file", "model", "ends as a zip archive")

@@ -1,4 +1,4 @@
-"""`.npz` archives with objects, with headers that lie, and with two readings."""
+"""`.npz` archives with objects, with headers that lie, and that are ambiguous."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ for _name in ("two archives in one file", "a name twice", "another name in the h
         (place.folder / "data.npz").write_bytes(two_readings(sound(), other, "label.npy")[name][0])
         return place.folder / "data.npz"
 
-    FAMILY.add("archive with two readings", "data", "", _twofold, _name)
+    FAMILY.add("ambiguous archive", "data", "", _twofold, _name)
 
 
 @FAMILY.file("not a file", "data", "expected a file")

@@ -52,7 +52,7 @@ def outside(location: str, **more: str) -> Callable[[Any], None]:
     return change
 
 
-EXTERNAL = "CVE-2022-25882, 2024-27318, 2026-27489, 34446"
+EXTERNAL = "CVE-2022-25882, 2024-27318, 2026-27489, 2026-34446"
 WAYS: dict[str, tuple[Callable[[Place], Callable[[Any], None]], str]] = {
     "an absolute path": (lambda p: outside(str(p.secret)), EXTERNAL),
     "a path that leads up": (lambda p: outside(os.path.relpath(p.secret, p.folder)), EXTERNAL),
@@ -173,12 +173,12 @@ def _version(model: Any) -> None:
 
 
 CARDS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "a key twice in its card": (_card_text(lambda text: text[:-1] + ', "classes": 3}'), ""),
-    "a card nested without end": (_card_text(lambda text: "[" * 100_000), ""),
-    "a card with another number of classes": (_card(classes=3), ""),
-    "a card with images of terabytes": (_card(image_shape=[3, 1 << 20, 1 << 20]), ""),
-    "a card with targets that are no classes": (_card(targets=[10**9]), ""),
-    "a card with line ends in its name": (_card(name="a\nb\x1b[2J", classes=1), ""),
+    "a duplicate key in its metadata": (_card_text(lambda text: text[:-1] + ', "classes": 3}'), ""),
+    "metadata nested without end": (_card_text(lambda text: "[" * 100_000), ""),
+    "metadata with another number of classes": (_card(classes=3), ""),
+    "metadata with images of terabytes": (_card(image_shape=[3, 1 << 20, 1 << 20]), ""),
+    "metadata with targets that are no classes": (_card(targets=[10**9]), ""),
+    "metadata with line ends in its name": (_card(name="a\nb\x1b[2J", classes=1), ""),
     "an operation of a stranger": (_foreign_operation, ""),
     "a version of the far future": (_version, "CVE-2026-44512"),
 }
@@ -188,7 +188,7 @@ for _name, (_change, _threat) in CARDS.items():
         (place.folder / "net.onnx").write_bytes(changed(change))
         return place.folder / "net.onnx"
 
-    FAMILY.add("not what it says", "goodnet", "", _carded, _name, _threat)
+    FAMILY.add("inconsistent metadata", "goodnet", "", _carded, _name, _threat)
 
 DAMAGED: dict[str, bytes] = {
     # Found by fuzzing: onnxruntime's Python part cannot read them, and speaks of it on standard output.
@@ -208,12 +208,12 @@ for _name, _content in DAMAGED.items():
 
 
 @FAMILY.file("endless", "goodnet", "loop")
-def a_loop_of_2_62_turns(place: Place) -> Path:
+def endless_loop(place: Place) -> Path:
     (place.folder / "net.onnx").write_bytes(changed(_endless))
     return place.folder / "net.onnx"
 
 
-@FAMILY.file("not what it says", "model", "found a GoodNet in ONNX")
+@FAMILY.file("not a GoodNet", "model", "found a GoodNet in ONNX")
 def an_ONNX_file_in_place_of_a_model(place: Place) -> Path:
     (place.folder / "net.h5").write_bytes(sound())
     return place.folder / "net.h5"

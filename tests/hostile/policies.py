@@ -11,7 +11,7 @@ FAMILY = Family("policies")
 TEXTS: dict[str, tuple[bytes, str]] = {
     "nested without end": (b"a = " + b"[" * 100_000, "expected TOML"),
     "a number of ten thousand digits": (b"least_clean_accuracy = " + b"9" * 10_000, "expected TOML"),
-    "a key twice": (b"fail_on_backdoored = false\nfail_on_backdoored = true\n", "expected TOML"),
+    "a duplicate key": (b"fail_on_backdoored = false\nfail_on_backdoored = true\n", "expected TOML"),
     "a misspelt key": (b"fail_on_backdored = true\n", "unknown key"),
     "escapes in a key": (b'"\\u001b]0;x\\u0007\\r\\n" = 1\n', "unknown key"),
     "an accuracy above one": (b"least_clean_accuracy = 1e300\n", "less than or equal to 1"),

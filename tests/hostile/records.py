@@ -45,7 +45,7 @@ def run(**changes: Any) -> str:
 
 
 RECORDS: dict[str, str] = {
-    "a key twice": run()[:-1] + ', "verb": "repair"}',
+    "a duplicate key": run()[:-1] + ', "verb": "repair"}',
     "nested without end": run().replace('"clean"', "[" * 100_000 + "]" * 100_000),
     "a number of ten thousand digits": run().replace('"seed": 0', '"seed": ' + "9" * 10_000),
     "a key too many": run(evil=1),
@@ -73,7 +73,7 @@ for _name, _text in RECORDS.items():
     def _recorded(place: Place, text: str = _text) -> Path:
         return write(place, text)
 
-    FAMILY.add("record that is none", "runs", "", _recorded, f"a record with {_name}")
+    FAMILY.add("not a record", "runs", "", _recorded, f"a record with {_name}")
 
 
 def _pipe(folder: Path, _: Place) -> None:

@@ -14,7 +14,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "nested without end": (b"a = " + b"[" * 100_000, "expected TOML"),
     "tables nested without end": (b"[" + b"a." * 50_000 + b"a]\n", ""),
     "a number of ten thousand digits": (b"seed = " + b"9" * 10_000, "expected TOML"),
-    "a key twice": (ZOO.encode() + b'\nname = "again"\n', ""),
+    "a duplicate key": (ZOO.encode() + b'\nname = "again"\n', ""),
     "no text": (bytes(range(256)) * 20, "expected TOML"),
     "nothing": (b"", ""),
     "line ends and escapes in a key": (b'"\\u001b[2J\\n<script>" = 1\n', "unknown key"),

@@ -12,13 +12,12 @@ _TOP = """# Hostile files
 `python -m tests.hostile.table > docs/hostile-files.md` makes this page; `pytest tests/hostile` makes the files and reads them.
 
 Each file is read through the Python API and, where a verb takes it, through the command line. Pictures and request bodies are
-also sent to the server. Every file must be refused:
+also sent to the server. Every file must be refused. The refusal
 
-* exit code 2, or an HTTP status of 400 or more;
-* one printable line with the reason, and nothing on standard output;
-* the file's payload does not run, no address is called, and no other file is opened (watched by an audit hook in Python, and by
-  inotify for libraries);
-* at most 512 MiB of memory and five seconds of processor time.
+* ends with exit code 2, or an HTTP status of 400 or more;
+* prints one line with the reason, and nothing on standard output;
+* runs no payload, and opens no connection and no other file (watched by an audit hook in Python, and by inotify for libraries);
+* takes at most 512 MiB of memory and five seconds of processor time.
 
 """
 _FUZZ = """

@@ -273,11 +273,11 @@ for _name in (
         return path
 
     FAMILY.add(
-        "archive with two readings", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others"
+        "ambiguous archive", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others"
     )
 
 
-@FAMILY.file("archive with two readings", "weights", "", threat="picklescan and others")
+@FAMILY.file("ambiguous archive", "weights", "", threat="picklescan and others")
 def two_folders_in_one_archive(place: Place) -> Path:
     path = place.folder / "net.pt"
     other = {name.replace("archive/", "other/"): content for name, content in _evil(place).items()}
@@ -285,7 +285,7 @@ def two_folders_in_one_archive(place: Place) -> Path:
     return path
 
 
-@FAMILY.file("archive with two readings", "weights", "")
+@FAMILY.file("ambiguous archive", "weights", "")
 def a_Keras_model_and_a_checkpoint_in_one_archive(place: Place) -> Path:
     from tests.hostile.sound_keras import members
 
@@ -295,7 +295,7 @@ def a_Keras_model_and_a_checkpoint_in_one_archive(place: Place) -> Path:
 
 
 @FAMILY.file("not a file", "weights", "found a folder without")
-def a_folder_called_net_pt(place: Place) -> Path:
+def a_folder_in_place_of_a_file(place: Place) -> Path:
     (place.folder / "net.pt").mkdir()
     return place.folder / "net.pt"
 
