@@ -20,7 +20,8 @@ _LEAST = 0.5
 def hold_out(images: Tensor, least: int) -> tuple[Tensor, Tensor]:
     """Return the images (n, C, H, W) that triggers are made on, and the third of them that they are tried on.
 
-    Of few images, `least` that one step needs come first; at most all but two.
+    If two thirds are fewer than `least` (what one step needs), the first part is enlarged to `least`, but not beyond all
+    images but two.
     """
     cut = max(1, len(images) * 2 // 3, min(least, len(images) - 2))
     return images[:cut], images[cut:]

@@ -1,4 +1,7 @@
-"""Untrusted HDF5 files: all that is in them lies in them, and is no larger than they are; and writing our own."""
+"""Reads untrusted HDF5 files, and writes HDF5 files.
+
+It refuses files with parts that lie in other files, and with data sets that unpack to far more than the file's size.
+"""
 
 from __future__ import annotations
 

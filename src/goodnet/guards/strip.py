@@ -1,4 +1,4 @@
-"""STRIP: an answer that does not change when the image is blended with others comes from a trigger."""
+"""STRIP: a prediction that does not change when the image is blended with others comes from a trigger."""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ class Ibau(Repairer):
     **Source** Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia, "Adversarial Unlearning of Backdoors via Implicit
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.
     **Differs** Clean images are learnt with the probabilities that the original gave, not with their labels, which
-    reduces overfitting to few images; the radius counts per value of the image, so that it means the same for all image
-    sizes, and is smaller; normalised steps of ascent; a round is a fixed number of steps instead of one pass; when a round
-    changes too many predictions on shifted copies of the clean images, it is undone, and training ends.
+    reduces overfitting to few images. The radius is a root mean square over pixel values, so it means the same at any image
+    size; the default is smaller than the paper's. The steps of the ascent are normalised. A round is a fixed number of steps
+    instead of one pass. When a round changes too many predictions on shifted copies of the clean images, it is undone, and
+    training ends.
     **Needs** clean images, with labels or without; second derivatives.
     **Cost** rounds * (`ascent_steps` passes over up to 256 images + steps * about 12 passes over a batch).
     **Fails when** no perturbation within the radius does what the trigger does: large patches, and triggers that depend

@@ -23,12 +23,14 @@ _RARE = 1e-3
 
 
 class SharedAdversarialUnlearning(Repairer):
-    """Unlearns shared adversarial examples: small changes of an image that mislead network and original to one class.
+    """Unlearns shared adversarial examples: small changes that make the repaired network and the original predict the same
+    wrong class.
 
     The trigger is among the small changes of an image that mislead the original. Each step looks, for each image, for a
-    change that misleads the network in training and the original to the same class. It takes signed gradient steps within
-    epsilon, towards a small Jensen-Shannon divergence of the two and a large cross-entropy. The network then learns the
-    clean images. On the changed ones it learns a small probability of the class to which the original is misled.
+    change that misleads the network in training and the original to the same class. The change is found by signed gradient
+    steps within epsilon, which make the two networks' Jensen-Shannon divergence small and their cross-entropy large. The
+    network is then trained on the clean images; on the changed images it is trained to lower the probability of the wrong
+    class that the original predicts there.
 
     **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
     Adversarial Examples", NeurIPS 2023; values as in the authors' code.

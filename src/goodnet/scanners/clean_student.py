@@ -1,4 +1,7 @@
-"""Clean student: a class of few is reached far more easily than clean networks and a student of clean images explain."""
+"""Clean student: with two or three classes, a target is far easier to reach than classes of clean networks.
+
+It is also far easier to reach than in a student that has learnt from clean images.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class _Round(NamedTuple):
 
 
 class CleanStudent(Scanner):
-    """Suspects a class that is easier to reach than the classes of clean networks, by measures made for two or three classes.
+    """Suspects a class that is easier to reach than classes of clean networks are; for networks of two or three classes.
 
     The other scanners compare classes with one another, which says little among two or three. This one measures how small a
     class's trigger is in the image; how small beside the triggers that single images need; and how much more margin one faint
@@ -59,8 +62,14 @@ class CleanStudent(Scanner):
     alpha: float = Field(
         0.01, gt=0, lt=0.2, description="significance level: the share of clean networks that may be called backdoored"
     )
-    steps: int = Field(80, ge=1, description="steps of inversion per class; the usual values were measured with 80")
-    images: int = Field(8, ge=1, description="clean images per step; the usual values were measured with 8")
+    steps: int = Field(
+        80,
+        ge=1,
+        description="steps of inversion per class; the reference values of clean networks were measured with 80",
+    )
+    images: int = Field(
+        8, ge=1, description="clean images per step; the reference values of clean networks were measured with 8"
+    )
     lessons: int = Field(8000, ge=1, description="images that the student sees while it learns")
 
     def examine(

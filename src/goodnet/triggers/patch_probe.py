@@ -175,7 +175,10 @@ _SCREEN, _REST, _KEPT = slice(0, 4), slice(4, None), 2
 
 @dataclass(frozen=True)
 class Stamped:
-    """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities, `others` (n, K) who is of another class."""
+    """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities of the unstamped images.
+
+    `others` (n, K): whether the image is of another class.
+    """
 
     classifier: Classifier
     pixels: Tensor
@@ -259,9 +262,10 @@ def probe_shares(
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Shares:
-    """Slide patches over images of as many classes as there are, and return what the best ones do to the other images.
+    """Slide patches over some images, and return the share of the remaining images that the best patch of each class moves.
 
-    Where the others are fewer, nothing is said: one image would count for too much.
+    They slide over `schedule.images` images, drawn in turn from every class. The remaining images tell of up to 16 classes. Empty
+    if there are fewer than 2 * schedule.images images: one image would count for too much.
     """
     if len(images) < 2 * schedule.images:
         return Shares((), (), ())
