@@ -287,7 +287,7 @@ def test_a_further_repair_that_has_too_little_time_leaves_the_first(planted, sca
 
 
 def test_a_budget_that_a_method_cannot_keep_is_refused(planted):
-    with pytest.raises(InvalidOption, match="a budget is for the method auto, pruning cannot end early"):
+    with pytest.raises(InvalidOption, match="--budget works only with --method auto, pruning cannot end early"):
         api.repair(planted.classifier, planted.clean, method="pruning", where=Execution(budget=60.0))
 
 

@@ -72,8 +72,8 @@ def test_networks_in_which_bounds_have_no_place(tiny_classifier):
         require_keras_bounds(tiny_classifier, ["conv_1"])
     inner = keras.Sequential([keras.Input((9, 7, 3)), kl.Conv2D(4, 3, name="deep")], name="inner")
     nested = from_keras(sequential([inner, kl.Flatten(), kl.Dense(3)]))
-    with pytest.raises(UnwritableOutput, match=r"a model inside of the model \(inner__deep\)"):
+    with pytest.raises(UnwritableOutput, match=r"inside a nested model \(inner__deep\)"):
         require_keras_bounds(nested, ["inner__deep"])
     first = sequential([kl.Conv2D(4, 3, data_format=FIRST), kl.Flatten(data_format=FIRST), kl.Dense(3)], (3, 9, 7))
-    with pytest.raises(UnwritableOutput, match="channels that come first"):
+    with pytest.raises(UnwritableOutput, match="into a channels_first Keras model"):
         require_keras_bounds(from_keras(first), ["conv2d"])

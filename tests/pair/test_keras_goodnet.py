@@ -98,7 +98,7 @@ def test_networks_that_keras_cannot_hold(csaw, tmp_path):
 
 
 def test_a_network_alone(tmp_path):
-    with pytest.raises(InvalidOption, match="--format keras is for GoodNets"):
+    with pytest.raises(InvalidOption, match="--format keras works only for GoodNets"):
         api.export(make_pair()[0], out=tmp_path / "net.keras", format="keras")
 
 

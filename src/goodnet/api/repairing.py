@@ -64,7 +64,7 @@ def repair(
             first scan gets at most half; then the best repair that is finished is taken, and the repaired network is scanned
             if time is left. What comes back is where the original was before.
         seed: seed of whatever the method draws at random.
-        progress: is told the steps done.
+        progress: called with the number of steps that are done.
 
     Returns:
         The repaired networks; `.classifier.to_model()` is the recommended one as a live model of the original's kind.
@@ -78,7 +78,7 @@ def repair(
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     if where.budget is not None and not isinstance(repairer, AutoRepair):
         raise InvalidOption(
-            f"repair: a budget is for the method auto, {repairer.name()} cannot end early; leave one out"
+            f"repair: --budget works only with --method auto, {repairer.name()} cannot end early; leave out --budget or --method"
         )
     recorder = Recorder(
         "repair",

@@ -60,7 +60,7 @@ def evaluate_goodnet(
         poisoned: poisoned sets, labels are the targets.
         repaired: what is known of how B' was made, for the table.
         label: the name of B' in the table.
-        progress: is told the images of the set at hand.
+        progress: called with the number of images of the set at hand that are done.
     """
     sets = _all_sets(clean, poisoned)
     answers = {name: goodnet.answers(dataset, progress=progress) for name, dataset in sets.items()}

@@ -96,7 +96,7 @@ def compare_pairs(
         seed: seeds the students, the initial values and the draws of images.
         among: the pairs to look into; otherwise those are chosen that are reached most easily.
         run_parts: where the work runs.
-        progress: is told the parts done.
+        progress: called with the number of parts that are done.
 
     Cost: that of `choose_pairs` unless `among` is given; steps * images * 2 passes forward and backward for each pair, in the
     network and in two students; 8,000 to train each student.

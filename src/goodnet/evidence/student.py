@@ -16,7 +16,10 @@ _SIDE = 32
 
 
 def make_student(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a small network with fresh weights: four convolutions with batch norm; on larger images it begins more coarsely."""
+    """Return a small network with fresh weights: four convolutions with batch norm.
+
+    On larger images the first convolution has a larger kernel and stride.
+    """
     channels, height, width = image_shape
     unit = max(1, round(min(height, width) / _SIDE))
     layers: list[nn.Module] = []

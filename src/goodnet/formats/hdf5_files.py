@@ -44,7 +44,8 @@ def require_own_content(file: h5py.File, shown: str, held: int, kind: type[Input
             raise _elsewhere(shown, name, kind)
         if not _FILTERS.issuperset(_filters(item)):
             raise kind(
-                f"{shown}: refused, '{show_path(name)}' is packed in a way of its own; write it again with gzip or unpacked"
+                f"{shown}: refused, '{show_path(name)}' uses a compression filter that HDF5 does not bring along; write it again "
+                "with gzip or uncompressed"
             )
         declared += _unpacked(item)
     require_held(shown, declared, held, kind)

@@ -30,12 +30,12 @@ def require_keras_bounds(classifier: Classifier, layers: list[str]) -> None:
         )
     if classifier.layout != "NHWC":
         raise UnwritableOutput(
-            f"{classifier.name}: Keras has no layer for bounds on channels that come first; choose another method"
+            f"{classifier.name}: bounds cannot be written into a channels_first Keras model; choose another method"
         )
     if nested := set(layers) - set(_top_layers(classifier.to_model()).values()):
         raise UnwritableOutput(
-            f"{classifier.name}: no bounds can be put into a model inside of the model ({', '.join(sorted(nested))}); "
-            "choose another method"
+            f"{classifier.name}: bounds cannot be added inside a nested model ({', '.join(sorted(nested))}); choose another "
+            "method"
         )
 
 

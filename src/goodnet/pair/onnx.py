@@ -1,7 +1,7 @@
 """A GoodNet, or a network alone, as one ONNX file: written from the module, run by onnxruntime without torch's help.
 
-A file is treated as hostile: a sandboxed process takes it apart, and onnxruntime gets a file of
-the same content that we have written. What it says about itself is compared with what it does, and one that refers to other
+A file is treated as hostile: a sandboxed process takes it apart, and onnxruntime gets a file of the same content that we have
+written. The file's metadata (number of classes, image shape) is compared with what the graph does. A file that refers to other
 files or to memory is refused.
 """
 

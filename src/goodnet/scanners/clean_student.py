@@ -55,7 +55,7 @@ class CleanStudent(Scanner):
     **Cost** for each class steps * images (640) passes for the trigger, steps * 10 for single images and 128 for the blend,
     forward and backward; forward alone about 6,000 for small patches, for all classes at once; 8,000 of the student.
     Three times as much where a p-value is near alpha.
-    **Fails when** the student does not learn the network's predictions; the network is unlike those that the usual values
+    **Fails when** the student does not learn the network's predictions; the network is unlike those that the reference values
     come from (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
     """
 

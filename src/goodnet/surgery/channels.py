@@ -109,7 +109,7 @@ def sweep_predictions(
     Args:
         outputs: the layer's outputs over the data.
         order: channels in the order in which they go.
-        progress: is told the number of images done.
+        progress: called with the number of images that are done.
 
     Cost: one pass of the head if `outputs` has not been gone through yet, and for each channel one of the tail over
     the images on which it is active.

@@ -94,7 +94,7 @@ def optimise_squares(
         schedule: the squares, and how long they are optimised.
         seed: of the start values and the draws; a class gets the same squares whatever other classes are asked for.
         run_parts: where the work runs.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: len(labels) * grid**2 * steps * images passes forward and backward, n forward.
 

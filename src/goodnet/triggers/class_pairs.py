@@ -141,7 +141,7 @@ def choose_pairs(
         seed: of the start values and the draws.
         among: pairs that are known already.
         run_parts: where the work runs.
-        progress: is told the patterns and the pairs done.
+        progress: called with the number of patterns, then of pairs, that are done.
 
     Cost: patterns * places * 2 passes forward for each source; pairs * steps * images * 2 (90 * 64 with ten classes) forward and
     backward, unless `among` is given.

@@ -111,7 +111,7 @@ def invert_triggers(
         starts: patches that are laid into the first triggers of some classes: where every class has a small trigger by
             nature, gradients do not lead from noise to a planted one that is smaller.
         run_parts: where the work runs; classes that there was no time for are left out of the result.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: len(labels) * steps * images passes forward and backward, n forward.
 

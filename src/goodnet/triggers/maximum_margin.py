@@ -41,7 +41,7 @@ def maximum_margins(
         images: clean images (n, C, H, W) in [0, 1], of any class, to begin with; None: noise. Noise looks like one of
             the classes already, which then leads in an honest network too.
         run_parts: where the work runs; classes that there was no time for get NaN.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: L * starts * last reading passes forward and backward.
 

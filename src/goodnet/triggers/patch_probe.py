@@ -113,7 +113,7 @@ def probe_patches(
         images: clean images (n, C, H, W) in [0, 1], of any class; the first of them are stamped.
         schedule: sizes, images and places.
         run_parts: where the work runs; patterns that there was no time for are left out.
-        progress: is told the patterns done.
+        progress: called with the number of patterns that are done.
 
     Cost: forward passes alone, for all classes at once: sides * patterns * places * 4, and the other images at the best places.
 

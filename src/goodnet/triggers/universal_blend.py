@@ -55,7 +55,7 @@ def universal_margins(
         budget: how faint the image is, and how long it is optimised.
         seed: of the start values and the draws; a class gets the same ones whatever other classes are asked for.
         run_parts: where the work runs.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: L * steps * images passes forward and backward.
 
