@@ -45,12 +45,12 @@ def test_the_bounded_model_clamps_and_is_a_keras_model_like_any_other(make, suff
         run(read_keras(tmp_path / f"bounded{suffix}").with_input_range("0..255"), ours), run(bounded, ours)
     )
     loaded = keras.models.load_model(tmp_path / f"bounded{suffix}", compile=False)
-    answers = logits_of(loaded, 255 * theirs)
+    predictions = logits_of(loaded, 255 * theirs)
     expected = run(bounded, ours)
     if make is branching:
         expected = np.exp(expected - expected.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_come_along_and_the_original_keeps_its_own():

@@ -32,13 +32,13 @@ def export(
     class_names: Sequence[str] | None = None,
     reading: Reading = Reading(),
 ) -> Path:
-    """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
+    """Write one file that gives the same scores as the GoodNet; layers that B and B' share run once in it.
 
     Args:
         model: a GoodNet, or the folder that holds one; or a network alone, whose scores are its N probabilities.
         out: the file to write; its extension must match `format`.
         format: "onnx"; "pt2" (`torch.export.load`); "keras", for GoodNets of two Keras networks.
-        class_names: one per class, for whoever reads the answers.
+        class_names: one per class, for whoever reads the predictions.
         reading: how to read GoodNet or network; its `input_range` is needed where they do not know it.
 
     Returns:

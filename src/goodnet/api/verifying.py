@@ -76,7 +76,7 @@ def verify(
         try:
             with torch_threads(recorded.threads or torch.get_num_threads()):
                 original = _VERBS[recorded.verb](again)
-        except MethodFailed:  # That is an answer too, where it is on record.
+        except MethodFailed:  # That is a result too, where it is on record.
             if not (out / "run.json").is_file():
                 raise
         repeated = read_run(out / "run.json")

@@ -1,4 +1,4 @@
-"""A student: a small network that has learnt a network's answers to clean images, and has its natural weaknesses alone."""
+"""A student: a small network that has learnt a network's predictions on clean images, and has its natural weaknesses alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_student(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def teach_student(classifier: Classifier, images: Tensor, seen: int, *, seed: int) -> Classifier:
-    """Return a small network that has learnt the answers of `classifier` to clean images (n, C, H, W), and nothing else.
+    """Return a small network that has learnt the predictions of `classifier` on clean images (n, C, H, W), and nothing else.
 
     It sees about `seen` images, in whole passes, each shifted anew by up to a tenth.
 

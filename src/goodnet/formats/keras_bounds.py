@@ -46,7 +46,7 @@ def add_keras_bounds(classifier: Classifier, bounds: Mapping[str, Tensor]) -> Cl
         classifier: a network that `require_keras_bounds` accepts.
         bounds: (channels,) the largest value of each channel, by the layer's name.
 
-    Its answers differ from those of exact clamps by rounding alone.
+    Its outputs differ from those of exact clamps by rounding alone.
     """
     model, keras = classifier.to_model(), import_keras()
     names = _top_layers(model)

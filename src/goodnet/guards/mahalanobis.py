@@ -54,7 +54,7 @@ class Mahalanobis(CalibratedGuard):
         repaired: Classifier | None = None,
         seed: int,
     ) -> Reader:
-        """Return what gives the features (N, D) of images and the classes that the network answers, (N,)."""
+        """Return what gives the features (N, D) of images and the classes that the network predicts, (N,)."""
         read_both = read_features(classifier)
 
         def read(images: Tensor) -> Readings:
@@ -65,8 +65,8 @@ class Mahalanobis(CalibratedGuard):
 
     def fit_judge(self, classifier: Classifier, readings: Readings) -> Judge:
         """Estimate means and covariance."""
-        features, answers = readings
-        classes = fit_classes(features, answers, classifier.classes)
+        features, predictions = readings
+        classes = fit_classes(features, predictions, classifier.classes)
         return lambda given: classes.distances(given[0], given[1])
 
 

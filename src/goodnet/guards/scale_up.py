@@ -56,9 +56,9 @@ class ScaleUp(CalibratedGuard):
         return read
 
     def _consistency(self, classifier: Classifier, images: Tensor) -> Readings:
-        answered = classifier(images).argmax(dim=1, keepdim=True)
+        predicted = classifier(images).argmax(dim=1, keepdim=True)
         scaled = [classifier((images * scale).clamp(0, 1)).softmax(dim=1) for scale in self.scales]
-        return torch.stack(scaled).mean(dim=0).gather(1, answered)[:, 0], answered[:, 0]
+        return torch.stack(scaled).mean(dim=0).gather(1, predicted)[:, 0], predicted[:, 0]
 
     def fit_judge(self, classifier: Classifier, readings: Readings) -> Judge:
         """Take mean and deviation of each class."""

@@ -28,7 +28,7 @@ from goodnet.inference.predictions import require_fit
 from goodnet.pipelines.repair_difference import accuracy_of, difference
 from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
-from goodnet.surgery.class_bias import raise_rare_answers
+from goodnet.surgery.class_bias import raise_rare_predictions
 from goodnet.time_limits import OutOfTime, TimeLimit
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
@@ -212,7 +212,7 @@ class AutoRepair(Repairer):
             if self._suffices(last):
                 return
             raised = repair.classifier.copy()
-            if raise_rare_answers(classifier, raised, training, judge.targets, judge.temperature):
+            if raise_rare_predictions(classifier, raised, training, judge.targets, judge.temperature):
                 last = judge.judge(f"{name}, bias raised", raised)
                 yield last
             if self._suffices(last) or last.held_out.exceeds(self.max_accuracy_drop):

@@ -112,7 +112,7 @@ class ActivationBounds(Repairer):
         seed: int,
         progress: Progress = no_progress,
     ) -> Bounds:
-        """Return bounds between 0 and `largest` under which the network answers as before; it stays as it is."""
+        """Return bounds between 0 and `largest` under which the network predicts as before; it stays as it is."""
         modules = {name: UpperBounds(values) for name, values in largest.items()}
         bounded = add_upper_bounds(classifier, modules)
         bounded.network.requires_grad_(False)

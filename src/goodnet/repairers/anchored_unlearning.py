@@ -26,7 +26,7 @@ from goodnet.triggers.trigger_search import TriggerSearch
 
 
 class Anchored(Change):
-    """The `temperature` at which the original's answers were held on to."""
+    """The `temperature` at which the original's predictions were held on to."""
 
     temperature: float
 
@@ -140,9 +140,9 @@ _PASSES = 100
 _OWN = 8
 #: Clean images that triggers are recovered on.
 _SEARCHED = 40
-#: How much more leaving the target and the answer without the trigger weigh where one goal is not enough.
+#: How much more leaving the target and the prediction without the trigger weigh where one goal is not enough.
 _ELUSIVE = 3.0
-#: Confidence of the original on clean images to which answers are softened.
+#: Confidence of the original on clean images to which predictions are softened.
 _CONFIDENCE = 0.9
 
 
@@ -205,7 +205,7 @@ class _AnchoredLoss:
         return -(torch.log1p(-success.clamp(max=0.9999)) * away).sum() / away.sum().clamp_min(1)
 
     def _divergence(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Return the Kullback-Leibler divergence from the softened wanted answers, (B,)."""
+        """Return the Kullback-Leibler divergence from the softened wanted predictions, (B,)."""
         soft = F.softmax(wanted / self._temperature, dim=1)
         divergence = F.kl_div(F.log_softmax(logits / self._temperature, dim=1), soft, reduction="none").sum(dim=1)
         return divergence.clamp_min(0)

@@ -190,7 +190,7 @@ def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
     """Return the last level up to which no level's accuracy lies more than `drop` below that of level 0.
 
     Args:
-        correct: images answered correctly at each level.
+        correct: images classified correctly at each level.
         n: number of images.
         drop: a fraction.
     """

@@ -1,4 +1,4 @@
-"""I-BAU: unlearn the change that misleads all images at once, counting in how it answers to the unlearning."""
+"""I-BAU: unlearn the change that misleads all images at once, counting in how it changes with the unlearning."""
 
 from __future__ import annotations
 
@@ -87,15 +87,15 @@ class Ibau(Repairer):
         return repair_in_rounds(self, classifier, labelled, find_loss, seed=seed, progress=progress)
 
     def mislead_all(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Return the perturbation (1, C, H, W) within the radius that takes most images away from their answers."""
+        """Return the perturbation (1, C, H, W) within the radius that takes most images away from their predictions."""
         images = images.to(classifier.device)
         perturbation = torch.zeros_like(images[:1])
         limit = self.radius * math.sqrt(perturbation.numel())
         with torch.no_grad():
-            answers = classifier(images).argmax(dim=1)
+            predictions = classifier(images).argmax(dim=1)
         for _ in range(self.ascent_steps):
             perturbation.requires_grad_()
-            loss = F.cross_entropy(classifier(_add(images, perturbation)), answers)
+            loss = F.cross_entropy(classifier(_add(images, perturbation)), predictions)
             (slope,) = torch.autograd.grad(loss, perturbation)
             # Twice the radius in all, so that it can be reached and then be walked along.
             step = 2 * limit / self.ascent_steps * slope / slope.norm().clamp_min(1e-12)
@@ -105,7 +105,7 @@ class Ibau(Repairer):
 
     def _loss(self, original: Classifier, perturbation: Tensor) -> Loss:
         def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-            classifier.network.eval()  # The implicit gradient needs a network that answers the same twice.
+            classifier.network.eval()  # The implicit gradient needs a network that gives the same output twice.
             images = images.to(classifier.device)
             count = max(1, round(self.share * len(images)))
             with torch.no_grad():

@@ -130,7 +130,7 @@ def first_drop(correct: Sequence[int], n: int, threshold: float) -> int | None:
     """Return the first level whose accuracy lies `threshold` or more below that of level 0; None if there is none.
 
     Args:
-        correct: images answered correctly at each level.
+        correct: images classified correctly at each level.
         n: number of images.
         threshold: a fraction.
     """

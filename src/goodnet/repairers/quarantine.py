@@ -47,7 +47,7 @@ class Quarantine(Repairer):
         seed: int,
         progress: Progress = no_progress,
     ) -> Repair:
-        """Return the network without the suspected targets among its answers.
+        """Return the network without the suspected targets among its predictions.
 
         Raises:
             MethodFailed: nothing is suspected, or so many classes that too few are left.
@@ -81,7 +81,7 @@ class Quarantine(Repairer):
         least = 1 if bias is not None else 2
         if int(others.sum()) < least:
             raise MethodFailed(
-                f"{len(targets)} of {layer.channels} classes are suspected: expected at least {least} others to answer instead"
+                f"{len(targets)} of {layer.channels} classes are suspected: expected at least {least} others to predict instead"
             )
         layer.weight[list(targets)] = layer.weight[others].double().mean(dim=0).to(layer.weight.dtype)
         if bias is not None:

@@ -117,9 +117,9 @@ class SharedAdversarialUnlearning(Repairer):
 
     def _misleading_loss(self, logits: Tensor, original: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss to minimise, and a mask (B,) of the images that both networks already assign to one wrong class."""
-        answers, original_answers = logits.argmax(dim=1), original.argmax(dim=1)
-        right, original_right = answers == labels, original_answers == labels
-        wrong_alike = ~right & ~original_right & (answers == original_answers)
+        predictions, original_predictions = logits.argmax(dim=1), original.argmax(dim=1)
+        right, original_right = predictions == labels, original_predictions == labels
+        wrong_alike = ~right & ~original_right & (predictions == original_predictions)
         errors = F.cross_entropy(logits, labels, reduction="none") * right
         errors = errors + F.cross_entropy(original, labels, reduction="none") * original_right
         apart = jensen_shannon(logits, original) * ~wrong_alike
@@ -140,8 +140,8 @@ def unlearning_loss(logits: Tensor, fallen_for: Tensor, labels: Tensor) -> Tenso
 
     Args:
         logits: of the network in training on the changed images, (B, classes).
-        fallen_for: the original's answers on them, (B,).
-        labels: the right answers, (B,).
+        fallen_for: the original's predictions on them, (B,).
+        labels: the right classes, (B,).
     """
     p = logits.softmax(dim=1).gather(1, fallen_for[:, None])[:, 0]
     counts = (fallen_for != labels.to(fallen_for.device)) & (p >= _RARE)

@@ -1,4 +1,4 @@
-"""ULRL: see which answers give way when the network is made to forget, then learn those anew."""
+"""ULRL: see which predictions give way when the network is made to forget, then learn those anew."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ulrl(Repairer):
     """Finds the last-layer rows that change most while a copy unlearns the clean images, and trains those rows anew.
 
     A copy of the network is trained to be wrong on the clean images until it nearly always is. A backdoor is a short
-    way to a wrong answer, so the row of weights of its target class in the last layer changes more than others. In the
+    way to a wrong prediction, so the row of weights of its target class in the last layer changes more than others. In the
     original, the rows with an outlying change are initialised at random and trained on the clean images, with a penalty
     on similarity to the old rows (cosine similarity). If no row is an outlier, nothing is changed.
 
@@ -186,7 +186,7 @@ def _ascent(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 def steps_of_length(share: float) -> Update:
     """Return a training step along the gradient whose length is a share of that of all weights, whatever the loss.
 
-    A network that is sure of all its answers has next to no gradient, and would never forget at a given rate. Weights that
+    A network that is sure of all its predictions has next to no gradient, and would never forget at a given rate. Weights that
     pixels in 0..255 meet first have a learning rate r = 1 / 255^2 of the others': w / sqrt(r) and g * sqrt(r) are what
     weight and gradient would be in the same network for pixels in 0..1, which takes the same steps.
     """

@@ -29,7 +29,7 @@ from goodnet.triggers.inversion import Schedule, classes_of
 
 
 class _Round(NamedTuple):
-    """What was measured, and the share of the network's answers to held-out images that the student gives too."""
+    """What was measured, and the share of the network's predictions on held-out images that the student makes too."""
 
     found: Comparison
     agreement: float
@@ -165,7 +165,7 @@ def _doubts(rounds: Sequence[_Round], clean: Dataset) -> list[str]:
     agreement = sum(item.agreement for item in rounds) / len(rounds)
     if agreement < _LEAST_AGREEMENT:
         doubts.append(
-            f"a student of the clean images gives only {agreement:.2f} of the network's answers: too few to compare"
+            f"a student of the clean images makes only {agreement:.2f} of the network's predictions: too few to compare"
         )
     if not _is_whole(rounds[0]):
         doubts.append("the time was up before all classes were done")

@@ -1,4 +1,4 @@
-"""Ranking the channels of a layer, and what a network answers as they are taken away one by one.
+"""Ranking the channels of a layer, and what a network predicts as they are taken away one by one.
 
 The part of the network before the layer (the head) runs once per image. For each level only the part after it (the
 tail) runs, and only for the images on which the channel that goes away was active: for all others nothing changes.

@@ -142,10 +142,10 @@ def _choose_clean(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     free = images[order].logit(eps=1e-6).clamp(-2, 2)
     with torch.inference_mode():
-        answers = classifier(images[order]).argmax(dim=1).cpu()
+        predictions = classifier(images[order]).argmax(dim=1).cpu()
     found = []
     for label in labels:
-        others = (answers != label).nonzero()[:, 0]
+        others = (predictions != label).nonzero()[:, 0]
         rows = others if len(others) else torch.arange(len(images))
         found.append(free[rows[torch.arange(starts) % len(rows)]])  # Where there are too few, some begin twice.
     return found

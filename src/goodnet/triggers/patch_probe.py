@@ -151,7 +151,7 @@ def places_of(images: Tensor, side: int, stride: int) -> list[tuple[int, int]]:
 def slide_part(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
+    predictions: Tensor,
     items: tuple[tuple[int, int], ...],
     stride: int,
     part: tuple[int, ...],
@@ -159,7 +159,7 @@ def slide_part(
     """Return share, row and column of the best place of one pattern for each class, (3, classes)."""
     side, number = items[part[0]]
     pattern, places = patterns_of(images.shape[1], side)[number], places_of(images, side, stride)
-    screen, rest = (Stamped.of(classifier, images[some], answers[some]) for some in (_SCREEN, _REST))
+    screen, rest = (Stamped.of(classifier, images[some], predictions[some]) for some in (_SCREEN, _REST))
     sums, counts = screen.score(pattern, places), screen.counts
     if len(rest.pixels):
         kept = torch.unique(sums.topk(min(_KEPT, len(places)), dim=0).indices).tolist()
@@ -186,10 +186,10 @@ class Stamped:
     others: Tensor
 
     @classmethod
-    def of(cls, classifier: Classifier, images: Tensor, answers: Tensor) -> Stamped:
-        """Ask the network about clean images (n, C, H, W), whose classes are `answers` (n,)."""
+    def of(cls, classifier: Classifier, images: Tensor, predictions: Tensor) -> Stamped:
+        """Run the network on clean images (n, C, H, W), whose classes are `predictions` (n,)."""
         pixels = images.to(classifier.device)
-        others = answers.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
+        others = predictions.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
         with torch.inference_mode():
             before = classifier(pixels).log_softmax(dim=1) if len(pixels) else others.float()
         return cls(classifier, pixels, before, others)
@@ -274,11 +274,11 @@ def probe_shares(
     return measure_shares(classifier, images[schedule.images :], probes)
 
 
-def _take_turns(answers: Tensor) -> Tensor:
+def _take_turns(predictions: Tensor) -> Tensor:
     """Return the positions of images (n,) so that the classes take turns, as long as each has images left."""
     seen: Counter[int] = Counter()
     turns = []
-    for position, label in enumerate(answers.tolist()):
+    for position, label in enumerate(predictions.tolist()):
         turns.append((seen[label], position))
         seen[label] += 1
     return torch.tensor([position for _, position in sorted(turns)])
@@ -292,9 +292,9 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
     known = torch.nan_to_num(probes.shares, nan=-torch.inf)
     first = [int(label) for label in known.topk(min(_FIRST, len(known))).indices if torch.isfinite(known[label])]
     patches = tuple(probes.patch(classifier, label) for label in first)
-    answers = classes_of(classifier, images)
+    predictions = classes_of(classifier, images)
     values = tuple(
-        moved_share(answers, classes_of(classifier, patch(images)), label)
+        moved_share(predictions, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
     return Shares(tuple(first), values, patches, probes)
