@@ -89,8 +89,8 @@ _EXECUTION = {
     "workers": click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes on this machine; default: one per core, or a single process where that is faster (few classes, or "
-        "a GPU).",
+        help="Processes on this machine; default: one per core, or a single process where that is faster (on a GPU, and in "
+        "scans of few classes).",
     ),
     "cluster": click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
     "budget": click.option(
