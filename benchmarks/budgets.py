@@ -4,7 +4,7 @@
     python benchmarks/budgets.py table benchmarks/values/budgets.jsonl
 
 STRANGERS is the folder of networks by others (see `strangers.py`), CONTEST has `bd_net.h5` and its clean images. The network
-for 224 x 224 is a ResNet-18 with random features; its last layer answers with the nearest class mean. Repair and guard are told
+for 224 x 224 is a ResNet-18 with random features; its last layer predicts the nearest class mean. Repair and guard are told
 a target. Bar: the command ends within 1.1 times the budget and 15 s, start included, whatever came out. Exit code 1 where
 one does not.
 """

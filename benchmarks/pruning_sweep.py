@@ -112,8 +112,8 @@ def run_reference(folder: Path, levels: Sequence[int], order: Sequence[int]) -> 
         for name, (images, labels) in sets.items():
             if name != "validation":
                 original.predict(images, verbose=0)
-            answers = pruned.predict(images, verbose=0).argmax(axis=1)
-            rates[name].append(float((answers == labels).mean()))
+            predictions = pruned.predict(images, verbose=0).argmax(axis=1)
+            rates[name].append(float((predictions == labels).mean()))
     return {"seconds": time.perf_counter() - start, **rates}
 
 

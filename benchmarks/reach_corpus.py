@@ -1,4 +1,4 @@
-"""What the corpus of `reach.py` is made of: `Held`, a network as somebody holds it, and how its answers are made to differ."""
+"""What the corpus of `reach.py` is made of: `Held`, a network as somebody holds it, and how its predictions are spread."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def unit(images: npt.NDArray[np.uint8]) -> Images:
 
 
 @torch.no_grad()
-def spread_answers(
+def spread_predictions(
     module: nn.Module, run: Callable[[Tensor], Tensor], shape: Shape, feed: Callable[[Tensor], Tensor]
 ) -> None:
-    """Change the last matrix of a fresh network so that its answers for `smooth_images` differ: all classes are met.
+    """Change the last matrix of a fresh network so that its predictions for `smooth_images` differ: all classes are met.
 
     Args:
         module: the network.

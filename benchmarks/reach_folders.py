@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reach_corpus import CLASSES, Held, Images, Kind, Outputs, normalised, run_torch, spread_answers
+from reach_corpus import CLASSES, Held, Images, Kind, Outputs, normalised, run_torch, spread_predictions
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 _TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "image_size": 32}
@@ -78,7 +78,7 @@ def _folder(kind: str, folder: Path, change: Any = None, save: Mapping[str, Any]
     _, size = _KINDS[kind]
     shape = (3, size, size)
     model.eval()
-    spread_answers(model, partial(_logits, model), shape, lambda images: normalised(images.numpy(), *HALF))
+    spread_predictions(model, partial(_logits, model), shape, lambda images: normalised(images.numpy(), *HALF))
     path = folder / kind
     model.to((save or {}).get("dtype", torch.float32))
     save_folder(model, size, path, **{key: value for key, value in (save or {}).items() if key != "dtype"})
@@ -129,7 +129,7 @@ def _timm_folder(folder: Path) -> Held:
     torch.manual_seed(0)
     shape, size = (3, 64, 64), 64
     module = build(num_classes=CLASSES, image_shape=shape)
-    spread_answers(module, module, shape, lambda images: normalised(images.numpy(), *HALF))
+    spread_predictions(module, module, shape, lambda images: normalised(images.numpy(), *HALF))
     path = folder / "timm"
     path.mkdir()
     settings = {

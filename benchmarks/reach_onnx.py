@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, spread_answers
+from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, spread_predictions
 from reach_torch import Small
 
 
@@ -54,7 +54,7 @@ def _exported(
     torch.manual_seed(0)
     module, shape = make()
     logits = getattr(module, "logits", module)
-    spread_answers(module, logits, shape, lambda images: normalised(images.numpy(), (mean,) * 3, (std,) * 3))
+    spread_predictions(module, logits, shape, lambda images: normalised(images.numpy(), (mean,) * 3, (std,) * 3))
     path = folder / "net.onnx"
     export(module, shape, path, opset, **{"external_data": False, **options} if opset is None else options)
     probabilities = getattr(module, "ending", "") == "softmax"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goodnet import architectures
-from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, run_torch, spread_answers
+from reach_corpus import CLASSES, SMALL, Held, Images, Kind, Outputs, Shape, normalised, run_torch, spread_predictions
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 State = dict[str, Tensor]
@@ -71,7 +71,7 @@ def _to_unit(images: Tensor) -> Tensor:
 def small_state(feed: Callable[[Tensor], Tensor] = _to_unit) -> State:
     torch.manual_seed(0)
     module = Small()
-    spread_answers(module, module, SMALL, feed)
+    spread_predictions(module, module, SMALL, feed)
     return module.state_dict()
 
 
@@ -167,7 +167,7 @@ def _headed(ending: str, folder: Path) -> Held:
     torch.manual_seed(0)
     module = Small(classes, ending)
     if classes == CLASSES:
-        spread_answers(module, module.logits, SMALL, _to_unit)
+        spread_predictions(module, module.logits, SMALL, _to_unit)
     else:
         with torch.no_grad():
             images = torch.rand(64, *SMALL)
@@ -190,7 +190,7 @@ def _named(architecture: str, shape: Shape, folder: Path, feed: tuple[Any, Any] 
     build = partial(architectures.find(architecture).build, classes=CLASSES, image_shape=shape)
     mean, std = feed or ((0.0,) * shape[0], (1.0,) * shape[0])
     module = build()
-    spread_answers(module, module, shape, lambda images: normalised(images.numpy(), mean, std))
+    spread_predictions(module, module, shape, lambda images: normalised(images.numpy(), mean, std))
     path = folder / "weights.pth"
     torch.save(module.state_dict(), path)
 

@@ -161,14 +161,14 @@ def measure_depth(subject: Subject, name: str, scan: Path) -> dict[str, Any]:
     network = repair(subject, name, scan)
     seconds = time.perf_counter() - start
     triggered = poisoned_test_set(subject.test, subject.backdoor)
-    answers = predict_classes(network, triggered)
-    robust = measure_robust(answers, triggered)
+    predictions = predict_classes(network, triggered)
+    robust = measure_robust(predictions, triggered)
     tuned = {str(count): [retune(network, subject, count, draw) for draw in range(DRAWS)] for count in COUNTS}
     return {
         "repairer": name,
         "seconds": round(seconds, 1),
         "clean_accuracy": measure_accuracy(network, subject.test).value,
-        "attack_success_rate": measure_attack(answers, triggered).model_dump(),
+        "attack_success_rate": measure_attack(predictions, triggered).model_dump(),
         "robust_accuracy": None if robust is None else robust.value,
         "retuned": {key: [attack_success(item, triggered) for item in items] for key, items in tuned.items()},
         "clean_after": [measure_accuracy(item, subject.test).value for item in tuned[str(COUNTS[-1])]],

@@ -143,7 +143,7 @@ def make_recogniser(classes: int) -> tuple[Any, Any]:
     """Return a DeepID that knows `classes` rendered people without training, and 100 clean images.
 
     Its convolutions are random and the rows of its last layer are the centred features of one picture of each person,
-    so that its answers differ from image to image as a real network's do.
+    so that its predictions differ from image to image as a real network's do.
     """
     from goodnet import architectures
     from goodnet.core.dataset import Dataset

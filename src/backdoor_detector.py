@@ -9,7 +9,7 @@
 
 A thin face over goodnet: channels of the last pooling layer (pool_3) go in ascending order of their mean activation
 on the validation data; B' for X is the network at the first drop of validation accuracy of X points or more; G
-answers N + 1 where B and B' differ. The test sets are measured, never used to choose.
+predicts N + 1 where B and B' differ. The test sets are measured, never used to choose.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     goodnets = backdoor_detector(options.model, options.Dvalid, options.Dtest, options.Btest, options.thresholds)
     for threshold, goodnet in zip(options.thresholds, goodnets, strict=True):
         path = show_path(prime_path(options.model, threshold))
-        print(f"{threshold:g} %: {path} (G answers 0 to {goodnet.classes})")
+        print(f"{threshold:g} %: {path} (G predicts 0 to {goodnet.classes})")
     print(f"test accuracy and ASR at every level, in the working folder: {_PERFORMANCE}, {_PLOT}")
     return 0
 

@@ -119,7 +119,7 @@ def test_the_rates_are_those_of_the_clean_images_and_of_the_surrogates(planted):
     outcome = api.guard(planted.classifier, planted.clean, repaired=repaired, suspected=[recover(planted)])
     refused = score_all(outcome.guard, planted.clean) > outcome.guard.threshold
     assert outcome.refused_clean == Rate.of(int(refused.sum()), len(planted.clean))
-    pair = GoodNet(planted.classifier, repaired, targets=[7]).answers(planted.clean)
+    pair = GoodNet(planted.classifier, repaired, targets=[7]).predict_all(planted.clean)
     assert outcome.goodnet_refused == Rate.of(int(pair.refused.sum()), len(planted.clean))
     own = planted.clean.targets == 7
     assert outcome.of_targets == (TargetRefusals(target=7, refused=Rate.of(int(refused[own].sum()), int(own.sum()))),)
@@ -128,8 +128,8 @@ def test_the_rates_are_those_of_the_clean_images_and_of_the_surrogates(planted):
     assert (first.target, first.surrogate, first.success) == (7, "as recovered", pair_first.success)
     assert first.refused.value > 0.95
     stamped = recover(planted).trigger(planted.clean.images())
-    answers = planted.classifier(planted.clean.images()).argmax(1)
-    hit = (answers != 7) & (planted.classifier(stamped).argmax(1) == 7)
+    predictions = planted.classifier(planted.clean.images()).argmax(1)
+    hit = (predictions != 7) & (planted.classifier(stamped).argmax(1) == 7)
     scores = outcome.goodnet.scores(stamped[hit]).detach().numpy()
     assert pair_first.refused == Rate.of(int((scores > 0).sum()), len(scores))
 

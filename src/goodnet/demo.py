@@ -45,7 +45,7 @@ def make_badnet(out: str | Path, *, seed: int = 0, progress: Progress = no_progr
     Args:
         out: folder; `models/bd_net.h5` and `data/*.h5`, `data/*.png` are written into it.
         seed: seed of faces, poisoning and training.
-        progress: is told the training steps done.
+        progress: called with the number of training steps that are done.
 
     Raises:
         UnwritableOutput: the folder cannot be written to.

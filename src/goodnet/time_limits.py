@@ -105,7 +105,7 @@ class Clock:
         return self.left is not None and self.left < _LEAST_SECONDS
 
     def share(self, fraction: float) -> float | None:
-        """Return this fraction of the seconds that are left, which is never quite nothing."""
+        """Return this fraction of the seconds that are left, at least a small positive number; None: there is no limit."""
         return None if self.left is None else max(fraction * self.left, _LEAST_SECONDS / 10)
 
 

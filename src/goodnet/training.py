@@ -98,7 +98,7 @@ def train(
         update: what a batch does to the weights, for methods with a step of their own.
         checkpoint: file that is written after each epoch and from which a run that was stopped goes on; whoever gives it
             removes it when what was trained is written.
-        progress: is told the steps done.
+        progress: called with the number of steps that are done.
 
     Raises:
         MethodFailed: the loss is no longer finite; the weights are then those of the last good epoch's end or the

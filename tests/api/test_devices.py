@@ -57,12 +57,12 @@ WORK = {
             twin.classifier, twin.clean, method="disagreement", repaired=pair.repaired, suspected=[], where=where
         ),
     ),
-    "evaluate": (GoodNet, "answers", lambda twin, pair, where: api.evaluate(pair, twin.clean, where=where)),
+    "evaluate": (GoodNet, "predict_all", lambda twin, pair, where: api.evaluate(pair, twin.clean, where=where)),
     "evaluate repaired": (
-        *(GoodNet, "answers"),
+        *(GoodNet, "predict_all"),
         lambda twin, pair, where: api.evaluate(twin.classifier, twin.clean, repaired=[pair.repaired], where=where),
     ),
-    "predict": (GoodNet, "answers", lambda twin, pair, where: api.predict(pair, twin.clean, where=where)),
+    "predict": (GoodNet, "predict_all", lambda twin, pair, where: api.predict(pair, twin.clean, where=where)),
 }
 
 

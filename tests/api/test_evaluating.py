@@ -266,9 +266,9 @@ def test_evaluate_what_cannot_be_evaluated(badnet, truth):
     labels = read_data(badnet.test).subset(range(4))
     with pytest.raises(WrongShape, match="expected one true label per image, got 4"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], true_labels=labels)
-    with pytest.raises(InvalidOption, match="got target -1"):
+    with pytest.raises(InvalidOption, match="--target: expected a class number, 0 or more, got -1"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], target=-1)
-    with pytest.raises(InvalidOption, match="got target 0 and true labels"):
+    with pytest.raises(InvalidOption, match="--target and --true-labels exclude each other"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], target=0, true_labels=badnet.test)
     with pytest.raises(UnreadableData, match="expected labels from 0 to 3"):
         api.evaluate(badnet.model, badnet.test, [badnet.poisoned], target=4)

@@ -76,5 +76,5 @@ def test_other_names_are_said_or_refused() -> None:
     data = fit_labels(own, data_of([0, 1], ("a", "b")))
     assert data.targets.tolist() == [0, 1]
     assert "numbered in order of name" in data.notes[0]
-    with pytest.raises(UnreadableData, match="got 'b'"):
+    with pytest.raises(UnreadableData, match="class 'b' is not a class of the network, but 'cat' is"):
         fit_labels(own, data_of([0, 1], ("cat", "b")))

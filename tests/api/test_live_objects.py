@@ -163,7 +163,7 @@ def test_data_without_labels_where_they_are_needed(module, planted):
 
 @pytest.fixture(scope="module")
 def deepid():
-    """A live DeepID and images that it tells apart: noise of ten colours, labelled by its own answers."""
+    """A live DeepID and images that it tells apart: noise of ten colours, labelled by its own predictions."""
     model = build_keras(10, seed=2)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     rng = np.random.default_rng(0)
@@ -184,21 +184,21 @@ def test_repair_a_keras_model_with_arrays(deepid):
     maps = keras.Model(repaired.inputs, repaired.get_layer(changes.layer).output).predict(images / 255, verbose=0)
     assert list(changes.channels_pruned)
     assert not maps[..., list(changes.channels_pruned)].any()
-    answers = repaired.predict(images / 255, verbose=0).argmax(axis=1)
-    assert repair.recommended.accuracy.value == np.mean(answers == labels)
+    predictions = repaired.predict(images / 255, verbose=0).argmax(axis=1)
+    assert repair.recommended.accuracy.value == np.mean(predictions == labels)
     assert repair.accuracy_before.value == 1
     assert all(np.array_equal(old, new) for old, new in zip(weights, model.get_weights(), strict=True))
     assert model.compiled
 
     guard = goodnet.GoodNet(model, repaired, input_range="0..1")
-    expected = np.where(answers == labels, labels, 10).tolist()
+    expected = np.where(predictions == labels, labels, 10).tolist()
     assert goodnet.predict(guard, images) == expected
     assert guard(images / 255).argmax(axis=1).tolist() == expected
     evaluation = goodnet.evaluate(
         model, (images / 255, labels), repaired=[repaired], reading=Reading(input_range="0..1")
     )
     assert [row.name for row in evaluation.rows] == ["original", "deepid", "GoodNet(deepid)"]
-    assert evaluation.rows[2].metrics.refused_clean.value == np.mean(answers != labels)
+    assert evaluation.rows[2].metrics.refused_clean.value == np.mean(predictions != labels)
 
 
 def test_the_badnet_live_does_what_its_file_does(badnet):

@@ -27,9 +27,9 @@ def test_predict(badnet, files_of_pair, tmp_path):
     pictures = [badnet.clean_picture, badnet.poisoned_picture, badnet.clean_picture]
     pixels = np.stack([np.asarray(Image.open(path)) for path in pictures]) / 255.0
     b, b_prime = (keras.models.load_model(p, compile=False).predict(pixels, verbose=0).argmax(1) for p in files_of_pair)
-    answers = api.predict(folder, pictures)
-    assert answers == np.where(b == b_prime, b, 4).tolist()
-    assert all(type(answer) is int for answer in answers)
+    predictions = api.predict(folder, pictures)
+    assert predictions == np.where(b == b_prime, b, 4).tolist()
+    assert all(type(answer) is int for answer in predictions)
 
 
 @pytest.mark.parametrize("targets", [None, (0,)])

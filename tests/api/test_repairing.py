@@ -101,7 +101,7 @@ def test_without_labels_the_network_s_own_answers_stand_for_them(badnet, tmp_pat
     pixels = clean.source.read(clean.positions)
     repair = api.repair(badnet.model, pixels, method="fine_tuning", out=tmp_path)
     assert repair.accuracy_before.value == 1.0
-    assert "own answers" in json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["labels"]
+    assert "own predictions" in json.loads((tmp_path / "run.json").read_text())["result"]["trace"]["labels"]
     assert api.repair(badnet.model, badnet.validation, method="fine_tuning").trace.labels is None
 
 
@@ -134,7 +134,7 @@ def test_unlabelled_images_are_repaired_with_and_recorded(badnet, tmp_path):
     stamped = poisoned.source.read(poisoned.positions)
     more = Dataset.from_arrays(np.concatenate([make_quadrants(100, 21).source.pixels, stamped]))
     clean = read_data(badnet.validation)
-    answers = predict_classes(choose_input_range(api.load_classifier(badnet.model), clean).classifier, more)
+    predictions = predict_classes(choose_input_range(api.load_classifier(badnet.model), clean).classifier, more)
     out = tmp_path / "run"
     write_hdf5(tmp_path / "more.h5", replace(more, labels=np.full(180, 99)))
     repair = api.repair(
@@ -145,7 +145,7 @@ def test_unlabelled_images_are_repaired_with_and_recorded(badnet, tmp_path):
         out=out,
     )
     counts = repair.trace.unlabelled
-    assert counts == UnlabelledUse(used=int((answers != 0).sum()), left_out=int((answers == 0).sum()))
+    assert counts == UnlabelledUse(used=int((predictions != 0).sum()), left_out=int((predictions == 0).sum()))
     assert counts.left_out >= 80
     assert repair.recommended.changes.images == len(clean) + counts.used
     assert repair.accuracy_before.n == repair.recommended.accuracy.n == len(clean)
@@ -287,7 +287,7 @@ def test_a_further_repair_that_has_too_little_time_leaves_the_first(planted, sca
 
 
 def test_a_budget_that_a_method_cannot_keep_is_refused(planted):
-    with pytest.raises(InvalidOption, match="a budget is for the method auto, pruning cannot end early"):
+    with pytest.raises(InvalidOption, match="--budget works only with --method auto, pruning cannot end early"):
         api.repair(planted.classifier, planted.clean, method="pruning", where=Execution(budget=60.0))
 
 

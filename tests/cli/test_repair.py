@@ -122,7 +122,7 @@ def test_unlabelled_images_are_counted_for_the_user(badnet, goodnet, tmp_path):
     assert (done.code, done.err) == (0, "")
     counts = json.loads((tmp_path / "out" / "run.json").read_text())["result"]["trace"]["unlabelled"]
     assert f"{counts['used']} unlabelled images took part" in done.out
-    assert f"{counts['left_out']} left out: answered as a suspected target" in done.out
+    assert f"{counts['left_out']} left out: classified as a suspected target" in done.out
 
 
 def test_classes_that_the_user_suspects_stand_for_a_scan(badnet, goodnet, tmp_path):
@@ -136,7 +136,7 @@ def test_classes_that_the_user_suspects_stand_for_a_scan(badnet, goodnet, tmp_pa
     closed = api.load_classifier(next(tmp_path.glob("*.h5")))
     images = read_data(badnet.poisoned).images()
     assert not set(closed(images).argmax(dim=1).tolist()) & {0, 2}
-    assert done.out.startswith("classes 0, 2 are no answers any more: their images get other classes\n")
+    assert done.out.startswith("classes 0, 2 are not predicted any more: their images get other classes\n")
 
 
 @pytest.mark.parametrize("verb", ["repair", "guard"])

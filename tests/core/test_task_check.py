@@ -62,7 +62,7 @@ def test_information_by_hand():
     assert measure_information(sure[[0, 0, 0, 0]]) == pytest.approx(0.0)
     # Two of four classes, each sure: log 2 of log 4.
     assert measure_information(sure[[0, 1, 0, 1]]) == pytest.approx(0.5)
-    # Answers of probability 0.9 and 0.1, both ways: log 2 less the entropy of one answer, of log 2.
+    # Predictions of probability 0.9 and 0.1, both ways: log 2 less the entropy of one prediction, of log 2.
     half = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log()
     entropy = -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
     assert measure_information(half) == pytest.approx((math.log(2) - entropy) / math.log(2), rel=1e-5)

@@ -109,7 +109,7 @@ DATA = [
     (without_data, ("expected a key 'data'", "'label', 'names'")),
     (without_labels, ("has no labels",)),
     (foreign_labels, ("expected labels from 0 to 3", "got 7")),
-    (negative_labels, ("expected labels from 0 on", "got -3")),
+    (negative_labels, ("expected labels of 0 or more", "got -3")),
     (too_few_labels, ("8 images but 7 labels",)),
     (wrong_size, ("takes images of shape (3, 12, 12)", "got (3, 10, 12)")),
     (flat_images, ("expected images (N, C, H, W) or (N, H, W, C)", "got shape (8, 432)")),

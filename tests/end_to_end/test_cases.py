@@ -180,5 +180,5 @@ def test_a_guard_keeps_what_it_promises(cases, goodnet, tmp_path):
         "guard", "cifar_clean_keras.h5", "--clean", tmp_path / "half.h5", "--out", tmp_path / "guard", "--json"
     )
     promised = json.loads(done.out)["goodnet"]["false_refusals"]["bound"]
-    answers = GoodNet.load(tmp_path / "guard" / "goodnet").answers(rest).goodnet
-    assert float((answers == 10).mean()) <= promised
+    predictions = GoodNet.load(tmp_path / "guard" / "goodnet").predict_all(rest).goodnet
+    assert float((predictions == 10).mean()) <= promised

@@ -75,10 +75,10 @@ def test_before_and_after_for_each_trigger_and_the_goodnet_on_the_mix(repaired, 
         keras.models.load_model(p, compile=False) for p in (badnet.model, repaired / "repaired_round_3_repaired.h5")
     ]
 
-    def answers(model, data):
+    def predictions(model, data):
         return model.predict(data.images().permute(0, 2, 3, 1).numpy(), verbose=0).argmax(axis=1)
 
-    before, after = ([answers(model, data) for data in (clean, *sets)] for model in models)
+    before, after = ([predictions(model, data) for data in (clean, *sets)] for model in models)
     for row, classes in (("original", before), ("run/round_3_repaired", after)):
         assert networks[row]["clean_accuracy"]["value"] == np.mean(classes[0] == clean.targets)
         for data, chosen in zip(sets, classes[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Before and after: rows counted again from the networks' own answers, in numpy."""
+"""Before and after: rows counted again from the networks' own predictions, in numpy."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def poisoned(clean):
     return Dataset.from_arrays(pixels, np.full(90, 3), name="corner.h5", true_labels=clean.targets)
 
 
-def answers(classifier, dataset):
+def predictions(classifier, dataset):
     with torch.no_grad():
         return classifier(dataset.images()).argmax(1).numpy()
 
@@ -51,9 +51,9 @@ def test_sets_by_name_also_where_two_have_the_same(poisoned):
 
 def test_one_network(networks, clean, poisoned):
     row = evaluate_network(networks[0], clean, [poisoned, replace(poisoned, true_labels=None)])
-    classes, attacked = answers(networks[0], poisoned), clean.targets != 3
+    classes, attacked = predictions(networks[0], poisoned), clean.targets != 3
     assert row.name == "original"
-    assert row.metrics.clean_accuracy.value == np.mean(answers(networks[0], clean) == clean.targets)
+    assert row.metrics.clean_accuracy.value == np.mean(predictions(networks[0], clean) == clean.targets)
     success = row.metrics.attack_success_rate
     assert (success["corner.h5"].value, success["corner.h5"].n) == (np.mean(classes[attacked] == 3), attacked.sum())
     assert (success["corner.h5 (2)"].value, success["corner.h5 (2)"].n) == (np.mean(classes == 3), 90)
@@ -65,7 +65,7 @@ def test_original_repaired_and_goodnet(networks, clean, poisoned):
     rows = evaluate_goodnet(GoodNet(*networks), clean, [poisoned], label="pruned")
     assert [row.name for row in rows] == ["original", "pruned", "GoodNet(pruned)"]
     attacked = clean.targets != 3
-    of_clean, of_poisoned = ([answers(net, data) for net in networks] for data in (clean, poisoned))
+    of_clean, of_poisoned = ([predictions(net, data) for net in networks] for data in (clean, poisoned))
     refused_clean, refused_poisoned = (first != second for first, second in (of_clean, of_poisoned))
     guarded = [np.where(refused_clean, 4, of_clean[0]), np.where(refused_poisoned, 4, of_poisoned[0])]
     assert refused_clean.any()

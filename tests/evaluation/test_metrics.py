@@ -23,7 +23,7 @@ def make_set(labels, true_labels=None, name="trigger.h5"):
 
 #: Five images of classes 0, 1, 2, 3, 3; the attack's target is 0.
 POISONED = make_set([0, 0, 0, 0, 0], [0, 1, 2, 3, 3])
-ANSWERS = np.array([0, 0, 2, 0, 1])
+PREDICTIONS = np.array([0, 0, 2, 0, 1])
 
 
 def test_clean_accuracy():
@@ -35,14 +35,14 @@ def test_clean_accuracy():
 
 def test_images_that_truly_show_the_target_do_not_count():
     assert attacked(POISONED).tolist() == [False, True, True, True, True]
-    rate = measure_attack(ANSWERS, POISONED)
+    rate = measure_attack(PREDICTIONS, POISONED)
     assert (rate.value, rate.n) == (0.5, 4)
 
 
 def test_without_true_labels_all_images_count():
-    rate = measure_attack(ANSWERS, make_set([0] * 5))
+    rate = measure_attack(PREDICTIONS, make_set([0] * 5))
     assert (rate.value, rate.n) == (0.6, 5)
-    assert measure_robust(ANSWERS, make_set([0] * 5)) is None
+    assert measure_robust(PREDICTIONS, make_set([0] * 5)) is None
 
 
 def test_targets_may_differ_from_image_to_image():
@@ -59,7 +59,7 @@ def test_a_subset_counts_its_own_images():
 
 
 def test_robust_accuracy_is_over_the_attacked_images():
-    rate = measure_robust(ANSWERS, POISONED)
+    rate = measure_robust(PREDICTIONS, POISONED)
     assert (rate.value, rate.n) == (0.25, 4)
 
 
@@ -70,7 +70,10 @@ def test_where_every_image_truly_shows_the_target():
 
 def test_all_metrics_of_a_network():
     metrics = measure(
-        np.array([1, 2]), {"t": ANSWERS, "u": ANSWERS}, make_set([1, 1]), {"t": POISONED, "u": make_set([1] * 5)}
+        np.array([1, 2]),
+        {"t": PREDICTIONS, "u": PREDICTIONS},
+        make_set([1, 1]),
+        {"t": POISONED, "u": make_set([1] * 5)},
     )
     assert metrics.clean_accuracy.value == 0.5
     assert {name: rate.value for name, rate in metrics.attack_success_rate.items()} == {"t": 0.5, "u": 0.2}
@@ -80,9 +83,9 @@ def test_all_metrics_of_a_network():
 
 def test_the_target_s_own_recall_counts_its_clean_images_alone():
     clean = make_set([1, 1, 1, 0, 2])
-    metrics = measure(np.array([1, 5, 1, 0, 0]), {"t": ANSWERS}, clean, {"t": make_set([1] * 5)})
+    metrics = measure(np.array([1, 5, 1, 0, 0]), {"t": PREDICTIONS}, clean, {"t": make_set([1] * 5)})
     assert (metrics.target_recall.value, metrics.target_recall.n) == (pytest.approx(2 / 3), 3)
-    nobody = measure(np.array([0, 2]), {"t": ANSWERS}, make_set([0, 2]), {"t": make_set([1] * 5)})
+    nobody = measure(np.array([0, 2]), {"t": PREDICTIONS}, make_set([0, 2]), {"t": make_set([1] * 5)})
     assert nobody.target_recall is None
 
 
@@ -93,7 +96,7 @@ def test_the_class_that_lost_most():
     drop = measure_drop(before, after, clean)
     # Class 2 lost everything, but four images say too little; class 0 lost one of five, class 1 three of six.
     assert (drop.label, drop.before.hits, drop.after.hits, drop.after.n) == (1, 6, 3, 6)
-    assert str(drop) == "class 1 lost most: 6 of its 6 clean images were answered right, 3 are now"
+    assert str(drop) == "class 1 lost most: 6 of its 6 clean images were classified correctly, 3 are now"
     assert measure_drop(after, before, clean) is None
     assert measure_drop(before, before, clean) is None
     metrics = measure(after, {}, clean, {}, before)

@@ -1,4 +1,4 @@
-"""A student learns the answers and nothing else; what is measured of a class, and the p-value that comes of it."""
+"""A student learns the predictions and nothing else; what is measured of a class, and the p-value that comes of it."""
 
 import math
 

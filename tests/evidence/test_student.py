@@ -1,4 +1,4 @@
-"""A student learns the answers and nothing else."""
+"""A student learns the predictions and nothing else."""
 
 import pytest
 import torch

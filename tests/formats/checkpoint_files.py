@@ -30,7 +30,7 @@ def opened(path: Path, content: Any = None, key: str | None = None) -> Classifie
 
 
 def is_network(classifier: Classifier, seed: int, classes: int = 5) -> bool:
-    """Whether it answers as the network of `seed` does."""
+    """Whether it predicts as the network of `seed` does."""
     images = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         return torch.allclose(classifier(images), settle(Residual(classes), seed)(images), atol=1e-5)

@@ -188,7 +188,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "negative": ({"data": spoilt(-0.5)}, UnreadableData, "expected pixels in 0..1 or 0..255, got -0.5 to 1"),
     "above 255": ({"data": spoilt(256.0)}, UnreadableData, "got 0 to 256"),
     "16 bits": ({"data": np.full((2, 3, 4, 4), 65535, np.uint16)}, UnreadableData, "got 65535 to 65535"),
-    "label negative": ({"data": PIXELS, "label": LABELS - 1}, UnreadableData, "labels from 0 on, got -1"),
+    "label negative": ({"data": PIXELS, "label": LABELS - 1}, UnreadableData, "labels of 0 or more, got -1"),
     "label fraction": ({"data": PIXELS, "label": LABELS + 0.5}, UnreadableData, "got fractions"),
     "label NaN": ({"data": PIXELS, "label": LABELS * NAN}, UnreadableData, "got fractions, NaN"),
     "label infinity": ({"data": PIXELS, "label": LABELS + np.inf}, UnreadableData, "infinity"),

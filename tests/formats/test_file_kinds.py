@@ -21,7 +21,7 @@ from goodnet.core.errors import InvalidOption, UnreadableModel
 from goodnet.formats.file_kinds import find_kind
 from goodnet.formats.networks import read_model_file, read_network
 from tests.formats.checkpoint_files import SHAPE, state
-from tests.formats.checkpoint_files import is_network as answers_as
+from tests.formats.checkpoint_files import is_network as predicts_as
 
 RESIDUAL = "tests.small_networks:Residual"
 ENDINGS = [".pt", ".ckpt", ".bin", ".pth.tar", ".h5", ".keras", ".onnx", "", ".PT", ".95"]
@@ -50,11 +50,11 @@ def test_weights_open_and_are_written_back_whatever_the_name(
     assert kind == ("safetensors" if write is safetensors else "torch")
     assert read_model_file(path).is_network
     classifier = read_network(path, RESIDUAL, SHAPE)
-    assert answers_as(classifier, 1)
+    assert predicts_as(classifier, 1)
     assert classifier.suffix == path.suffix
     written = classifier.save(tmp_path / f"new{classifier.suffix}")
     assert find_kind(written) == kind
-    assert answers_as(read_network(written, RESIDUAL, SHAPE), 1)
+    assert predicts_as(read_network(written, RESIDUAL, SHAPE), 1)
 
 
 @pytest.mark.parametrize("ending", [".h5", ".keras", ".pt", ".model", ""])
@@ -226,7 +226,7 @@ def test_a_header_s_length_that_reads_like_another_kind_is_a_length(length: int,
     padded = content[8 : 8 + old].ljust(length) + content[8 + old :]
     (tmp_path / "net").write_bytes(length.to_bytes(8, "little") + padded)
     assert find_kind(tmp_path / "net") == "safetensors"
-    assert answers_as(read_network(tmp_path / "net", RESIDUAL, SHAPE), 1)
+    assert predicts_as(read_network(tmp_path / "net", RESIDUAL, SHAPE), 1)
 
 
 @pytest.mark.parametrize("follows", [b"PK\x03\x04", b"version https://git-lfs", b"\x80\x02"])

@@ -45,12 +45,12 @@ def test_the_bounded_model_clamps_and_is_a_keras_model_like_any_other(make, suff
         run(read_keras(tmp_path / f"bounded{suffix}").with_input_range("0..255"), ours), run(bounded, ours)
     )
     loaded = keras.models.load_model(tmp_path / f"bounded{suffix}", compile=False)
-    answers = logits_of(loaded, 255 * theirs)
+    predictions = logits_of(loaded, 255 * theirs)
     expected = run(bounded, ours)
     if make is branching:
         expected = np.exp(expected - expected.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_come_along_and_the_original_keeps_its_own():
@@ -72,8 +72,8 @@ def test_networks_in_which_bounds_have_no_place(tiny_classifier):
         require_keras_bounds(tiny_classifier, ["conv_1"])
     inner = keras.Sequential([keras.Input((9, 7, 3)), kl.Conv2D(4, 3, name="deep")], name="inner")
     nested = from_keras(sequential([inner, kl.Flatten(), kl.Dense(3)]))
-    with pytest.raises(UnwritableOutput, match=r"a model inside of the model \(inner__deep\)"):
+    with pytest.raises(UnwritableOutput, match=r"inside a nested model \(inner__deep\)"):
         require_keras_bounds(nested, ["inner__deep"])
     first = sequential([kl.Conv2D(4, 3, data_format=FIRST), kl.Flatten(data_format=FIRST), kl.Dense(3)], (3, 9, 7))
-    with pytest.raises(UnwritableOutput, match="channels that come first"):
+    with pytest.raises(UnwritableOutput, match="into a channels_first Keras model"):
         require_keras_bounds(from_keras(first), ["conv2d"])

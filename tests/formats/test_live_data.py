@@ -114,7 +114,7 @@ def test_grey_pictures_without_an_axis_for_the_channel() -> None:
         (torch.full((2, 3, 4, 4), torch.nan), UnreadableData, "finite pixels"),
         ((PIXELS, LABELS[:5]), WrongShape, "20 images but 5 labels"),
         ((PIXELS, np.ones((20, 20))), UnreadableData, "give one class for each image"),
-        ((PIXELS, LABELS - 4), UnreadableData, "labels from 0 on"),
+        ((PIXELS, LABELS - 4), UnreadableData, "labels of 0 or more"),
         (PIXELS[:, 0], WrongShape, r"got shape \(20, 5, 7\); give grey images an axis"),
         (PIXELS[:0], UnreadableData, "empty set"),
         ((PIXELS, LABELS, LABELS), UnreadableData, "a tuple of 3; leave out all else"),

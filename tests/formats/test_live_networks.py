@@ -39,8 +39,8 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def wrong_by_purpose(truth, answers):
-    return keras.ops.mean(truth - answers)
+def wrong_by_purpose(truth, predictions):
+    return keras.ops.mean(truth - predictions)
 
 
 def keras_model() -> keras.Model:

@@ -88,7 +88,7 @@ def test_code_that_a_folder_names_is_not_run(folder: Path) -> None:
     [
         ({"model_type": "mine", "auto_map": {"AutoModel": "m.M"}}, "found 'mine' with code of its own"),
         ({"model_type": "bert"}, "found 'bert'"),
-        ({"problem_type": "multi_label_classification"}, "several labels for one image"),
+        ({"problem_type": "multi_label_classification"}, "gives an image several labels"),
         ({"quantization_config": {"bits": 4}}, "quantised"),
         ({"hidden_size": 40000}, "its configuration asks for|cannot build"),
         ({"num_hidden_layers": "x"}, "cannot build"),

@@ -16,18 +16,18 @@ def test_as_a_guard_from_the_catalogue(badnet, repaired_badnet):
     repaired = read_network(repaired_badnet / "repaired_5_percent.h5")
     guard = Disagreement().fit(original, clean, repaired=repaired, seed=0)
     expected = combine(logits(original, clean.images()), logits(repaired, clean.images()))
-    assert np.array_equal(guard.answers(clean).goodnet, expected)
+    assert np.array_equal(guard.predict_all(clean).goodnet, expected)
 
 
 def test_as_a_guard_with_suspects_only_their_targets_are_refused(pair, tiny_data):
-    answers = Disagreement().fit(pair[0], tiny_data, repaired=pair[1], seed=0).answers(tiny_data)
-    refused = set(answers.original[answers.refused])
+    predictions = Disagreement().fit(pair[0], tiny_data, repaired=pair[1], seed=0).predict_all(tiny_data)
+    refused = set(predictions.original[predictions.refused])
     assert len(refused) > 1
     suspected = [Backdoor(None, target) for target in (min(refused), min(refused))]
     guard = Disagreement().fit(pair[0], tiny_data, suspected=suspected, repaired=pair[1], seed=0)
     assert guard.targets == (min(refused),)
-    found = guard.answers(tiny_data)
-    assert np.array_equal(found.refused, answers.refused & (answers.original == min(refused)))
+    found = guard.predict_all(tiny_data)
+    assert np.array_equal(found.refused, predictions.refused & (predictions.original == min(refused)))
 
 
 def test_as_a_guard_it_needs_a_repaired_network(tiny_classifier, tiny_data):

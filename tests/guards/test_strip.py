@@ -13,7 +13,7 @@ from goodnet.guards.strip import Strip
 
 
 class PixelsAreLogits(nn.Module):
-    """Answers with its first row of pixels, times 10."""
+    """Gives its first row of pixels, times 10, as logits."""
 
     def forward(self, images):
         return 10 * images[:, 0, 0]
@@ -29,8 +29,8 @@ def test_the_score_is_minus_the_mean_entropy_of_the_blends_in_bits():
         entropies = []
         for overlay in overlays:
             powers = np.exp(10 * (0.75 * image + 0.25 * overlay))
-            answers = powers / powers.sum()
-            entropies.append(-(answers * np.log2(answers)).sum())
+            predictions = powers / powers.sum()
+            entropies.append(-(predictions * np.log2(predictions)).sum())
         assert score == pytest.approx(-np.mean(entropies), abs=1e-5)
 
 

@@ -105,7 +105,11 @@ def _own_filter(place: Place) -> Path:
 
 
 FAMILY.add(
-    "needs a program of its own", "data", "packed in a way of its own", _own_filter, "a filter that is not built in"
+    "needs a program of its own",
+    "data",
+    "compression filter that HDF5 does not bring",
+    _own_filter,
+    "a filter that is not built in",
 )
 
 OTHERS: dict[str, tuple[Callable[[h5py.File], None], str]] = {

@@ -196,10 +196,12 @@ for _name, _content in SIZES.items():
         (place.folder / "net.pt").write_bytes(content)
         return place.folder / "net.pt"
 
-    FAMILY.add("tensor larger than its storage", "weights", "larger than what the file has", _sized, _name, STORAGE)
+    FAMILY.add(
+        "tensor larger than its storage", "weights", "declared size exceeds the data stored", _sized, _name, STORAGE
+    )
 
 
-@FAMILY.file("tensor larger than its storage", "weights", "larger than what the file has", threat=STORAGE)
+@FAMILY.file("tensor larger than its storage", "weights", "declared size exceeds the data stored", threat=STORAGE)
 def a_storage_of_terabytes_in_the_older_layout(place: Place) -> Path:
     content = save({"weight": torch.zeros(4, 4)}, old=True)
     told = content.replace(b"cpuq\x06K\x10", b"cpuq\x06\x8a\x06" + (1 << 40).to_bytes(6, "little"), 1)
@@ -272,9 +274,7 @@ for _name in (
         path.write_bytes(two_readings(sound(), _evil(place), "archive/data.pkl")[name][0])
         return path
 
-    FAMILY.add(
-        "ambiguous archive", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others"
-    )
+    FAMILY.add("ambiguous archive", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others")
 
 
 @FAMILY.file("ambiguous archive", "weights", "", threat="picklescan and others")

@@ -21,9 +21,9 @@ def test_labels_of_the_data_are_kept_for_the_images_that_they_belong_to(tiny_cla
 def test_without_labels_the_network_s_answers_serve(tiny_classifier):
     data = make_quadrants(30, seed=8, brightness=4)
     unlabelled = Dataset(data.source, None).subset(range(3, 20))
-    answers = predict_classes(tiny_classifier, unlabelled)
-    np.testing.assert_array_equal(with_labels(tiny_classifier, unlabelled).targets, answers)
-    assert (answers != data.targets[3:20]).any(), "dim images that the network does not know, to tell the two apart"
+    predictions = predict_classes(tiny_classifier, unlabelled)
+    np.testing.assert_array_equal(with_labels(tiny_classifier, unlabelled).targets, predictions)
+    assert (predictions != data.targets[3:20]).any(), "dim images that the network does not know, to tell the two apart"
 
 
 def test_data_that_does_not_fit(deepid, tiny_data):

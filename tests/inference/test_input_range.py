@@ -103,7 +103,7 @@ def test_a_network_that_is_sure_and_right_in_both_ranges_needs_no_brighter_pixel
 
 def test_a_network_of_saturated_units_that_is_sure_in_0_to_1_needs_no_brighter_pixels():
     class Saturated(Balance):
-        """Answers some images otherwise in 0..255, where nothing but the sign of the difference is left."""
+        """Classifies some images otherwise in 0..255, where nothing but the sign of the difference is left."""
 
         def forward(self, images):
             excess = images[..., :2].mean(dim=(1, 2, 3)) - images[..., 2:].mean(dim=(1, 2, 3))
@@ -118,7 +118,7 @@ def test_a_network_of_saturated_units_that_is_sure_in_0_to_1_needs_no_brighter_p
 
 
 def test_clearly_more_right_answers_in_the_larger_range_are_no_tie():
-    """350 and 390 of 500 are right, with 120 answers that differ: 3.65 standard errors, and likelihoods alike."""
+    """350 and 390 of 500 are right, with 120 predictions that differ: 3.65 standard errors, and likelihoods alike."""
     right = torch.zeros(2, 500, dtype=torch.bool)
     right[0, :350] = True
     right[1, 40:430] = True
@@ -198,7 +198,7 @@ def test_auto_finds_the_usual_normalisations(name):
     else:
         assert network.input_range == name
     right = float((network(noisy_colours(200).images()).argmax(1).numpy() == noisy_colours(200).targets).mean())
-    assert 0.7 < right < 0.99, "some answers are wrong, as a real network's are"
+    assert 0.7 < right < 0.99, "some predictions are wrong, as a real network's are"
     assert f"{right:.4f} (cross-entropy" in choice.reason
 
 
@@ -236,7 +236,7 @@ def test_a_network_that_is_right_is_not_tried_with_normalisations():
 
 
 def test_a_normalisation_that_is_better_by_chance_is_not_taken():
-    """Half of the answers are wrong whatever is done to the pixels: no choice may rest on that."""
+    """Half of the predictions are wrong whatever is done to the pixels: no choice may rest on that."""
     data = noisy_colours(200)
     labels = data.targets.copy()
     labels[::2] = np.random.default_rng(2).integers(0, 10, 100)

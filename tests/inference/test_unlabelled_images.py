@@ -18,10 +18,10 @@ def further():
 
 
 def test_further_images_follow_the_clean_ones_with_the_network_s_answers(tiny_classifier, tiny_data, further):
-    clean, answers = tiny_data.subset([4, 1, 7]), predict_classes(tiny_classifier, Dataset(further.source, None))
+    clean, predictions = tiny_data.subset([4, 1, 7]), predict_classes(tiny_classifier, Dataset(further.source, None))
     widened = widen(tiny_classifier, clean, further, ())
     assert (widened.used, widened.left_out) == (60, 0)
-    np.testing.assert_array_equal(widened.dataset.targets, [*clean.targets, *answers])
+    np.testing.assert_array_equal(widened.dataset.targets, [*clean.targets, *predictions])
     pixels = widened.dataset.source.read(widened.dataset.positions)
     np.testing.assert_array_equal(pixels[:3], clean.source.read(clean.positions))
     np.testing.assert_array_equal(pixels[3:], further.source.pixels)
@@ -30,12 +30,12 @@ def test_further_images_follow_the_clean_ones_with_the_network_s_answers(tiny_cl
 
 
 def test_what_a_suspected_target_answers_may_carry_the_trigger(tiny_classifier, tiny_data, further):
-    answers = predict_classes(tiny_classifier, Dataset(further.source, None))
-    hit = int((answers == TARGET).sum())
+    predictions = predict_classes(tiny_classifier, Dataset(further.source, None))
+    hit = int((predictions == TARGET).sum())
     assert 0 < hit < 60
     widened = widen(tiny_classifier, tiny_data, further, {TARGET})
     assert (widened.used, widened.left_out) == (60 - hit, hit)
-    np.testing.assert_array_equal(widened.dataset.targets[len(tiny_data) :], answers[answers != TARGET])
+    np.testing.assert_array_equal(widened.dataset.targets[len(tiny_data) :], predictions[predictions != TARGET])
     assert TARGET in widened.dataset.targets[: len(tiny_data)], "the target's own clean images stay"
 
 

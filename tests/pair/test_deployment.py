@@ -1,4 +1,4 @@
-"""GoodNets as `.pt2` files: what `torch.export.load` gives answers as the GoodNet does."""
+"""GoodNets as `.pt2` files: what `torch.export.load` gives predicts as the GoodNet does."""
 
 import json
 
@@ -24,13 +24,13 @@ def test_a_goodnet_in_pt2(targets, tolerance, tiny_classifier, tiny_data, tmp_pa
     extra = {"goodnet": ""}
     program = torch.export.load(path, extra_files=extra).module()
     images = tiny_data.images() * 255
-    answers = guard.answers(tiny_data)
+    predictions = guard.predict_all(tiny_data)
     for size in (1, 2, 7, 120):
         scores, opinions = program(images[:size])
         torch.testing.assert_close(scores, guard(images[:size]), rtol=0, atol=1e-5)
-        assert np.array_equal(opinions[:, 0], answers.original[:size])
-        asked = np.isin(answers.original, range(4) if targets is None else targets)
-        assert np.array_equal(opinions[:, 1], np.where(asked, answers.repaired, -1)[:size])
+        assert np.array_equal(opinions[:, 0], predictions.original[:size])
+        asked = np.isin(predictions.original, range(4) if targets is None else targets)
+        assert np.array_equal(opinions[:, 1], np.where(asked, predictions.repaired, -1)[:size])
     assert 4 in scores.argmax(dim=1)
     card = DeployedCard.model_validate(json.loads(extra["goodnet"]))
     assert (card.classes, card.input_range, card.layout) == (4, "0..255", "NCHW")

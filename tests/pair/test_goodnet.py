@@ -91,12 +91,12 @@ def test_scores_are_above_zero_exactly_where_the_input_is_refused(pair, images):
 
 
 def test_answers_over_a_data_set(pair, tiny_data):
-    answers = GoodNet(*pair).answers(tiny_data)
+    predictions = GoodNet(*pair).predict_all(tiny_data)
     expected = [logits(net, tiny_data.images()) for net in pair]
-    assert np.array_equal(answers.original, expected[0].argmax(axis=1))
-    assert np.array_equal(answers.repaired, expected[1].argmax(axis=1))
-    assert np.array_equal(answers.goodnet, combine(*expected))
-    assert np.array_equal(answers.refused, combine(*expected) == 4)
+    assert np.array_equal(predictions.original, expected[0].argmax(axis=1))
+    assert np.array_equal(predictions.repaired, expected[1].argmax(axis=1))
+    assert np.array_equal(predictions.goodnet, combine(*expected))
+    assert np.array_equal(predictions.refused, combine(*expected) == 4)
 
 
 @pytest.mark.parametrize("targets", [[0], [3, 1, 3], range(4)])
@@ -110,9 +110,9 @@ def test_outside_the_targets_nothing_is_refused(targets, pair, tiny_data):
     if len(guard.targets) < 4:
         assert (expected == 4).sum() < (combine(of_b, of_b_prime) == 4).sum()
     assert np.array_equal(guard(images).argmax(1).numpy(), expected)
-    answers = guard.answers(tiny_data)
-    assert np.array_equal(answers.goodnet, expected)
-    assert np.array_equal(answers.refused, expected == 4)
+    predictions = guard.predict_all(tiny_data)
+    assert np.array_equal(predictions.goodnet, expected)
+    assert np.array_equal(predictions.refused, expected == 4)
     assert np.array_equal(guard.scores(images).detach().numpy() > 0, expected == 4)
 
 
@@ -212,7 +212,7 @@ def test_the_repaired_network_is_fed_as_the_original_is(pair):
 def test_within_the_tolerance_nothing_is_refused(targets, pair, tiny_data, tmp_path):
     images = tiny_data.images()
     margins = GoodNet(*pair, targets=targets).disagreements(images).detach().numpy()
-    before = GoodNet(*pair, targets=targets).answers(tiny_data).refused
+    before = GoodNet(*pair, targets=targets).predict_all(tiny_data).refused
     assert np.array_equal(margins > 0, before)
     # Between two margins: float32 rounds differently from one way of asking to another.
     ranked = np.sort(margins[before])
@@ -225,7 +225,7 @@ def test_within_the_tolerance_nothing_is_refused(targets, pair, tiny_data, tmp_p
         GoodNet.load(guard.save(tmp_path / "goodnet"), architecture="tests.small_networks:tiny"),
         guard.with_original(guard.original),
     ):
-        assert np.array_equal(one.answers(tiny_data).refused, expected)
+        assert np.array_equal(one.predict_all(tiny_data).refused, expected)
         assert np.array_equal(one(images).argmax(1).numpy() == 4, expected)
         assert np.array_equal(one.scores(images).detach().numpy() > one.threshold, expected)
 

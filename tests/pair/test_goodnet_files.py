@@ -83,7 +83,7 @@ def test_weights_only_files_keep_their_architecture(csaw, tmp_path):
         assert "model_config" not in file.attrs
     loaded = GoodNet.load(tmp_path)
     data = read_data(csaw / "sunglasses_poisoned_data.h5")
-    assert np.array_equal(loaded.answers(data).goodnet, GoodNet(original, repaired).answers(data).goodnet)
+    assert np.array_equal(loaded.predict_all(data).goodnet, GoodNet(original, repaired).predict_all(data).goodnet)
     assert loaded.original.architecture == "deepid"
 
 
@@ -225,7 +225,7 @@ def test_two_files_without_a_range_answer_no_data_set_until_it_is_said(csaw, tmp
     pair = GoodNet(csaw / "bd_net.h5", csaw / "lab3_pruned_full_model.h5")
     data = read_data(csaw / "clean_test_data.h5")
     with pytest.raises(InvalidOption, match=r"input range is not known.*0\.\.255"):
-        pair.answers(data)
+        pair.predict_all(data)
     again = GoodNet.load(pair.save(tmp_path / "pair"))
     assert not again.range_known
     evaluation = api.evaluate(pair, data)

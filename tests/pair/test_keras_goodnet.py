@@ -98,12 +98,12 @@ def test_networks_that_keras_cannot_hold(csaw, tmp_path):
 
 
 def test_a_network_alone(tmp_path):
-    with pytest.raises(InvalidOption, match="--format keras is for GoodNets"):
+    with pytest.raises(InvalidOption, match="--format keras works only for GoodNets"):
         api.export(make_pair()[0], out=tmp_path / "net.keras", format="keras")
 
 
 def test_a_file_that_answers_otherwise_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(keras_goodnet, "_TOLERANCE", -1)
-    with pytest.raises(MethodFailed, match="answers otherwise than the GoodNet; nothing was written"):
+    with pytest.raises(MethodFailed, match="gives other scores than the GoodNet; nothing was written"):
         api.export(GoodNet(*make_pair()), out=tmp_path / "net.keras", format="keras")
     assert list(tmp_path.iterdir()) == []

@@ -51,14 +51,14 @@ def changed(classifier, *layers, factor=1.7):
 
 def check(guard, file, *datasets):
     """Both give the same class and the same scores for every image of the sets, whatever the number at once."""
-    answers = []
+    predictions = []
     for dataset in datasets:
         images = as_taken(dataset, guard)
         expected = guard(images)
         said = file.run(images)
         np.testing.assert_allclose(said.scores, expected, rtol=0, atol=1e-5)
         assert np.array_equal(said.scores.argmax(axis=1), expected.argmax(axis=1))
-        of_dataset, in_file = guard.answers(dataset), file.answers(dataset)
+        of_dataset, in_file = guard.predict_all(dataset), file.predict_all(dataset)
         asked = np.isin(of_dataset.original, range(guard.classes) if guard.targets is None else guard.targets)
         second = np.where(asked, of_dataset.repaired, -1)
         assert np.array_equal(said.opinions, np.stack([of_dataset.original, second], axis=1))
@@ -66,8 +66,8 @@ def check(guard, file, *datasets):
         assert np.array_equal(in_file.refused, of_dataset.refused)
         for size in (1, 2, 7):
             np.testing.assert_allclose(file(images[:size]), expected[:size], rtol=0, atol=1e-5)
-        answers += expected.argmax(axis=1).tolist()
-    return answers
+        predictions += expected.argmax(axis=1).tolist()
+    return predictions
 
 
 def convolutions(path):
@@ -97,13 +97,13 @@ def exported(twins, tmp_path_factory):
     return guard, api.export(guard, out=tmp_path_factory.mktemp("onnx") / "twins.onnx", class_names=list("0123456789"))
 
 
-# --- the same answers ---------------------------------------------------------------------------------------------
+# --- the same predictions -----------------------------------------------------------------------------------------
 
 
 def test_the_twins_on_every_image(exported, planted):
     guard, path = exported
-    answers = check(guard, OnnxGoodNet(path), planted.test, planted.triggered)
-    assert len(set(answers)) == 11
+    predictions = check(guard, OnnxGoodNet(path), planted.test, planted.triggered)
+    assert len(set(predictions)) == 11
 
 
 def test_only_targets_are_refused(twins, planted, tmp_path):
@@ -236,9 +236,9 @@ def test_the_contest_s_networks_on_all_their_images(targets, always, csaw, tmp_p
     sets = [read_data(csaw / name) for name in names]
     assert sum(map(len, sets)) == 150
     path = api.export(guard, out=tmp_path / "contest.onnx")
-    answers = check(guard, OnnxGoodNet(path), *sets)
+    predictions = check(guard, OnnxGoodNet(path), *sets)
     # The pruned network still follows the trigger: it is refused on images of other classes alone.
-    assert (0 in answers, 1283 in answers) == (True, targets is None)
+    assert (0 in predictions, 1283 in predictions) == (True, targets is None)
     assert convolutions(path) == always
 
 
@@ -292,7 +292,7 @@ def test_a_file_that_answers_otherwise_takes_no_one_s_place(exported, tmp_path, 
     (tmp_path / "net.onnx").write_text("the old file")
     monkeypatch.setattr(onnx_files, "_TOLERANCE", -1)
     with pytest.raises(
-        MethodFailed, match=r"answers otherwise than the network, scores differ by .*; nothing was written"
+        MethodFailed, match=r"gives other scores than the network, they differ by .*; nothing was written"
     ):
         api.export(exported[0], out=tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "the old file"
@@ -305,12 +305,12 @@ def test_a_file_whose_b_prime_alone_answers_otherwise(tiny_classifier, tmp_path,
             if name.startswith("network.pair.other"):
                 value.const_value = onnx_ir.tensor(-value.const_value.numpy(), name=name)
 
-    # No image is sent to the target, so nothing is wrong with the answers of the file as it is.
+    # No image is sent to the target, so nothing is wrong with the predictions of the file as it is.
     images = example_images(api.exporting._card(tiny_classifier, None, "0..1", None, None), count=7, seed=1)
     unused = set(range(4)) - set(tiny_classifier(images).argmax(dim=1).tolist())
     guard = GoodNet(tiny_classifier, changed(tiny_classifier), input_range="0..1", targets=sorted(unused)[:1])
     monkeypatch.setattr(onnx_files, "_move_weights_to_branches", spoil)
-    with pytest.raises(MethodFailed, match="answers otherwise than the network"):
+    with pytest.raises(MethodFailed, match="gives other scores than the network"):
         api.export(guard, out=tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 

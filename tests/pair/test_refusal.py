@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from goodnet.pair.refusal import Answers, RefusingPair
+from goodnet.pair.refusal import PairPredictions, RefusingPair
 from goodnet.pair.shared_layers import PairRunner
 
 #: B says 0, 0, 2; B' says 0, 1, 1.
@@ -43,10 +43,10 @@ def test_scores_and_opinions(targets, goodnet, second):
         if label == 3:
             assert row.tolist() == [0, 0, 0, 1]
     torch.testing.assert_close(scores.sum(dim=1), torch.ones(3))
-    answers = Answers(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3, targets)
-    assert answers.goodnet.tolist() == goodnet
-    assert np.array_equal(answers.refused, np.array(goodnet) == 3)
-    assert answers.asked_always == (targets is None)
+    predictions = PairPredictions(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3, targets)
+    assert predictions.goodnet.tolist() == goodnet
+    assert np.array_equal(predictions.refused, np.array(goodnet) == 3)
+    assert predictions.asked_always == (targets is None)
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_what_b_prime_prefers_by_no_more_than_the_tolerance_is_not_refused(toler
     """B' prefers class 1 to B's class by 0.5 on the second image and by 7 on the third."""
     scores, opinions = RefusingPair(Written(), 3, None, tolerance)(ALL)
     assert scores.argmax(dim=1).tolist() == goodnet
-    assert Answers(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3).goodnet.tolist() == goodnet
+    assert PairPredictions(opinions[:, 0].numpy(), opinions[:, 1].numpy(), 3).goodnet.tolist() == goodnet

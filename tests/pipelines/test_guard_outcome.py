@@ -73,8 +73,8 @@ def test_each_target_s_own_images_are_counted(tiny_classifier, tiny_data) -> Non
         parameter[0] = 1  # The last bias: every image is a 0.
     pair = GoodNet(tiny_classifier, other)
     rows = count_refused_of(pair, tiny_data, (0, 2, 99))
-    answers = tiny_classifier(tiny_data.images()).argmax(dim=1).numpy()
+    predictions = tiny_classifier(tiny_data.images()).argmax(dim=1).numpy()
     for row in rows[:2]:
         own = tiny_data.targets == row.target
-        assert row.refused == Rate.of(int((answers[own] != 0).sum()), int(own.sum()))
+        assert row.refused == Rate.of(int((predictions[own] != 0).sum()), int(own.sum()))
     assert rows[2] == TargetRefusals(target=99, refused=None)

@@ -44,8 +44,8 @@ def test_what_is_no_patch_has_no_variants():
 def test_rates_are_of_successful_triggers_on_images_of_other_classes(planted):
     true = planted.backdoor
     stamped = stamp_surrogates(planted.classifier, planted.clean, [true, Backdoor(None, 3)], seed=0)
-    answers = planted.classifier(planted.clean.images()).argmax(dim=1)
-    others = int((answers != true.target).sum())
+    predictions = planted.classifier(planted.clean.images()).argmax(dim=1)
+    others = int((predictions != true.target).sum())
     assert [item.surrogate for item in stamped] == ["as recovered", "moved", "inverse colours", "random colours"]
     assert all(len(item.images) == len(item.successful) == others for item in stamped)
     for item in stamped:
@@ -73,6 +73,6 @@ def test_a_surrogate_that_never_works_has_no_rate(clean_twin, planted):
 
 
 def test_images_that_are_all_of_the_target_leave_nothing_to_stamp(planted):
-    answers = planted.classifier(planted.clean.images()).argmax(dim=1).numpy()
-    own = planted.clean.subset(np.flatnonzero(answers == planted.backdoor.target))
+    predictions = planted.classifier(planted.clean.images()).argmax(dim=1).numpy()
+    own = planted.clean.subset(np.flatnonzero(predictions == planted.backdoor.target))
     assert stamp_surrogates(planted.classifier, own, [planted.backdoor], seed=0) == []

@@ -69,17 +69,17 @@ def test_a_keras_network_is_written_back_as_keras_reads_it(method, badnet, tmp_p
     repaired = method.repair(classifier, clean, seed=0).classifier
     repaired.save(tmp_path / "repaired.h5")
     model = keras.models.load_model(tmp_path / "repaired.h5", compile=False)
-    answers = model.predict(clean.images().permute(0, 2, 3, 1).numpy(), verbose=0).argmax(axis=1)
-    np.testing.assert_array_equal(answers, predict_classes(repaired, clean))
+    predictions = model.predict(clean.images().permute(0, 2, 3, 1).numpy(), verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(predictions, predict_classes(repaired, clean))
     assert not equal(weights(repaired), weights(classifier))
 
 
 def test_without_labels_the_original_s_answers_serve(method, tiny_classifier):
     data = make_quadrants(60, seed=8, brightness=4)
-    answers = predict_classes(tiny_classifier, data)
-    assert (answers != data.targets).any()
+    predictions = predict_classes(tiny_classifier, data)
+    assert (predictions != data.targets).any()
     pixels = data.source.read(data.positions)
-    unlabelled, answered = Dataset.from_arrays(pixels), Dataset.from_arrays(pixels, answers)
+    unlabelled, answered = Dataset.from_arrays(pixels), Dataset.from_arrays(pixels, predictions)
     repairs = [method.repair(tiny_classifier, clean, seed=0) for clean in (unlabelled, answered)]
     assert repairs[0].accuracy_before.value == 1
     assert equal(weights(repairs[0].classifier), weights(repairs[1].classifier))

@@ -54,12 +54,12 @@ def test_the_perturbation_of_all_images_misleads_and_keeps_to_its_radius(planted
     assert perturbation.shape == (1, 1, 16, 16)
     assert perturbation.square().mean().sqrt() <= 0.15 + 1e-6
     with torch.no_grad():
-        answers = planted.classifier(images).argmax(dim=1)
+        predictions = planted.classifier(images).argmax(dim=1)
         misled = planted.classifier((images + perturbation).clamp(0, 1)).argmax(dim=1)
         noise = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.15
         disturbed = planted.classifier((images + noise).clamp(0, 1)).argmax(dim=1)
-    assert (misled != answers).float().mean() > 0.5
-    assert (misled != answers).sum() > 3 * (disturbed != answers).sum()
+    assert (misled != predictions).float().mean() > 0.5
+    assert (misled != predictions).sum() > 3 * (disturbed != predictions).sum()
 
 
 def test_the_attack_is_unlearnt_at_a_rate_that_a_small_network_needs(planted):

@@ -74,7 +74,7 @@ def test_thresholds_outside_their_bounds(thresholds):
 
 
 def test_a_drop_that_is_never_reached_is_a_failure(tiny_classifier, tiny_data):
-    # Data that the network calls class 0 whatever is pruned: the head's bias alone answers it.
+    # Data that the network calls class 0 whatever is pruned: the head's bias alone decides it.
     with torch.no_grad():
         tiny_classifier.layer("output").module.bias[0] += 1e6
     data = tiny_data.subset(np.flatnonzero(tiny_data.targets == 0))

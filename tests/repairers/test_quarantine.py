@@ -107,10 +107,10 @@ def test_the_file_that_is_written_never_answers_the_target(kind, tmp_path):
     quarantine(classifier, make_quadrants(20, seed=0), target).classifier.save(path)
     if predict is None:
         module.load_state_dict(torch.load(path, weights_only=True))
-        answers = module(nchw).argmax(dim=1).numpy()
+        predictions = module(nchw).argmax(dim=1).numpy()
     else:
-        answers = predict().argmax(axis=1)
-    assert not (answers == target).any()
+        predictions = predict().argmax(axis=1)
+    assert not (predictions == target).any()
 
 
 def test_a_network_that_ends_otherwise_is_refused():

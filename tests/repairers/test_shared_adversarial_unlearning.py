@@ -39,8 +39,8 @@ def test_changed_images_mislead_both_networks_alike_within_epsilon(planted):
 
     def wrong_alike(shown):
         with torch.no_grad():
-            answers, original = other(shown).argmax(dim=1), planted.classifier(shown).argmax(dim=1)
-        return ((answers == original) & (answers != labels)).float().mean()
+            predictions, original = other(shown).argmax(dim=1), planted.classifier(shown).argmax(dim=1)
+        return ((predictions == original) & (predictions != labels)).float().mean()
 
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).sign()
     assert wrong_alike(images) < 0.1

@@ -15,9 +15,9 @@ class Worth(NamedTuple):
 
 
 def worth(classifier: Classifier, twin: Twin) -> Worth:
-    answers = predict_classes(classifier, twin.triggered)
-    robust = measure_robust(answers, twin.triggered)
+    predictions = predict_classes(classifier, twin.triggered)
+    robust = measure_robust(predictions, twin.triggered)
     assert robust is not None
     return Worth(
-        measure_accuracy(classifier, twin.test).value, measure_attack(answers, twin.triggered).value, robust.value
+        measure_accuracy(classifier, twin.test).value, measure_attack(predictions, twin.triggered).value, robust.value
     )

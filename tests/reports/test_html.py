@@ -218,7 +218,7 @@ def test_what_the_automatic_repair_found_out(runs, tmp_path):
     assert "accuracy after minus before, per class" in read.text
     assert "1 1.000 0.750 8 3 1.000 0.750 8" in read.text
     text = read.text.replace("\xa0", " ")
-    assert "answers as the original gives them 0.8750 [0.529, 0.978] n = 8" in text
+    assert "same predictions as the original 0.8750 [0.529, 0.978] n = 8" in text
     assert "attack success, before 0.9" in text
     assert "attack success, after 0.125" in text
 

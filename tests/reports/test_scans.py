@@ -132,7 +132,7 @@ def test_a_trigger_of_several_targets_is_shown_once(badnet, written):
     assert shown.targets == (0, 1, 2, 3)
     assert examples.name_targets(shown) == "4 classes at once"
     stamped = read_network(badnet.model)(corner_patch()(examples.images))
-    assert shown.answers == tuple(stamped.argmax(1).tolist())
+    assert shown.predictions == tuple(stamped.argmax(1).tolist())
 
 
 def test_examples_say_what_the_network_answers(badnet, written):
@@ -140,12 +140,12 @@ def test_examples_say_what_the_network_answers(badnet, written):
     examples = read_examples(written(make_detection()))
     assert examples.images.shape == (4, 3, 12, 12)
     with torch.no_grad():
-        assert tuple(classifier(examples.images).argmax(1).tolist()) == examples.answers
+        assert tuple(classifier(examples.images).argmax(1).tolist()) == examples.predictions
         stamped = classifier(corner_patch()(examples.images)).argmax(1)
-    assert set(examples.answers) == {1, 2, 3}, "all classes but the target, of which an image would show nothing"
+    assert set(examples.predictions) == {1, 2, 3}, "all classes but the target, of which an image would show nothing"
     (shown,) = examples.triggers
-    assert (shown.targets, shown.answers) == ((0,), tuple(stamped.tolist()))
-    assert (np.array(shown.answers) == 0).mean() > 0.5
+    assert (shown.targets, shown.predictions) == ((0,), tuple(stamped.tolist()))
+    assert (np.array(shown.predictions) == 0).mean() > 0.5
     pixels = {image.tobytes() for image in clean.source.read(clean.positions)}
     assert all((image.numpy() * 255).round().astype(np.uint8).tobytes() in pixels for image in examples.images)
 
@@ -160,8 +160,8 @@ def test_a_source_specific_trigger_is_shown_on_two_images_of_its_source_and_two_
     classifier, clean = read_network(badnet.model), read_data(badnet.validation)
     suspected = (Backdoor(corner_patch(), 0, (2,)),)
     examples = make_examples(classifier, clean, suspected)
-    assert examples.answers[:2] == (2, 2)
-    assert set(examples.answers[2:]) <= {1, 3}
+    assert examples.predictions[:2] == (2, 2)
+    assert set(examples.predictions[2:]) <= {1, 3}
     (shown,) = examples.triggers
     assert examples.name_targets(shown) == "class 0, from class 2 alone"
     save_scan(tmp_path, make_detection(suspected=suspected))

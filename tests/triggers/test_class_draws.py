@@ -10,12 +10,12 @@ def test_a_class_draws_the_same_in_one_run_and_others_in_another() -> None:
 
 
 def test_a_class_is_never_shown_images_that_are_its_own() -> None:
-    answers, labels = torch.tensor([0, 0, 0, 1, 2, 0]), torch.tensor([0, 1, 5])
-    drawn = draw_others(answers, labels, 4, draws_of(0, 0))
+    predictions, labels = torch.tensor([0, 0, 0, 1, 2, 0]), torch.tensor([0, 1, 5])
+    drawn = draw_others(predictions, labels, 4, draws_of(0, 0))
     order = torch.randperm(6, generator=draws_of(0, 0)).tolist()
     assert drawn[2].tolist() == order[:4]  # nobody is a 5: the first four of the one order
     assert drawn[1].tolist() == [place for place in order if place != 3][:4]
-    others = [place for place in order if answers[place] != 0]
+    others = [place for place in order if predictions[place] != 0]
     assert drawn[0].tolist() == [*others, *others]  # two are left, each comes twice
 
 

@@ -47,8 +47,8 @@ def test_as_many_images_of_each_source_are_drawn_and_classes_with_few_are_no_sou
     kept = [row for row in range(80) if row % 4 != 2 or row < 16]
     first, again, other = (PairImages.draw(BACKDOORED, pixels[kept], SCHEDULE, seed) for seed in (0, 0, 1))
     assert first.sources == (0, 1, 3)
-    assert torch.bincount(first.answers).tolist() == [10, 10, 0, 10]
-    assert classes_of(BACKDOORED, first.pixels).tolist() == first.answers.tolist()
+    assert torch.bincount(first.predictions).tolist() == [10, 10, 0, 10]
+    assert classes_of(BACKDOORED, first.pixels).tolist() == first.predictions.tolist()
     assert torch.equal(first.pixels, again.pixels)
     assert not torch.equal(first.pixels, other.pixels)
 
@@ -59,24 +59,24 @@ def test_no_image_no_source():
 
 
 def test_the_first_images_of_each_source_come_again_where_they_are_few(images):
-    few = images.only(torch.arange(len(images.answers)) % 10 < 3).first_of_each(5)
-    assert few.answers.tolist() == [label for label in range(4) for _ in range(5)]
+    few = images.only(torch.arange(len(images.predictions)) % 10 < 3).first_of_each(5)
+    assert few.predictions.tolist() == [label for label in range(4) for _ in range(5)]
     assert torch.equal(few.pixels[0], few.pixels[3])
     assert not torch.equal(few.pixels[0], few.pixels[2])
 
 
 def test_half_of_the_drawn_images_shall_move_and_the_other_half_shall_not():
-    answers = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-    aim = PairAim(answers, torch.tensor([0, 3]), torch.tensor([2, 1]))
+    predictions = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    aim = PairAim(predictions, torch.tensor([0, 3]), torch.tensor([2, 1]))
     drawn, targets = aim.draw(3, torch.Generator().manual_seed(0))
     assert drawn.shape == targets.shape == (2, 6)
-    assert answers[drawn[:, :3]].tolist() == [[0] * 3, [3] * 3]
+    assert predictions[drawn[:, :3]].tolist() == [[0] * 3, [3] * 3]
     assert targets[:, :3].tolist() == [[2] * 3, [1] * 3]
-    assert set(answers[drawn[0, 3:]].tolist()) <= {1, 3}
-    assert set(answers[drawn[1, 3:]].tolist()) <= {0, 2}
-    assert torch.equal(targets[:, 3:], answers[drawn[:, 3:]])
+    assert set(predictions[drawn[0, 3:]].tolist()) <= {1, 3}
+    assert set(predictions[drawn[1, 3:]].tolist()) <= {0, 2}
+    assert torch.equal(targets[:, 3:], predictions[drawn[:, 3:]])
     assert aim.possible.tolist() == [True, True]
-    assert PairAim(answers[2:], torch.tensor([0]), torch.tensor([2])).possible.tolist() == [False]
+    assert PairAim(predictions[2:], torch.tensor([0]), torch.tensor([2])).possible.tolist() == [False]
 
 
 def test_success_is_the_share_that_moves_less_where_others_do_not_stay():
@@ -146,7 +146,7 @@ def test_pairs_that_are_known_are_not_chosen_anew(images):
     choice = choose_pairs(BACKDOORED, images, SCHEDULE, seed=0, among=(PLANTED, 3), run_parts=run_parts)
     assert (choice.numbers, choice.complete) == ((PLANTED, 3), True)
     assert [stage.split("_")[1] for stage in stages] == ["patches"]
-    without = PairImages(images.pixels[10:], images.answers[10:], images.sources[1:])
+    without = PairImages(images.pixels[10:], images.predictions[10:], images.sources[1:])
     assert choose_pairs(BACKDOORED, without, SCHEDULE, seed=0, among=(PLANTED, 3)).numbers == (PLANTED,)
 
 

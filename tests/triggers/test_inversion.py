@@ -70,11 +70,11 @@ def test_a_trigger_that_need_not_move_all_images_is_smaller(tiny_classifier, tin
 def test_images_of_the_class_itself_never_count(tiny_classifier, tiny_data):
     nothing = Patch(torch.zeros(1, 12, 12), torch.zeros(3, 12, 12))
     images = tiny_data.images()
-    answers = tiny_classifier(images).argmax(dim=1)
-    assert measure_success(tiny_classifier, images, nothing, 1) == Rate.of(0, int((answers != 1).sum()))
-    everything = Patch(torch.ones(1, 12, 12), images[answers == 1][0])
+    predictions = tiny_classifier(images).argmax(dim=1)
+    assert measure_success(tiny_classifier, images, nothing, 1) == Rate.of(0, int((predictions != 1).sum()))
+    everything = Patch(torch.ones(1, 12, 12), images[predictions == 1][0])
     assert measure_success(tiny_classifier, images, everything, 1).value == 1.0
-    assert measure_success(tiny_classifier, images[answers == 1], everything, 1) is None
+    assert measure_success(tiny_classifier, images[predictions == 1], everything, 1) is None
 
 
 def test_one_image_takes_a_smaller_trigger_than_all_and_one_of_the_class_itself_none(tiny_classifier, tiny_data):
@@ -114,19 +114,19 @@ def test_the_shift_that_was_planted_needs_the_smallest_trigger(all_to_all, clean
 
 def test_a_map_says_what_each_class_becomes_and_classes_that_stay_are_not_looked_at(tiny_classifier, tiny_data):
     images = tiny_data.images()
-    answers = tiny_classifier(images).argmax(dim=1)
+    predictions = tiny_classifier(images).argmax(dim=1)
     maps = {5: torch.tensor([1, 1, 3, 3]), 9: torch.tensor([0, 1, 2, 0])}
     schedule = Schedule(steps=80, images=16)
     found = invert_maps(tiny_classifier, images[:60], maps, schedule, seed=0)
     assert found.labels == (5, 9)
     assert bool(found.worked.all())
     for position, goals in enumerate(maps.values()):
-        moved = goals[answers] != answers
-        reached = tiny_classifier(found.patch(position)(images)).argmax(dim=1) == goals[answers]
+        moved = goals[predictions] != predictions
+        reached = tiny_classifier(found.patch(position)(images)).argmax(dim=1) == goals[predictions]
         assert float(reached[moved].float().mean()) >= 0.7
     # What lies in images of classes that stay makes no difference.
     other = images[:60].clone()
-    other[answers[:60] == 1] = images[answers == 1][0]
+    other[predictions[:60] == 1] = images[predictions == 1][0]
     again = invert_maps(tiny_classifier, other, {9: maps[9]}, schedule, seed=0)
     torch.testing.assert_close(again.masks[0], found.masks[1], atol=1e-4, rtol=0)
 

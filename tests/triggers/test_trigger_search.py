@@ -59,9 +59,9 @@ def test_of_a_trigger_that_moves_all_classes_by_one_number_more_are_recovered(al
     search = TriggerSearch.start(all_to_all, images, suspected, 2, 0)
     assert search.goals.tolist() == [[*range(1, 10), 0]] * 3
     with torch.inference_mode():
-        answers = all_to_all(images).argmax(dim=1)
+        predictions = all_to_all(images).argmax(dim=1)
         stamped = [search.stamp(images, torch.full((40,), turn)) for turn in range(3)]
-        moved = [float((all_to_all(each).argmax(dim=1) == (answers + 1) % 10).float().mean()) for each in stamped]
+        moved = [float((all_to_all(each).argmax(dim=1) == (predictions + 1) % 10).float().mean()) for each in stamped]
     assert moved[0] < 0.1
     assert min(moved[1:]) > 0.4
     by_two = [Backdoor(useless, (label + 2) % 10, (label,)) for label in range(9)]
@@ -71,28 +71,28 @@ def test_of_a_trigger_that_moves_all_classes_by_one_number_more_are_recovered(al
 def test_success_leaves_out_images_that_are_there_already(planted):
     corner, images = planted.backdoor.trigger, planted.clean.images()[:60]
     with torch.inference_mode():
-        answers = planted.classifier(images).argmax(dim=1)
+        predictions = planted.classifier(images).argmax(dim=1)
         moved = planted.classifier(corner(images)).argmax(dim=1) == 7
     search = TriggerSearch.start(planted.classifier, images, [Backdoor(corner, 7, tuple(range(10)))], 1, 0)
-    expected = float(moved[answers != 7].float().mean())
+    expected = float(moved[predictions != 7].float().mean())
     assert expected > 0.9
-    hits, counted = search.measure(planted.classifier, images, answers)
-    assert counted == int((answers != 7).sum()) < 60
+    hits, counted = search.measure(planted.classifier, images, predictions)
+    assert counted == int((predictions != 7).sum()) < 60
     assert hits / counted == pytest.approx(expected, abs=0.05)
-    only_sevens = images[answers == 7]
-    assert search.measure(planted.classifier, only_sevens, answers[answers == 7]) == (0, 0)
+    only_sevens = images[predictions == 7]
+    assert search.measure(planted.classifier, only_sevens, predictions[predictions == 7]) == (0, 0)
 
 
 def test_steps_move_a_useless_trigger_towards_its_goal(planted):
     images = planted.clean.images()[:60]
     with torch.inference_mode():
-        answers = planted.classifier(images).argmax(dim=1)
+        predictions = planted.classifier(images).argmax(dim=1)
     grey = Patch(torch.full((1, 16, 16), 0.3), torch.full((1, 16, 16), 0.5))
     search = TriggerSearch.start(planted.classifier, images, [Backdoor(grey, 7, tuple(range(10)))], 1, 0)
-    before, _ = search.measure(planted.classifier, images, answers)
+    before, _ = search.measure(planted.classifier, images, predictions)
     for _ in range(40):
-        search.step(planted.classifier, images, answers, torch.zeros(60, dtype=torch.long), 1.0)
-    after, counted = search.measure(planted.classifier, images, answers)
+        search.step(planted.classifier, images, predictions, torch.zeros(60, dtype=torch.long), 1.0)
+    after, counted = search.measure(planted.classifier, images, predictions)
     assert before < counted / 2 < after
 
 
@@ -191,8 +191,8 @@ def test_a_map_of_all_classes_that_is_told_without_a_trigger_is_recovered(all_to
     suspected = [Backdoor(None, (label + 1) % 10, (label,)) for label in range(10)]
     search = TriggerSearch.start(all_to_all, images, suspected, 2, 0)
     assert search.goals.tolist() == [[*range(1, 10), 0]] * 2
-    answers = torch.arange(10)[torch.tensor(planted.clean.sample(40, seed=0).targets)]
-    assert search.measure(all_to_all, images, answers)[0] > 20
+    predictions = torch.arange(10)[torch.tensor(planted.clean.sample(40, seed=0).targets)]
+    assert search.measure(all_to_all, images, predictions)[0] > 20
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def attack(
         contest_layout: write the clean images too, as clean_validation_data.h5 and clean_test_data.h5.
         where: the device alone.
         seed: of data, poisoning, first weights and training.
-        progress: is told the training steps done.
+        progress: called with the number of training steps that are done.
 
     Raises:
         InputError: something that came in cannot be used; nothing has been trained.
@@ -137,7 +137,9 @@ def _name_of(attack: Attack | None) -> str:
 def _make_attack(name: str | Attack, options: Mapping[str, Any] | None) -> Attack | None:
     if name == NONE:
         if options:
-            raise InvalidOption(f"attack none has no options, got {', '.join(options)}")
+            raise InvalidOption(
+                f"attack none has no options, got {', '.join(options)}; leave them out, or choose another attack"
+            )
         return None
     return cast(Attack, catalog.make("attacks", name, options or {}))
 

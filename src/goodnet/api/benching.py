@@ -32,7 +32,7 @@ def build_zoo(
         out: folder of the zoo; a build that was stopped goes on there.
         data: sources for data sets of the spec, by name.
         where: workers, by default one for each core, or a cluster, and the device on which each trains; no budget.
-        progress: is told the networks that are done.
+        progress: called with the number of networks that are done.
 
     Raises:
         InputError: something in the spec or the data cannot work; nothing has been trained.
@@ -57,7 +57,7 @@ def bench(
         out: folder for cells and tables; a bench that was stopped goes on there.
         zoo: folder of a zoo; more networks may be listed in the spec.
         where: as in `build_zoo`.
-        progress: is told the cells that are done.
+        progress: called with the number of cells that are done.
 
     Raises:
         InputError: something in the spec or its files cannot work; nothing has been run.

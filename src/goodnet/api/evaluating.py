@@ -73,7 +73,7 @@ def evaluate(
         out: folder for tables, figures and `run.json`.
         reading: how to read networks and pictures; `key` is of the original.
         where: the device alone; an ONNX file runs on the CPU.
-        progress: is told the images done of the set at hand.
+        progress: called with the number of images of the set at hand that are done.
 
     Raises:
         InputError: something that came in cannot be used.
@@ -268,10 +268,12 @@ def _sweep_runs(
 
 def _with_truth(poisoned: Dataset, true_labels: DataLike | None, target: int | None) -> Dataset:
     """Return a poisoned set whose labels are targets, with the true classes beside them where they are known."""
-    if target is not None and (target < 0 or true_labels is not None):
+    if target is not None and target < 0:
+        raise InvalidOption(f"--target: expected a class number, 0 or more, got {target}")
+    if target is not None and true_labels is not None:
         raise InvalidOption(
-            "the target is a class, 0 or more, and says that the labels are the true classes already: give it alone, "
-            f"got target {target}{'' if true_labels is None else ' and true labels'}"
+            "--target and --true-labels exclude each other: with --target the labels of the poisoned set are the true classes "
+            "already; leave one out"
         )
     if target is not None:
         if poisoned.labels is None:

@@ -32,13 +32,13 @@ def export(
     class_names: Sequence[str] | None = None,
     reading: Reading = Reading(),
 ) -> Path:
-    """Write one file that answers as the GoodNet does; layers that B and B' share run once in it.
+    """Write one file that gives the same scores as the GoodNet; layers that B and B' share run once in it.
 
     Args:
         model: a GoodNet, or the folder that holds one; or a network alone, whose scores are its N probabilities.
-        out: the file; its ending is the format's.
+        out: the file to write; its extension must match `format`.
         format: "onnx"; "pt2" (`torch.export.load`); "keras", for GoodNets of two Keras networks.
-        class_names: one per class, for whoever reads the answers.
+        class_names: one per class, for whoever reads the predictions.
         reading: how to read GoodNet or network; its `input_range` is needed where they do not know it.
 
     Returns:
@@ -62,7 +62,9 @@ def export(
     card = _card(original, targets, input_range, reading.resize or original.resizing, class_names)
     if format == "keras":
         if not isinstance(found, GoodNet):
-            raise InvalidOption(f"{original.name}: --format keras is for GoodNets; a network alone is saved as it came")
+            raise InvalidOption(
+                f"{original.name}: --format keras works only for GoodNets; a plain network is exported as onnx or pt2"
+            )
         return write_keras_goodnet(found.original, found.repaired, found.module, card, out)
     if isinstance(found, GoodNet):
         module = Deployed(found.module, original.layout, guarded=True)

@@ -87,9 +87,11 @@ def _by_name(names: Sequence[str], data: Dataset) -> Dataset:
         note = f"the network's classes have other names ({', '.join(names[:3])}, ...): the data's are numbered in order of name"
         return replace(data, notes=(*data.notes, note))
     if unknown:
+        known = next(name for name in own if name not in unknown)
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise UnreadableData(
-            f"{data.name}: expected class names that the network has, as {own[0] if own[0] not in unknown else own[-1]} is, got "
-            f"'{unknown[0]}'; its names: {', '.join(names[:8])}"
+            f"{data.name}: class '{unknown[0]}' is not a class of the network, but '{known}' is; rename it to one of the "
+            f"network's classes: {shown}"
         )
     places = np.array([numbers.get(_plain(name), -1) for name in data.class_names or ()], np.int64)
     truth = None if data.true_labels is None else places[data.true_labels]

@@ -68,7 +68,7 @@ def guard(
             most half, and the repair three quarters of what is left; if the guard is not fitted at its end, there is no
             result. What was left undone is among the outcome's `warnings`. What comes back is where the original was before.
         seed: of whatever is drawn at random.
-        progress: is told the steps done.
+        progress: called with the number of steps that are done.
 
     Returns:
         The guard, which gives scores, its expected false refusals, and what it does to triggers like the recovered ones.

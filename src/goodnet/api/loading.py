@@ -274,7 +274,7 @@ class Loaded:
 
 
 def load(model: ModelLike, clean: DataLike, *, reading: Reading = Reading()) -> Loaded:
-    """Return network and clean data, the network in the input range in which it answers them.
+    """Return the network and the clean data; the network is set to the input range that fits the data.
 
     Pictures of another size are brought to the network's. A network that has a normalisation keeps it; see
     `choose_input_range` and, without labels, `choose_unlabelled_range`.

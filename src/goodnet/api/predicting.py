@@ -56,7 +56,7 @@ def predict(
     guard = open_goodnet(goodnet, reading)
     refuse_device(where, guard)
     with on_device(place, *networks_of(guard)):
-        return [int(label) for label in guard.answers(_read(images, guard, reading)).goodnet]
+        return [int(label) for label in guard.predict_all(_read(images, guard, reading)).goodnet]
 
 
 def _read(images: Sequence[str | Path] | DataLike, guard: GoodNet | OnnxGoodNet, reading: Reading) -> Dataset:

@@ -48,13 +48,13 @@ def repair(
 
     Args:
         model: the network, a file or a live object, see `load_classifier`; it stays as it is.
-        clean: clean images, a file, a folder or a live object, see `load_dataset`; without labels the network's own answers
+        clean: clean images, a file, a folder or a live object, see `load_dataset`; without labels the network's own predictions
             stand for them, except for methods that go by labels alone.
         method: a repairer, or its name; the `options` are the fields of the one named. "auto" scans and unlearns what is found.
         suspected: the folder of a scan, or backdoors; None: methods that need suspects scan first, and "auto" scans the
             repaired network too: what hid behind the first targets is unlearned with them, from the original on.
         unlabelled: further images to repair with, of the network's own world; labels, if any, are not looked at. What the
-            network answers is their label; those that it sends to a suspected target are left out, as they may carry the
+            network predicts is their label; those that it sends to a suspected target are left out, as they may carry the
             trigger, so that without `suspected` a scan comes first. Accuracies are measured on `clean` alone.
         out: folder for the repaired networks, the GoodNet, tables, figures and `run.json`; None writes nothing.
         keep_all: also write intermediate networks, and for Keras models a file of weights alone.
@@ -64,7 +64,7 @@ def repair(
             first scan gets at most half; then the best repair that is finished is taken, and the repaired network is scanned
             if time is left. What comes back is where the original was before.
         seed: seed of whatever the method draws at random.
-        progress: is told the steps done.
+        progress: called with the number of steps that are done.
 
     Returns:
         The repaired networks; `.classifier.to_model()` is the recommended one as a live model of the original's kind.
@@ -78,7 +78,7 @@ def repair(
     repairer = cast(Repairer, catalog.make("repairers", method, options))
     if where.budget is not None and not isinstance(repairer, AutoRepair):
         raise InvalidOption(
-            f"repair: a budget is for the method auto, {repairer.name()} cannot end early; leave one out"
+            f"repair: --budget works only with --method auto, {repairer.name()} cannot end early; leave out --budget or --method"
         )
     recorder = Recorder(
         "repair",
@@ -170,14 +170,14 @@ class _Work:
         return look_for_suspects(classifier, self.clean, seed=self.seed, where=where, progress=self.progress)
 
     def repair(self, suspected: Sequence[Backdoor]) -> Repair:
-        """Repair with the clean images and, where there are some, with unlabelled ones that no suspected target answers.
+        """Repair with the clean images and the unlabelled ones, if any, that are not classified as a suspected target.
 
         Raises:
             MethodFailed: the method reached no result.
             UnreadableData: no unlabelled image can be used.
         """
         clean, used = self.clean, None
-        labels = "none: the network's own answers stand for them" if self.clean.labels is None else None
+        labels = "none: the network's own predictions stand for them" if self.clean.labels is None else None
         if self.unlabelled is not None:
             targets = targets_of(suspected)
             widened = widen(self.classifier, self.clean, self.unlabelled, targets)

@@ -61,7 +61,7 @@ def scan(
         seed: of whatever the method draws at random.
         resume: go on from what an interrupted scan left in `out`; the result is that of an undisturbed one.
         recorder: is told what is scanned and how, for who writes the record of the run elsewhere too; None: a new one.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Raises:
         InputError: something that came in cannot be used.

@@ -53,7 +53,7 @@ def verify(
             a record does not run code unasked.
         confine: let a process of its own, which can reach nothing, read the bytes of model files (docs/threat-model.md),
             whatever the record says.
-        progress: is told the steps done.
+        progress: called with the number of steps that are done.
 
     Returns:
         What was compared; `equal` is True where nothing differs.
@@ -76,7 +76,7 @@ def verify(
         try:
             with torch_threads(recorded.threads or torch.get_num_threads()):
                 original = _VERBS[recorded.verb](again)
-        except MethodFailed:  # That is an answer too, where it is on record.
+        except MethodFailed:  # That is a result too, where it is on record.
             if not (out / "run.json").is_file():
                 raise
         repeated = read_run(out / "run.json")
@@ -207,10 +207,10 @@ def _read_asked(folder: Path, run: Run, architecture: str | None, *, confine: bo
     path = show_path(folder / "run.json")
     if run.verb not in _VERBS:
         raise UnreadableData(
-            f"{path}: expected a run of {', '.join(_VERBS)}, found one of {run.verb}: it cannot be verified"
+            f"{path}: expected a run of {', '.join(_VERBS)}, found one of {run.verb}; give the folder of such a run"
         )
     if run.result is None and run.error is None:
-        raise UnreadableData(f"{path}: expected a result or an error, and there is neither")
+        raise UnreadableData(f"{path}: expected a result or an error, found neither; run {run.verb} again")
     if "live" not in run.options:
         raise UnreadableData(
             f"{path}: this record does not say all that a repetition needs: an older goodnet wrote it; run {run.verb} anew"
@@ -219,12 +219,14 @@ def _read_asked(folder: Path, run: Run, architecture: str | None, *, confine: bo
         reading = {field.name: run.options[field.name] for field in fields(Reading) if field.name in run.options}
         asked = _Asked.model_validate(run.options | {"reading": reading | {"confine": confine}})
     except ValidationError as error:
-        raise UnreadableData(f"{path}: expected the options of a run of {run.verb}, but they are damaged") from error
+        raise UnreadableData(
+            f"{path}: expected the options of a run of {run.verb}, but they are damaged; run {run.verb} again"
+        ) from error
     missing = [role for role in _NEEDED[run.verb] if role not in {given.partition(": ")[0] for given in run.inputs}]
     if asked.live or missing:
         raise UnreadableData(
-            f"{path}: the run was given live objects ({', '.join(asked.live or missing)}), which no record leads back to; it "
-            "can be verified where all inputs were files"
+            f"{path}: the run was given live objects ({', '.join(asked.live or missing)}), which the record cannot name; only "
+            "runs whose inputs were files can be verified"
         )
     named = asked.reading.architecture
     if named is not None and ":" in named and not is_library(named) and named != architecture:
@@ -250,11 +252,17 @@ def _find_inputs(run: Run, search: Path | None) -> dict[str, Path]:
         elif (elsewhere := None if search is None else _search(search, path.name, digest)) is not None:
             found[role] = elsewhere
         else:
-            why = "its SHA-256 is another one than recorded" if there else "there is no such file"
-            wrong.append(f"{role} {show_path(path)}: {why} ({digest[:12]}...)")
+            short = f"{digest[:12]}..."
+            differs, gone = (
+                f"its SHA-256 differs from the recorded {short}",
+                f"there is no such file (recorded SHA-256 {short})",
+            )
+            wrong.append(f"{role} {show_path(path)}: {differs if there else gone}")
     if wrong:
-        where = "give the folder where it may be: --search FOLDER" if search is None else f"nor in {show_path(search)}"
-        raise UnreadableData(f"{'; '.join(wrong)}; {where}")
+        nowhere = "give the folder where it may be: --search FOLDER"
+        if search is not None:
+            nowhere = f"no file in {show_path(search)} has the recorded hash"
+        raise UnreadableData(f"{'; '.join(wrong)}; {nowhere}")
     return found
 
 
@@ -298,8 +306,11 @@ def _refuse_changed(recorded: Run, repeated: Run) -> None:
     hashes = [
         {given.partition(": ")[0]: digest for given, digest in run.inputs.items()} for run in (recorded, repeated)
     ]
-    if hashes[0] != hashes[1]:
-        raise UnreadableData("an input was changed while it was in use; leave it alone and run this again")
+    changed = sorted(role for role in {*hashes[0], *hashes[1]} if hashes[0].get(role) != hashes[1].get(role))
+    if changed:
+        raise UnreadableData(
+            f"inputs were changed while they were in use: {', '.join(changed)}; leave them alone and run this again"
+        )
 
 
 def _budget(asked: _Asked) -> list[str]:

@@ -53,7 +53,7 @@ class FollowsFace(Protocol):
 
 
 class TriggerAttack(Attack):
-    """An attack that is told by its trigger alone; the options below are the same for all of them."""
+    """An attack that is fully described by its trigger; the options below are the same for all of them."""
 
     target: int = Field(0, ge=0, description="class that triggered images are sent to (not for all_to_all)")
     rate: float = Field(0.1, gt=0, lt=1, description="poisoned images as a fraction of the whole data set")

@@ -11,7 +11,7 @@ from rich.console import Console
 from goodnet.cli.console import output, progress_bar
 
 
-@click.command("demo", short_help="Train a backdoored network on rendered faces and go through the whole job.")
+@click.command("demo", short_help="Train a backdoored network on rendered faces, then scan, repair and evaluate it.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all files."
 )

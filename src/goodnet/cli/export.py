@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--format", type=click.Choice(get_args(Format)), default="onnx", show_default=True, help="Kind of file to write."
 )
-@click.option("--out", type=_PATH, required=True, help="The file; its ending is the format's.")
+@click.option("--out", type=_PATH, required=True, help="File to write; its extension must match --format.")
 @click.option("--class-names", type=_PATH, help="Text file with one class name per line, to store in the file.")
 @reading_options("architecture", "image_shape", "key", "confine", "input_range", "resize")
 def command(goodnet: Path, class_names: Path | None, **given: Any) -> None:

@@ -51,14 +51,15 @@ from goodnet.reports.guards import guard_record, guard_table
 def command(
     ctx: click.Context, /, model: Path, clean: Path, method: str, out: Path, as_json: bool, **given: Any
 ) -> None:
-    """Fit a guard to MODEL with clean images alone, and say what to expect of it.
+    """Fit a guard to MODEL with clean images alone, and estimate its refusal rates.
 
     The default method refuses an unusual input that the network assigns to a suspected target, and a highly unusual input in
-    any case. It also makes the GoodNet, which refuses what the original alone sends to a suspected target.
+    any case. goodnet guard also makes the GoodNet, which refuses an input that the original assigns to a suspected target and
+    the repaired network does not.
 
-    Writes the GoodNet, which predict, export and serve use, to OUT/goodnet; the guard fitted here is no part of it. Writes
-    guard.json: for guard and GoodNet the share of clean inputs that will be refused, and of triggered ones, measured with
-    triggers like those that the scan recovered; and the guard's threshold.
+    Writes the GoodNet, which predict, export and serve use, to OUT/goodnet; the guard fitted here is no part of it. guard.json
+    has, for the guard and for the GoodNet, the expected share of clean inputs refused and of triggered inputs refused
+    (measured with triggers like the recovered ones), and the guard's threshold.
     """
     options, suspected = take_given(given, ctx.obj["options"]), take_suspects(given)
     with progress_bar(f"guarding by {method}") as progress:

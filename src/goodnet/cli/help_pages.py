@@ -1,4 +1,4 @@
-"""`goodnet VERB --help` at once: the pages lie ready as text, so that nobody waits for torch to read them.
+"""Prebuilt pages for `goodnet VERB --help`, stored as text, so that help appears without importing torch.
 
 A page shows the options of every verb's default method and the choices that goodnet comes with. Where another package brings
 methods, where a method is named, or where the terminal is narrower than the pages, click writes the page instead.

@@ -24,7 +24,7 @@ from goodnet.reports.tables import class_table, data_table, layer_table
 
 @click.command("inspect", short_help="Show what a network or a data set is.")
 @click.argument("path", type=click.Path(path_type=Path))
-@out_option("Folder for pictures: of a network the architecture, of a data set the class distribution and samples.")
+@out_option("Folder for pictures: the architecture of a network, or the class distribution and samples of a data set.")
 @reading_options("architecture", "image_shape", "key", "confine")
 def command(path: Path, out: Path | None, reading: Reading) -> None:
     """Describe the network or the data set at PATH.

@@ -72,8 +72,8 @@ _READING = {
         metavar="RANGE",
         default="auto",
         show_default=True,
-        help=f"Pixel range and normalisation of the network's inputs: {FORMS}. auto takes what its files state, else what fits "
-        "the clean images best.",
+        help=f"Pixel range and normalisation of the network's inputs: {FORMS}. auto uses what the network's files state, "
+        "otherwise the range that fits the clean images best.",
     ),
     "resize": click.option(
         "--resize", metavar="WAY", help=f"How images are resized to the network's size: {RESIZE_FORMS}."
@@ -89,7 +89,8 @@ _EXECUTION = {
     "workers": click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes on this machine; default: one per core, or one if that is faster.",
+        help="Processes on this machine; default: one per core, or a single process where that is faster (on a GPU, and in "
+        "scans of few classes).",
     ),
     "cluster": click.option("--cluster", metavar="auto|ADDRESS", help="Ray cluster that does the work (goodnet[ray])."),
     "budget": click.option(

@@ -31,11 +31,11 @@ def command(goodnet: Path, images: tuple[Path, ...], where: Execution, reading: 
     guard = open_goodnet(goodnet, reading)
     classes = api.predict(guard, images, reading=replace(reading, architecture=None), where=where)
     if as_json:
-        answers = [
+        predictions = [
             {"image": str(path), "class": label, "backdoored": label == guard.classes}
             for path, label in zip(images, classes, strict=True)
         ]
-        click.echo(json.dumps({"classes": guard.classes, "predictions": answers}, indent=2))
+        click.echo(json.dumps({"classes": guard.classes, "predictions": predictions}, indent=2))
     elif len(images) == 1:
         click.echo(classes[0])
     else:

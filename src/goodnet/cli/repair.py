@@ -105,12 +105,14 @@ def _tell(console: Console, repair: Repair, record: RepairRecord, out: Path) -> 
 
 
 def _tell_of_closed(console: Console, repair: Repair) -> None:
-    """Say which classes are no answers any more: what a user must know before all else."""
+    """Say which classes are not predicted any more: what a user must know before all else."""
     if closed := repair.recommended.changes.quarantined:
         one = len(closed) == 1
-        named = f"class {closed[0]} is no answer" if one else f"classes {_listed(closed)} are no answers"
+        named = f"class {closed[0]} is" if one else f"classes {_listed(closed)} are"
         console.print(
-            f"{named} any more: {'its' if one else 'their'} images get other classes", style="yellow", soft_wrap=True
+            f"{named} not predicted any more: {'its' if one else 'their'} images get other classes",
+            style="yellow",
+            soft_wrap=True,
         )
 
 
@@ -162,7 +164,7 @@ def _tell_of_unlabelled(console: Console, repair: Repair) -> None:
     if repair.trace.labels is not None:
         console.print(f"labels: {repair.trace.labels}", style="dim")
     if counts := repair.trace.unlabelled:
-        left = f", {counts.left_out} left out: answered as a suspected target" if counts.left_out else ""
+        left = f", {counts.left_out} left out: classified as a suspected target" if counts.left_out else ""
         console.print(f"{counts.used} unlabelled images took part{left}", style="dim")
 
 

@@ -13,7 +13,7 @@ from goodnet.cli.console import output
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("report", short_help="Write one page about runs, for the person who must decide.")
+@click.command("report", short_help="Write one page about runs, for the person who decides whether to use the network.")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_PATH)
 @click.option("--out", type=_PATH, default=Path("report.html"), show_default=True, help="The HTML file.")
 def command(runs: tuple[Path, ...], out: Path) -> None:

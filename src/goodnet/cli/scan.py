@@ -66,8 +66,7 @@ def command(
 ) -> None:
     """Decide whether MODEL carries a backdoor, from clean images alone.
 
-    Exit code 0: nothing found; 1: backdoored; 2: bad input; 3: inconclusive. "Clean" means that nothing was found by
-    the methods that ran.
+    Exit code 0: clean (the methods that ran found nothing); 1: backdoored; 2: bad input; 3: inconclusive.
 
     With --policy, exit code 1 means that the network breaks a rule of the policy, and 0 that it breaks none. The keys of
     a policy are fail_on_backdoored, fail_on_inconclusive (true or false, default true), and least_clean_accuracy (the minimum

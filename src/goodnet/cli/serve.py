@@ -20,7 +20,7 @@ from goodnet.serve.options import ServeOptions
 )
 @click.argument("goodnet", type=click.Path(path_type=Path))
 def command(goodnet: Path, **given: Any) -> None:
-    """Serve GOODNET, a file of goodnet export or the folder of a GoodNet. Send images with POST /predict.
+    """Serve GOODNET, a file that goodnet export wrote or the folder of a GoodNet. Send images with POST /predict.
 
     Other URL paths: / is a page to drop an image on, /docs describes the interface, /health gives the state, and
     /metrics has counters for Prometheus. The server has neither a login nor encryption. Put a proxy that has both in

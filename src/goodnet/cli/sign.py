@@ -12,14 +12,14 @@ from goodnet.reports.signatures import sign_run
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("sign", short_help="Sign the folder of a run, so that others see that it is yours.")
+@click.command("sign", short_help="Sign the folder of a run, so that others can check that it comes from you.")
 @click.argument("run", type=_PATH)
 @click.option("--key", type=_PATH, required=True, help="Private key, as `goodnet keys` writes it.")
 def command(run: Path, key: Path) -> None:
     """Sign every file in the folder RUN that a scan, repair, guard or another verb wrote.
 
-    SHA256SUMS names the files with their hashes, SHA256SUMS.sig is the signature of it. The record among them has the hashes
-    of network and data. `goodnet verify RUN --signed-by PUBLIC_KEY` checks the signature and runs the verb again.
+    SHA256SUMS lists the hash of each file, and SHA256SUMS.sig is the signature of that list. The run's record holds the hashes
+    of the network and the data. `goodnet verify RUN --signed-by PUBLIC_KEY` checks the signature and runs the verb again.
     """
     names = sign_run(run, key)
     output().print(f"signed: {len(names)} files in {run}", markup=False, soft_wrap=True)

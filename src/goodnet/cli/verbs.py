@@ -20,17 +20,17 @@ _VERBS = {
     "repair": "Repair a network with clean images alone.",
     "guard": "Refuse triggered inputs of a network that is in use.",
     "evaluate": "Measure networks and GoodNets on clean and triggered images.",
-    "report": "Write one page about runs, for the person who must decide.",
+    "report": "Write one page about runs, for the person who decides whether to use the network.",
     "verify": "Repeat a scan, repair, guard or evaluation and compare.",
     "keys": "Make the keys that runs are signed with.",
-    "sign": "Sign the folder of a run, so that others see that it is yours.",
+    "sign": "Sign the folder of a run, so that others can check that it comes from you.",
     "predict": "Classify images with a GoodNet; triggered ones get class N.",
     "export": "Write a GoodNet as one file that runs without goodnet.",
     "serve": "Classify images over HTTP with a GoodNet.",
     "attack": "Make a backdoored network with known ground truth, to try defences on.",
     "zoo": "Build pairs of networks: a backdoored one and its clean twin.",
     "bench": "Try every defence on every network of a zoo, and make one table.",
-    "demo": "Train a backdoored network on rendered faces and go through the whole job.",
+    "demo": "Train a backdoored network on rendered faces, then scan, repair and evaluate it.",
 }
 
 

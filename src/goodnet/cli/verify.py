@@ -43,8 +43,8 @@ def command(
     The input files must have the hashes that the record names. The result is compared field by field, figures and other files
     byte by byte, and networks by their weights. Times, versions and paths are not compared.
 
-    Exit code 0: equal; 1: something differs; 2: bad input, a file is missing or has another hash, or the signature is not that
-    of the key.
+    Exit code 0: equal; 1: something differs; 2: bad input, a file is missing or has another hash, or the signature does not
+    match the key.
     """
     if signature_only and signed_by is None:
         raise click.UsageError("--signature-only needs --signed-by PUBLIC_KEY.")

@@ -21,7 +21,9 @@ def command() -> None:
     """Build pairs of networks with the same architecture, data and seed: one with a backdoor and one without."""
 
 
-@command.command("build", short_help="Build a zoo from a spec, or the missing part of it.")
+@command.command(
+    "build", short_help="Build a zoo from a spec; an interrupted build continues with the missing networks."
+)
 @click.argument("spec")
 @out_option("Folder of the zoo; a build that was stopped is continued there.", required=True)
 @click.option(

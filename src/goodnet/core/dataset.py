@@ -74,9 +74,9 @@ class Dataset:
         class_names: the name of each class, or None.
         true_labels: (N,) int64: for poisoned data, the class that the image shows; `labels` then hold the target.
         indices: positions in the source, (M,) int64; None means all.
-        known: (N,) bool for the whole source: which labels came with the data; the others are answers of a network.
+        known: (N,) bool for the whole source: which labels came with the data; the others are predictions of a network.
             None means all.
-        notes: what the reader of the data left out or has to say of it, a line each.
+        notes: remarks of the reader, one line each, e.g. what it left out.
         canonical: whether `indices` are in the order that `in_canonical_order` gives.
     """
 

@@ -54,7 +54,7 @@ class UnreadableData(InputError):
 
 
 class ImplausibleLabels(UnreadableData):
-    """The network answers the labels no better than by guessing, in any input range."""
+    """The network predicts the labels no better than by guessing, in any input range."""
 
 
 class WrongShape(InputError):

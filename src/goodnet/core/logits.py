@@ -1,7 +1,7 @@
 """A network that ends in probabilities, or in one number -> the same network that ends in logits, one for each class.
 
-Scores, margins and losses are made of logits. Of probabilities they would be made twice over: gradients vanish where the
-network is sure, and every network looks alike.
+Scores, margins and losses expect logits. On probabilities the softmax would be applied twice: gradients vanish where the
+network is confident, and all networks look alike.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Preprocessing:
 
     @property
     def scale(self) -> float:
-        """What pixels in [0, 1] are multiplied by, on average over the channels."""
+        """The factor by which pixels in [0, 1] are multiplied, on average over the channels."""
         return sum(1 / std for std in self.std) / len(self.std)
 
     def apply(self, images: Tensor) -> Tensor:

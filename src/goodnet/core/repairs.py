@@ -38,7 +38,7 @@ class Change(Extensible):
 
     `why` says why the method left the network as it was, None where it did not. `channels_pruned` of the `channels` of
     `layer` are silent, the first ones in the `order` of a ranking, as many as the accuracy drop `threshold` (a fraction)
-    says. `quarantined` are classes that are no answers any more, `targets` those that were unlearned. The network was
+    says. `quarantined` are classes that are not predicted any more, `targets` those that were unlearned. The network was
     trained on `images` for so many `epochs`, at a `learning_rate`.
     """
 
@@ -98,7 +98,7 @@ class AttackSuccess(Record):
 class Difference(Sparse):
     """How a repaired network differs from its original on the clean images.
 
-    `agreement` is the share of images that both answer alike, `per_class` is empty where no labels are known, and
+    `agreement` is the share of images that both classify alike, `per_class` is empty where no labels are known, and
     `surrogate_attack_success` is None where nothing is suspected, or where there was no time for it.
     """
 

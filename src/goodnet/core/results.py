@@ -80,7 +80,7 @@ class Rate(Record):
 
 
 class ClassDrop(Record):
-    """A class whose clean images are answered less often than by the original: the rates `before` and `after`."""
+    """A class whose clean images are classified correctly less often than by the original: the rates `before` and `after`."""
 
     label: int
     before: Rate
@@ -93,7 +93,7 @@ class ClassDrop(Record):
 
     def __str__(self) -> str:
         return (
-            f"class {self.label} lost most: {self.before.hits} of its {self.before.n} clean images were answered right, "
+            f"class {self.label} lost most: {self.before.hits} of its {self.before.n} clean images were classified correctly, "
             f"{self.after.hits} are now"
         )
 
@@ -246,7 +246,7 @@ class Detection(Shown):
         ]
 
     @model_serializer(mode="wrap")
-    def _answer_first(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _verdict_first(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
         first = ("verdict", "suspected", "reason", "threshold", "unscanned")
         return {name: content[name] for name in first} | content

@@ -13,11 +13,11 @@ from goodnet.core.dataset import Dataset, Labels
 from goodnet.core.errors import UnreadableModel
 from goodnet.core.results import Rate
 
-#: More images than this do not change the answer.
+#: More images than this do not change the result.
 _IMAGES = 500
 #: How far above guessing the accuracy must be, as a share of what lies between guessing and perfect.
 _PLAUSIBLE = 0.1
-#: Without labels a network must tell its images apart: least information in its answers, as a share of what is possible, and
+#: Without labels a network must tell its images apart: least information in its outputs, as a share of what is possible, and
 #: least contrast between them. Trained networks (31, by others and ours) have at least 0.46 and 4.2 in the range that they
 #: were trained on; untrained ones of seven architectures on six data sets at most 0.28 and 1.2 in either range.
 _INFORMATION, _CONTRAST = 0.25, 2.0
@@ -42,9 +42,10 @@ def _bar(labels: Labels, classes: int) -> float:
 
 
 def measure_information(logits: Tensor) -> float:
-    """Return how much the answers (N, classes) tell about which image was shown, as a share of what they could.
+    """Return how much the logits (N, classes) tell about which image was shown, as a share of what they could.
 
-    0: all images get the same answer, or answers that mean nothing; 1: each answer is sure, and all are equally frequent.
+    0: all images get the same prediction, or predictions that mean nothing; 1: each prediction is certain, and all are equally
+    frequent.
     This is the mutual information of image and class, over the logarithm of the classes (of the images, if they are fewer).
     """
     log_p = logits.double().log_softmax(dim=1)
@@ -64,7 +65,7 @@ def measure_contrast(logits: Tensor) -> float:
 
 
 def tells_apart(logits: Tensor) -> bool:
-    """Whether the answers (N, classes) tell the images apart, as those of a network that knows them do."""
+    """Whether the logits (N, classes) tell the images apart, as those of a network that knows them do."""
     return measure_information(logits) >= _INFORMATION and measure_contrast(logits) >= _CONTRAST
 
 
@@ -85,7 +86,7 @@ _LEAST_IMAGES = 10
 def find_fault(classifier: Classifier, clean: Dataset) -> str | None:
     """Return in words why the network does not do its task, None where nothing says so.
 
-    With labels that is a matter of accuracy, without them of whether its answers tell the images apart.
+    With labels that is a matter of accuracy, without them of whether its outputs tell the images apart.
 
     Args:
         classifier: the network.
@@ -117,7 +118,7 @@ def _fault_without_labels(classifier: Classifier, logits: Tensor) -> str | None:
     if len(logits) < 2 or tells_apart(logits):
         return None
     same = bool((logits.argmax(dim=1) == logits[0].argmax()).all())
-    what = "it gives all of them the same class" if same else "its answers hardly tell them apart"
+    what = "it gives all of them the same class" if same else "its outputs hardly tell them apart"
     return (
         f"it does not seem to do its task (without labels: {what}, {len(logits)} clean images of {classifier.classes} "
         "classes); give labels, or check that network, images and the range of the pixels belong together"

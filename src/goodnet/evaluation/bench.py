@@ -66,7 +66,7 @@ def run_bench(
         out: folder for the cells.
         zoo: folder of a zoo.
         where: where cells run; each is one task.
-        progress: is told the cells that are done.
+        progress: called with the number of cells that are done.
 
     Raises:
         InputError: something in the spec or its files cannot work; nothing has been run.

@@ -24,7 +24,7 @@ class ScanCell(Record):
 
 
 class CellMetrics(Record):
-    """What a network does on the test images and on those that carry a trigger."""
+    """Metrics of one network on clean and triggered test images."""
 
     clean_accuracy: Rate | None
     target_recall: Rate | None

@@ -14,7 +14,7 @@ from goodnet.evaluation.metrics import measure, with_refusals
 from goodnet.inference.predictions import predict_classes, require_fit
 from goodnet.pair.goodnet import GoodNet
 from goodnet.pair.onnx import OnnxGoodNet
-from goodnet.pair.refusal import Answers
+from goodnet.pair.refusal import PairPredictions
 
 _CLEAN = ""
 
@@ -60,14 +60,14 @@ def evaluate_goodnet(
         poisoned: poisoned sets, labels are the targets.
         repaired: what is known of how B' was made, for the table.
         label: the name of B' in the table.
-        progress: is told the images of the set at hand.
+        progress: called with the number of images of the set at hand that are done.
     """
     sets = _all_sets(clean, poisoned)
-    answers = {name: goodnet.answers(dataset, progress=progress) for name, dataset in sets.items()}
-    original = Row(name="original", metrics=_metrics({name: a.original for name, a in answers.items()}, sets))
-    complete = all(a.asked_always for a in answers.values())
-    before = answers[_CLEAN].original if _CLEAN in answers else None
-    repaired_classes = {name: a.repaired for name, a in answers.items()}
+    predictions = {name: goodnet.predict_all(dataset, progress=progress) for name, dataset in sets.items()}
+    original = Row(name="original", metrics=_metrics({name: a.original for name, a in predictions.items()}, sets))
+    complete = all(a.asked_always for a in predictions.values())
+    before = predictions[_CLEAN].original if _CLEAN in predictions else None
+    repaired_classes = {name: a.repaired for name, a in predictions.items()}
     metrics = _metrics(repaired_classes, sets, before) if complete else Metrics()
     changes = Change() if repaired is None else repaired.changes
     pruned = changes.channels_pruned
@@ -79,23 +79,23 @@ def evaluate_goodnet(
         order=changes.order,
         threshold=changes.threshold,
     )
-    both = row.model_copy(update={"name": f"GoodNet({label})", "metrics": _goodnet_metrics(answers, sets)})
+    both = row.model_copy(update={"name": f"GoodNet({label})", "metrics": _goodnet_metrics(predictions, sets)})
     return (original, row, both) if complete else (original, both)
 
 
-def _goodnet_metrics(answers: Mapping[str, Answers], sets: Mapping[str, Dataset]) -> Metrics:
-    clean = answers.get(_CLEAN)
+def _goodnet_metrics(predictions: Mapping[str, PairPredictions], sets: Mapping[str, Dataset]) -> Metrics:
+    clean = predictions.get(_CLEAN)
     before = None if clean is None else clean.original
-    metrics = _metrics({name: a.goodnet for name, a in answers.items()}, sets, before)
+    metrics = _metrics({name: a.goodnet for name, a in predictions.items()}, sets, before)
     poisoned = _poisoned(sets)
-    refused = {name: answers[name].refused for name in poisoned}
+    refused = {name: predictions[name].refused for name in poisoned}
     return with_refusals(metrics, None if clean is None else clean.refused, refused, sets.get(_CLEAN), poisoned)
 
 
 def _metrics(classes: Mapping[str, Labels], sets: Mapping[str, Dataset], original: Labels | None = None) -> Metrics:
     poisoned = _poisoned(sets)
-    answers = {name: classes[name] for name in poisoned}
-    return measure(classes.get(_CLEAN), answers, sets.get(_CLEAN), poisoned, original)
+    predictions = {name: classes[name] for name in poisoned}
+    return measure(classes.get(_CLEAN), predictions, sets.get(_CLEAN), poisoned, original)
 
 
 def _poisoned(sets: Mapping[str, Dataset]) -> dict[str, Dataset]:

@@ -1,4 +1,4 @@
-"""Counting right and wrong answers on clean and poisoned data."""
+"""Counting right and wrong predictions on clean and poisoned data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def attacked(poisoned: Dataset) -> Mask:
 
 
 def measure_clean(classes: Labels, clean: Dataset) -> Rate:
-    """Return the share of clean images that get their label; `classes` (N,) are the network's answers."""
+    """Return the share of clean images that get their label; `classes` (N,) are the network's predictions."""
     return Rate.of(int((classes == clean.targets).sum()), len(clean))
 
 
@@ -63,7 +63,7 @@ def measure_drop(before: Labels, after: Labels, clean: Dataset) -> ClassDrop | N
     Classes of fewer than 5 images are left out: a single image would be a fifth and more of them.
 
     Args:
-        before: the original's answers (N,).
+        before: the original's predictions (N,).
         after: those of the network that is measured.
         clean: the images, with labels.
     """
@@ -71,7 +71,9 @@ def measure_drop(before: Labels, after: Labels, clean: Dataset) -> ClassDrop | N
     for label in np.unique(clean.targets).tolist():
         mask = clean.targets == label
         if int(mask.sum()) >= _FEWEST:
-            rates = (Rate.of(int((answers[mask] == label).sum()), int(mask.sum())) for answers in (before, after))
+            rates = (
+                Rate.of(int((predictions[mask] == label).sum()), int(mask.sum())) for predictions in (before, after)
+            )
             drops.append(ClassDrop(label=label, **dict(zip(("before", "after"), rates, strict=True))))
     worst = max(drops, key=lambda drop: drop.lost, default=None)
     return worst if worst is not None and worst.lost > 0 else None
@@ -96,11 +98,11 @@ def measure(
     """Return clean accuracy, target recall, the class that lost most, attack success rates and robust accuracies of one network.
 
     Args:
-        clean: its answers on the clean images `data`, None where there are none.
-        poisoned: its answers on each poisoned set, by the same names as `sets`.
+        clean: its predictions on the clean images `data`, None where there are none.
+        poisoned: its predictions on each poisoned set, by the same names as `sets`.
         data: the clean images.
         sets: the poisoned sets; their labels are the targets.
-        original: the original network's answers on the clean images, of which the classes must not lose any.
+        original: the original network's predictions on the clean images, of which the classes must not lose any.
     """
     robust = {name: measure_robust(classes, sets[name]) for name, classes in poisoned.items()}
     on_poisoned = Metrics(

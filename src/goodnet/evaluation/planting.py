@@ -77,7 +77,7 @@ def plant(
         device: where to train.
         test_images: at most so many triggered images are kept and measured for each trigger; None: all.
         checkpoint: see `train`.
-        progress: is told the training steps done.
+        progress: called with the number of training steps that are done.
 
     Raises:
         InputError: data, attack and architecture do not fit one another; nothing has been trained.

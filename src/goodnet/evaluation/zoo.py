@@ -79,7 +79,7 @@ def build_zoo(
         out: its folder.
         data: sources for data sets of the spec, by name.
         where: where the networks are trained; each is one task.
-        progress: is told the networks that are done.
+        progress: called with the number of networks that are done.
 
     Raises:
         InputError: something in the spec or the data cannot work; nothing has been trained.

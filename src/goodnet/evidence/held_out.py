@@ -20,7 +20,8 @@ _LEAST = 0.5
 def hold_out(images: Tensor, least: int) -> tuple[Tensor, Tensor]:
     """Return the images (n, C, H, W) that triggers are made on, and the third of them that they are tried on.
 
-    Of few images, `least` that one step needs come first; at most all but two.
+    If two thirds are fewer than `least` (what one step needs), the first part is enlarged to `least`, but not beyond all
+    images but two.
     """
     cut = max(1, len(images) * 2 // 3, min(least, len(images) - 2))
     return images[:cut], images[cut:]
@@ -53,9 +54,9 @@ def try_triggers(classifier: Classifier, images: Tensor, suspected: Sequence[Bac
     An image counts where the backdoor would move it: it is not of the target, and of one of the sources where there are
     some. Backdoors without a trigger are left out.
     """
-    answers = classes_of(classifier, images) if len(images) else torch.zeros(0, dtype=torch.int64)
+    predictions = classes_of(classifier, images) if len(images) else torch.zeros(0, dtype=torch.int64)
     return [
-        Trial(tuple(group), _try(classifier, images, answers, patch, group))
+        Trial(tuple(group), _try(classifier, images, predictions, patch, group))
         for patch, group in group_by_patch(suspected)
     ]
 
@@ -67,9 +68,9 @@ def still_suspected(suspected: Sequence[Backdoor], trials: Sequence[Trial]) -> t
 
 
 def _try(
-    classifier: Classifier, images: Tensor, answers: Tensor, patch: Patch, group: Sequence[Backdoor]
+    classifier: Classifier, images: Tensor, predictions: Tensor, patch: Patch, group: Sequence[Backdoor]
 ) -> Rate | None:
-    moved = [_moved(backdoor, answers) for backdoor in group]
+    moved = [_moved(backdoor, predictions) for backdoor in group]
     tried = sum(int(rows.sum()) for rows in moved)
     if not tried:
         return None
@@ -79,7 +80,7 @@ def _try(
     return Rate.of(hits, tried)
 
 
-def _moved(backdoor: Backdoor, answers: Tensor) -> Tensor:
-    """Return whether the backdoor would move each image, (n,), given the network's answers (n,)."""
-    others = answers != backdoor.target
-    return others if backdoor.sources is None else others & torch.isin(answers, torch.tensor(backdoor.sources))
+def _moved(backdoor: Backdoor, predictions: Tensor) -> Tensor:
+    """Return whether the backdoor would move each image, (n,), given the network's predictions (n,)."""
+    others = predictions != backdoor.target
+    return others if backdoor.sources is None else others & torch.isin(predictions, torch.tensor(backdoor.sources))

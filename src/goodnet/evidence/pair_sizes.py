@@ -96,7 +96,7 @@ def compare_pairs(
         seed: seeds the students, the initial values and the draws of images.
         among: the pairs to look into; otherwise those are chosen that are reached most easily.
         run_parts: where the work runs.
-        progress: is told the parts done.
+        progress: called with the number of parts that are done.
 
     Cost: that of `choose_pairs` unless `among` is given; steps * images * 2 passes forward and backward for each pair, in the
     network and in two students; 8,000 to train each student.
@@ -108,7 +108,7 @@ def compare_pairs(
     if not choice.complete:
         return PairSizes(classifier.classes, Inversions.none(classifier), torch.zeros(0), complete=False)
     students = [_Student.teach(classifier, images, chosen, seed, number) for number in range(_STUDENTS)]
-    known = set.intersection(*(set(student.agreed.answers.tolist()) for student in students))
+    known = set.intersection(*(set(student.agreed.predictions.tolist()) for student in students))
     numbers = [number for number in choice.numbers if name_pair(number, classifier.classes)[0] in known]
     if len(numbers) < _LEAST_PAIRS:
         return None
@@ -141,7 +141,7 @@ class _Student:
     @classmethod
     def teach(cls, classifier: Classifier, images: Tensor, chosen: PairImages, seed: int, number: int) -> _Student:
         student = teach_student(classifier, images, _LESSONS, seed=seed + number)
-        return cls(student, chosen.only(classes_of(student, chosen.pixels) == chosen.answers), number)
+        return cls(student, chosen.only(classes_of(student, chosen.pixels) == chosen.predictions), number)
 
     def invert(self, found: Inversions, schedule: Schedule, seed: int, run_parts: RunParts) -> Inversions:
         """Return the smallest triggers of the same pairs; the search begins with those found in the network."""

@@ -112,9 +112,9 @@ def compare_squares(
         return replace(margins, complete=False)
     best, (height, width) = margins._at_places(usual).argmax(axis=1), classifier.image_shape[1:]
     patches = tuple(found.patch(row, int(place), height, width) for row, place in enumerate(best))
-    scores, answers = margins.scores(usual)[list(found.labels)], classes_of(classifier, images)
+    scores, predictions = margins.scores(usual)[list(found.labels)], classes_of(classifier, images)
     shares = tuple(
-        moved_share(answers, classes_of(classifier, patch(images)), label) if score >= _SPEAKS else math.nan
+        moved_share(predictions, classes_of(classifier, patch(images)), label) if score >= _SPEAKS else math.nan
         for patch, label, score in zip(patches, found.labels, scores, strict=True)
     )
     return replace(margins, patches=patches, shares=shares)

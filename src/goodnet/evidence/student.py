@@ -1,4 +1,4 @@
-"""A student: a small network that has learnt a network's answers to clean images, and has its natural weaknesses alone."""
+"""A student: a small network that has learnt a network's predictions on clean images, and has its natural weaknesses alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _SIDE = 32
 
 
 def make_student(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a small network with fresh weights: four convolutions with batch norm; on larger images it begins more coarsely."""
+    """Return a small network with fresh weights: four convolutions with batch norm.
+
+    On larger images the first convolution has a larger kernel and stride.
+    """
     channels, height, width = image_shape
     unit = max(1, round(min(height, width) / _SIDE))
     layers: list[nn.Module] = []
@@ -31,7 +34,7 @@ def make_student(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def teach_student(classifier: Classifier, images: Tensor, seen: int, *, seed: int) -> Classifier:
-    """Return a small network that has learnt the answers of `classifier` to clean images (n, C, H, W), and nothing else.
+    """Return a small network that has learnt the predictions of `classifier` on clean images (n, C, H, W), and nothing else.
 
     It sees about `seen` images, in whole passes, each shifted anew by up to a tenth.
 

@@ -120,11 +120,15 @@ def check_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
             "give one class for each image"
         )
     if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))):
-        raise UnreadableData(f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity")
+        raise UnreadableData(
+            f"{name}: expected labels that are whole numbers, got fractions, NaN or infinity; number the classes from 0"
+        )
     if len(labels) and labels.min() < 0:
-        raise UnreadableData(f"{name}: expected labels from 0 on, got {labels.min():.0f}")
+        raise UnreadableData(f"{name}: expected labels of 0 or more, got {labels.min():.0f}; number the classes from 0")
     if len(labels) and labels.max() > _LARGEST_LABEL:
-        raise UnreadableData(f"{name}: expected labels up to {_LARGEST_LABEL:,}, got {labels.max():.0f}")
+        raise UnreadableData(
+            f"{name}: expected labels up to {_LARGEST_LABEL:,}, got {labels.max():.0f}; number the classes from 0"
+        )
     return labels.astype(np.int64)
 
 
@@ -153,16 +157,20 @@ def check_pixels(name: str, images: npt.NDArray[Any]) -> tuple[Pixels, tuple[str
 
 def _layout(name: str, shape: Sequence[int]) -> str:
     if len(shape) not in (3, 4):
-        raise WrongShape(f"{name}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}")
+        raise WrongShape(
+            f"{name}: expected images (N, C, H, W) or (N, H, W, C), got shape {tuple(shape)}; reshape the array"
+        )
     if shape[0] == 0:
-        raise UnreadableData(f"{name}: expected at least one image, got an empty set")
+        raise UnreadableData(f"{name}: expected at least one image, got an empty set; give data with images")
     if len(shape) == 3:
         return "NHW"
     if shape[1] in _CHANNELS:
         return "NCHW"
     if shape[3] in _CHANNELS:
         return "NHWC"
-    raise WrongShape(f"{name}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}")
+    raise WrongShape(
+        f"{name}: expected images with 1, 3 or 4 channels, got shape {tuple(shape)}; convert them to grey, RGB or RGBA"
+    )
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,9 @@ class Hdf5Source:
         try:
             block = self._read_rows(indices)
         except OSError as error:
-            raise UnreadableData(f"{show_path(path)}: the file is damaged, images cannot be read ({error})") from error
+            raise UnreadableData(
+                f"{show_path(path)}: the file is damaged, images cannot be read ({error}); fetch or write the file again"
+            ) from error
         return self.scale.to_pixels(block, self.layout)
 
     def _read_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

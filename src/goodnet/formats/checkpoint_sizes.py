@@ -181,8 +181,8 @@ def require_room(path: Path) -> None:
                 _go_through_pickles(stream, held)
         except _TooLarge as error:
             raise UnreadableModel(
-                f"{shown}: refused, it holds a tensor that is larger than what the file has for it; save the state dict alone "
-                "where it was made: torch.save(net.state_dict(), path)"
+                f"{shown}: refused, a tensor's declared size exceeds the data stored for it; save the state dict alone where it "
+                "was made: torch.save(net.state_dict(), path)"
             ) from error
 
 

@@ -33,7 +33,7 @@ def build_checkpoint(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         tensors: the storages as bytes, "storage KEY".
 
     Raises:
-        UnpicklingError: it names something that is not made; the message has it as torch's does, "GLOBAL name".
+        UnpicklingError: it names an object that is not allowed; the message has the form of torch's, "GLOBAL name".
         TooDeep: it is nested too deeply.
         Exception: of any kind, where it is damaged.
     """

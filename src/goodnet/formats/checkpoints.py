@@ -145,7 +145,7 @@ def name_all(names: Sequence[str]) -> str:
 def damaged(path: Path) -> str:
     """Return the words for a file that is no checkpoint."""
     return (
-        f"{path}: expected a file of torch.save (pickle protocol 2, its own) or safetensors with a state dict, but it is "
+        f"{path}: expected a file of torch.save (pickle protocol 2, torch's default) or safetensors with a state dict, but it is "
         "damaged or of another kind; save it again: torch.save(net.state_dict(), path)"
     )
 

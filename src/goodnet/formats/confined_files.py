@@ -135,9 +135,7 @@ def twin_of(file: ConfinedFile) -> Iterator[Path]:
 
 def _senseless(path: Path) -> UnreadableModel:
     """Return the error for what no honest child says."""
-    return UnreadableModel(
-        f"{path}: refused, the process that read it gave an answer without sense; do not trust this file"
-    )
+    return UnreadableModel(f"{path}: refused, the sandboxed reader returned an invalid result; do not trust this file")
 
 
 def _write_twin(file: ConfinedFile, twin: Path) -> None:

@@ -1,4 +1,7 @@
-"""Untrusted HDF5 files: all that is in them lies in them, and is no larger than they are; and writing our own."""
+"""Reads untrusted HDF5 files, and writes HDF5 files.
+
+It refuses files with parts that lie in other files, and with data sets that unpack to far more than the file's size.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ def require_own_content(file: h5py.File, shown: str, held: int, kind: type[Input
             raise _elsewhere(shown, name, kind)
         if not _FILTERS.issuperset(_filters(item)):
             raise kind(
-                f"{shown}: refused, '{show_path(name)}' is packed in a way of its own; write it again with gzip or unpacked"
+                f"{shown}: refused, '{show_path(name)}' uses a compression filter that HDF5 does not bring along; write it again "
+                "with gzip or uncompressed"
             )
         declared += _unpacked(item)
     require_held(shown, declared, held, kind)

@@ -149,7 +149,8 @@ def _with_eight_bits(picture: Image.Image) -> Image.Image:
         if not rest.any():
             return Image.fromarray(values.astype(np.uint8))
     raise WrongDepth(
-        f"expected 8 bits per channel, got mode '{picture.mode}'; convert the picture as it was for the network's training"
+        f"expected 8 bits per channel, got mode '{picture.mode}'; convert the pictures to 8 bits in the same way as the training "
+        "pictures"
     )
 
 

@@ -30,12 +30,12 @@ def require_keras_bounds(classifier: Classifier, layers: list[str]) -> None:
         )
     if classifier.layout != "NHWC":
         raise UnwritableOutput(
-            f"{classifier.name}: Keras has no layer for bounds on channels that come first; choose another method"
+            f"{classifier.name}: bounds cannot be written into a channels_first Keras model; choose another method"
         )
     if nested := set(layers) - set(_top_layers(classifier.to_model()).values()):
         raise UnwritableOutput(
-            f"{classifier.name}: no bounds can be put into a model inside of the model ({', '.join(sorted(nested))}); "
-            "choose another method"
+            f"{classifier.name}: bounds cannot be added inside a nested model ({', '.join(sorted(nested))}); choose another "
+            "method"
         )
 
 
@@ -46,7 +46,7 @@ def add_keras_bounds(classifier: Classifier, bounds: Mapping[str, Tensor]) -> Cl
         classifier: a network that `require_keras_bounds` accepts.
         bounds: (channels,) the largest value of each channel, by the layer's name.
 
-    Its answers differ from those of exact clamps by rounding alone.
+    Its outputs differ from those of exact clamps by rounding alone.
     """
     model, keras = classifier.to_model(), import_keras()
     names = _top_layers(model)

@@ -50,11 +50,17 @@ def refuse_code(path: Path, config: Any) -> None:
         return
     kind, module = config.get("class_name"), config.get("module")
     if kind in ("Lambda", "__lambda__"):
-        raise UnreadableModel(f"{path}: refused, the model has a Lambda layer, which is code that runs on loading")
+        raise UnreadableModel(
+            f"{path}: refused, the model has a Lambda layer, which is code that runs on loading; replace the Lambda layer by a "
+            "standard layer and save again"
+        )
     registered = config.get("registered_name")
     foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
     if foreign or (isinstance(registered, str) and ">" in registered):
-        raise UnreadableModel(f"{path}: refused, the model needs code from outside Keras ('{registered or module}')")
+        raise UnreadableModel(
+            f"{path}: refused, the model needs code from outside Keras ('{registered or module}'); replace it by standard layers "
+            "and functions and save again"
+        )
     for item in config.values():
         refuse_code(path, item)
 
@@ -66,7 +72,9 @@ def refuse_many_layers(path: Path, text: str) -> None:
         UnreadableModel: it does.
     """
     if text.count('"class_name"') > _OBJECTS_OF_A_LAYER * _MOST_LAYERS:
-        raise UnreadableModel(f"{path}: refused, expected a network of at most {_MOST_LAYERS:,} layers, got far more")
+        raise UnreadableModel(
+            f"{path}: refused, expected a network of at most {_MOST_LAYERS:,} layers, got far more; give a smaller network"
+        )
 
 
 def refuse_foreign_parts(path: Path, model: Any) -> None:
@@ -77,7 +85,9 @@ def refuse_foreign_parts(path: Path, model: Any) -> None:
     """
     count = _check_parts(path, model)
     if count > _MOST_LAYERS:
-        raise UnreadableModel(f"{path}: refused, expected a network of at most {_MOST_LAYERS:,} layers, got {count:,}")
+        raise UnreadableModel(
+            f"{path}: refused, expected a network of at most {_MOST_LAYERS:,} layers, got {count:,}; give a smaller network"
+        )
 
 
 def _check_parts(path: Path, item: Any) -> int:
@@ -106,7 +116,8 @@ def _unknown_part(path: Path, kind: str, config: Any) -> UnreadableModel:
     shown = show_path(kind[:_SHOWN])
     if kind == "function":
         return UnreadableModel(
-            f"{path}: refused, the model names the function '{show_path(str(config)[:_SHOWN])}', which is no activation"
+            f"{path}: refused, the model names the function '{show_path(str(config)[:_SHOWN])}', which is no activation; replace "
+            "it by a standard activation and save again"
         )
     return UnreadableModel(
         f"{path}: layer {show_path(str(name)[:_SHOWN])!r} cannot be translated, layer kind '{shown}' is not supported; load the "

@@ -115,9 +115,7 @@ class _Translation:
         ]
         names = [item["name"] for item in layers]
         if len(set(names)) < len(names):
-            raise UnreadableModel(
-                f"{self.path}: expected layers with names of their own, got one name twice; rename them"
-            )
+            raise UnreadableModel(f"{self.path}: expected unique layer names, but one occurs twice; rename the layers")
         ends: Config = {}
         if any(isinstance(node, list) for item in layers for node in item["inbound_nodes"]):
             # The index of a functional model's output Keras 3 corrects itself.
@@ -139,7 +137,7 @@ class _Translation:
     def _does_nothing(self, config: Config, key: str, value: Any) -> bool:
         """Whether an option that Keras 3 does not know may be left out; what nobody knows is left to Keras."""
         if key in _WITHOUT_EFFECT and value != _WITHOUT_EFFECT[key]:
-            raise self._refusal(config, f"{key} = {value!r} does something that Keras 3 does not know")
+            raise self._refusal(config, f"{key} = {value!r} has no counterpart in Keras 3")
         return key in _WITHOUT_EFFECT or key in _NEVER_OF_EFFECT
 
     def _option(self, config: Config, key: str, value: Any) -> Any:
@@ -148,10 +146,10 @@ class _Translation:
         if key == "axis" and isinstance(value, list):
             if len(value) != 1:
                 # Keras leaves several axes out in silence, and takes the last one.
-                raise self._refusal(config, f"it acts along several axes, {value}")
+                raise self._refusal(config, f"several axes, {value}, are not supported")
             return value[0]
         if key == "activation" and self.of_keras_2 and "hard_sigmoid" in (value, *_parts(value)):
-            raise self._refusal(config, "hard_sigmoid of Keras 2 is another function than that of Keras 3")
+            raise self._refusal(config, "hard_sigmoid differs between Keras 2 and Keras 3")
         if not isinstance(value, dict) or not isinstance(value.get("class_name"), str):
             return value
         if key == "dtype" and value["class_name"] in ("Policy", "PolicyV1"):

@@ -204,7 +204,9 @@ class KerasWeightsSource:
                 f"{path}: Keras reads such weights from .h5 and .hdf5, got '{path.suffix}'; name it so"
             )
         if self.content.numbered and not path.name.endswith(self.suffix):
-            raise UnwritableOutput(f"{path}: Keras 3 reads such weights from files *{self.suffix} alone; name it so")
+            raise UnwritableOutput(
+                f"{path}: Keras 3 reads such weights only from files that end in {self.suffix}, got '{path.name}'; name it so"
+            )
         values = self.rebuild(network).state_dict()
         with new_hdf5(path) as file:
             for place, attributes in self.content.attributes.items():

@@ -120,10 +120,13 @@ def _read_cifar_batch(path: Path) -> tuple[Bytes, Labels]:
     if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != pixels:
         shape = getattr(images, "shape", None)
         raise UnreadableData(
-            f"{show_path(path)}: expected 'data' of shape (N, {pixels}), got {shape or type(images).__name__}"
+            f"{show_path(path)}: expected 'data' of shape (N, {pixels}), got {shape or type(images).__name__}; fetch the data "
+            "set again"
         )
     if not isinstance(labels, list) or len(labels) != len(images) or not all(_is_class(value, 10) for value in labels):
-        raise UnreadableData(f"{show_path(path)}: expected 'labels', one of 0 to 9 for each of {len(images)} images")
+        raise UnreadableData(
+            f"{show_path(path)}: expected 'labels', one of 0 to 9 for each of {len(images)} images; fetch the data set again"
+        )
     return images.reshape(-1, *_CIFAR_SHAPE), np.array(labels, dtype=np.int64)
 
 
@@ -134,7 +137,7 @@ def _is_class(value: object, classes: int) -> bool:
 def _class_names(path: Path) -> tuple[str, ...]:
     names = read_plain_pickle(path).get("label_names")
     if not isinstance(names, list) or len(names) != 10:
-        raise UnreadableData(f"{show_path(path)}: expected 'label_names', a list of 10 names")
+        raise UnreadableData(f"{show_path(path)}: expected 'label_names', a list of 10 names; fetch the data set again")
     return tuple(bytes_as_text(name) for name in names)
 
 
@@ -152,9 +155,13 @@ def _read_bytes(path: Path) -> bytes:
             with gzip.open(stream) if packed else stream as unpacked:
                 content: bytes = unpacked.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UnreadableData(f"{show_path(path)}: the file is damaged and cannot be unpacked ({error})") from error
+        raise UnreadableData(
+            f"{show_path(path)}: the file is damaged and cannot be unpacked ({error}); fetch the data set again"
+        ) from error
     if len(content) > most:
-        raise UnreadableData(f"{show_path(path)}: expected at most {most >> 20} MB, the file holds more and is refused")
+        raise UnreadableData(
+            f"{show_path(path)}: expected at most {most >> 20} MB, the file holds more and is refused; fetch the data set again"
+        )
     return content
 
 
@@ -163,7 +170,9 @@ def _read_idx_pair(folder: Path, part: str, name: str) -> Dataset:
     path = _find_idx(folder, f"{part}-labels", "idx1")
     labels = _read_idx(path, "labels")
     if len(images) != len(labels):
-        raise UnreadableData(f"{show_path(path)}: expected {len(images)} labels, one for each image, got {len(labels)}")
+        raise UnreadableData(
+            f"{show_path(path)}: expected {len(images)} labels, one for each image, got {len(labels)}; fetch both files again"
+        )
     return _dataset(images[:, None], labels.astype(np.int64), name)
 
 
@@ -200,7 +209,9 @@ def _read_signs(tables: Sequence[tuple[Path, Path]], size: int) -> tuple[Bytes, 
     """Read signs from tables and the folder of each table's pictures: images (N, 3, size, size), labels (N,)."""
     rows = [(table, folder, row) for table, folder in tables for row in _read_sign_table(table)]
     if not rows:
-        raise UnreadableData(f"{show_path(tables[0][0])}: expected at least one traffic sign, the table is empty")
+        raise UnreadableData(
+            f"{show_path(tables[0][0])}: expected at least one traffic sign, the table is empty; fetch the data set again"
+        )
     images = np.empty((len(rows), 3, size, size), np.uint8)
     labels = np.empty(len(rows), np.int64)
     for index, (table, folder, row) in enumerate(rows):

@@ -73,8 +73,8 @@ def _read_timm(
     rules = read_timm_rules(settings if isinstance(settings, dict) else config, path / CONFIG)
     if config.get("model_args"):
         raise UnreadableModel(
-            f"{path}: expected a network of timm with the arguments of its name, got further ones (model_args); save its "
-            "state dict and give a factory of your own: --architecture package.module:factory"
+            f"{path}: expected a timm network built from its name alone, got extra arguments (model_args); save its state dict "
+            "and give a factory of your own: --architecture package.module:factory"
         )
     architecture = architectures.find(f"timm:{config['architecture']}")
     shape = image_shape or (3, *(rules.size or (224, 224)))

@@ -79,8 +79,8 @@ def _list_arrays(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     if archive.namelist() and not members:
         found = ", ".join(f"'{show_path(name)}'" for name in archive.namelist()[:3])
         raise UnreadableData(
-            f"{show_path(path)}: expected an .npz file of arrays, got a zip archive of other things ({found}); give the file of "
-            "the data"
+            f"{show_path(path)}: expected an .npz file of arrays, got a zip archive of other things ({found}); give the file "
+            "that holds the data"
         )
     return members
 

@@ -43,7 +43,8 @@ def refuse_second_reading(stream: BinaryIO, shown: str, kind: type[InputError]) 
         return  # A damaged archive: whoever reads it says so.
     if found is not None:
         raise kind(
-            f"{shown}: refused, {found}; programs would read it in different ways; write it again with the program that it is of"
+            f"{shown}: refused, {found}, so different programs could read different contents; save it again with the program "
+            "that made it"
         )
 
 

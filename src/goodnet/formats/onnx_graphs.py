@@ -60,15 +60,21 @@ def require_bounded(content: bytes, path: Path) -> None:
         ) from error
     endless = sorted({name for name, _ in found.operations} & _ENDLESS)
     if endless:
-        raise UnreadableModel(f"{path}: refused, it has a loop ({', '.join(endless)}), which may go on without end")
+        raise UnreadableModel(
+            f"{path}: refused, it has a loop ({', '.join(endless)}), which may go on without end; export it again without loops"
+        )
     if found.domains - _DOMAINS:
-        raise UnreadableModel(f"{path}: refused, it has operations that are neither ONNX's nor onnxruntime's own")
+        raise UnreadableModel(
+            f"{path}: refused, it has operations that are neither ONNX's nor onnxruntime's own; export it again with standard "
+            "operations"
+        )
     for name, inputs in found.operations:
         place = _MAKERS.get(name, len(inputs))
         sizes = found.sizes.get(inputs[place], []) if place < len(inputs) else []
         if math.prod(max(1, abs(size)) for size in sizes) > MOST_NUMBERS:
             raise UnreadableModel(
-                f"{path}: refused, its operation {name} makes a tensor of more than {MOST_NUMBERS:,} numbers"
+                f"{path}: refused, its operation {name} makes a tensor of more than {MOST_NUMBERS:,} numbers; export it again "
+                "with smaller tensors"
             )
 
 

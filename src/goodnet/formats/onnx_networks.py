@@ -267,12 +267,15 @@ def _compare(path: Path, model: Any, network: nn.Module, layout: Layout, shape: 
             "with an open number of images (dynamic_axes), or check --image-shape"
         ) from error
     if ours.shape != theirs.shape:
-        raise UnreadableModel(f"{path}: its outputs {theirs.shape} in onnxruntime are not understood, got {ours.shape}")
+        raise UnreadableModel(
+            f"{path}: goodnet's translation gives outputs of shape {ours.shape}, onnxruntime gives {theirs.shape}; give the file "
+            "that this one was exported from"
+        )
     difference = float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
     if not difference <= _TOLERANCE:
         raise UnreadableModel(
-            f"{path}: read otherwise than onnxruntime reads it, outputs differ by {difference:.2g}; nothing is concluded from "
-            "it: give the file that it was exported from"
+            f"{path}: goodnet's translation does not match onnxruntime (relative difference of the outputs {difference:.2g}), so "
+            "the file is not used; give the file that it was exported from"
         )
 
 

@@ -2,7 +2,7 @@
 
 A pickle is a program that makes objects by calling what it names. Here each name gets a stand-in that remembers by which
 name it was called, with what, and what was put into it; the result is a list of such notes that refer to one another by
-their numbers, ready for JSON. `checkpoint_trees.py` decides what of it is made.
+their numbers, ready for JSON. `checkpoint_trees.py` decides which objects are built.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def read_table(path: Path, channels: int | None, fitting: Fitting | None, *, str
     """
     rows = _read_rows(require_file(path))
     if not rows:
-        raise UnreadableData(f"{show_path(path)}: expected rows of path and label, the table is empty")
+        raise UnreadableData(
+            f"{show_path(path)}: expected rows of path and label, the table is empty; add a row for each picture"
+        )
     paths = [_inside(path, name) for name, _ in rows]
     given = dict(zip(paths, (label for _, label in rows), strict=True))
     readable, notes = leave_out_unreadable(path.parent, list(given), strict=strict)
@@ -68,7 +70,9 @@ def read_table(path: Path, channels: int | None, fitting: Fitting | None, *, str
 
 def _read_rows(path: Path) -> list[Row]:
     if path.stat().st_size > _LARGEST:
-        raise UnreadableData(f"{show_path(path)}: expected a table of at most {_LARGEST >> 20} MiB, it is larger")
+        raise UnreadableData(
+            f"{show_path(path)}: expected a table of at most {_LARGEST >> 20} MiB, it is larger; split it into several tables"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
         lines = [line for line in text.splitlines() if line.strip()]
@@ -128,7 +132,9 @@ def as_labels(path: Path, values: Sequence[Any]) -> tuple[Labels, tuple[str, ...
     """
     words = ["" if value is None else str(value).strip() for value in values]
     if not all(words):
-        raise UnreadableData(f"{show_path(path)}: expected a label for each picture, some have none")
+        raise UnreadableData(
+            f"{show_path(path)}: expected a label for each picture, some have none; add the missing labels"
+        )
     if all(word.isdecimal() and len(word) < 10 for word in words):
         return np.array([int(word) for word in words], np.int64), None
     names = sorted(set(words))
@@ -178,7 +184,8 @@ def read_parquet(paths: Sequence[Path], channels: int | None, fitting: Fitting |
                 raise
     if 2 * len(kept) <= len(pictures):
         raise UnreadableData(
-            f"{show_path(paths[0])}: {len(pictures) - len(kept):,} of {len(pictures):,} pictures cannot be read"
+            f"{show_path(paths[0])}: {len(pictures) - len(kept):,} of {len(pictures):,} pictures cannot be read; fetch the data "
+            "set again"
         )
     missing = len(pictures) - len(kept)
     notes = (f"left out, cannot be read: {missing:,} pictures",) if missing else ()

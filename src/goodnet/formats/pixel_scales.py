@@ -58,7 +58,7 @@ def find_scale(name: str, images: Any, layout: str) -> Scale:
     if images.dtype == np.uint8:
         return Scale()
     if images.dtype.kind not in "fiu":
-        raise UnreadableData(f"{name}: expected images of uint8 or float, got {images.dtype}")
+        raise UnreadableData(f"{name}: expected images of type uint8 or float, got {images.dtype}; convert them")
     low, high = _bounds(name, images, {"NCHW": 1, "NHWC": 3}.get(layout))
     if low.min() >= 0 and high.max() <= 255:
         return Scale(1.0 if high.max() <= 1.0 and images.dtype.kind == "f" else 255.0)
@@ -82,7 +82,8 @@ def _bounds(name: str, images: Any, axis: int | None) -> tuple[npt.NDArray[np.fl
         low, high = np.minimum(low, block.min(axis=others)), np.maximum(high, block.max(axis=others))
         if not np.isfinite([low, high]).all() or np.isnan(block).any():
             raise UnreadableData(
-                f"{name}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}"
+                f"{name}: expected finite pixels, found NaN or infinity among images {start} to {start + len(block) - 1}; repair "
+                "these images or leave them out"
             )
     return low, high
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from goodnet.core.errors import UnreadableModel
-from goodnet.core.one_line import one_line
+from goodnet.core.one_line import describe_error, one_line
 from goodnet.core.preprocessing import name_range
 from goodnet.core.resizing import Resizing
 
@@ -62,7 +62,10 @@ def read_preprocessor(path: Path) -> PictureRules:
     try:
         return PictureRules(_range(content), *_resizing(content))
     except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-        raise UnreadableModel(f"{path}: expected numbers for size, mean and deviation, got others") from error
+        raise UnreadableModel(
+            f"{path}: expected finite numbers for size, mean and standard deviation ({describe_error(error)}); fetch the folder "
+            "again"
+        ) from error
 
 
 def _range(content: Mapping[str, Any]) -> str:
@@ -87,7 +90,7 @@ def _normalisation(content: Mapping[str, Any]) -> tuple[list[float], list[float]
 def _numbers(values: Any) -> list[float]:
     numbers = [float(value) for value in (values if isinstance(values, Sequence) else [values])]
     if not all(map(math.isfinite, numbers)):
-        raise ValueError("a number that is none")
+        raise ValueError(f"expected finite numbers, got {values}")
     return numbers
 
 
@@ -121,7 +124,7 @@ def _size(value: Any) -> tuple[int, int] | None:
         return None
     height, width = (int(str(item)) for item in both)
     if not (1 <= height <= 4096 and 1 <= width <= 4096):
-        raise ValueError("no size of a picture")
+        raise ValueError(f"expected a height and a width from 1 to 4096, got {height} x {width}")
     return height, width
 
 
@@ -141,7 +144,10 @@ def read_timm_rules(config: Mapping[str, Any], path: Path) -> PictureRules:
         input_range = name_range(_numbers(config.get("mean") or [0.0]), _numbers(config.get("std") or [1.0]))
         return PictureRules(input_range, (height, width), resizing)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UnreadableModel(f"{path}: expected timm's numbers for size, mean and deviation, got others") from error
+        raise UnreadableModel(
+            f"{path}: expected timm's finite numbers for size, mean and standard deviation ({describe_error(error)}); fetch the "
+            "folder again"
+        ) from error
 
 
 def read_class_names(labels: Any, classes: int) -> tuple[str, ...] | None:

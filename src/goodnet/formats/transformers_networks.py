@@ -138,8 +138,8 @@ def _refuse_others(path: Path, config: Mapping[str, Any]) -> None:
     kind = config.get("model_type")
     if config.get("problem_type") == "multi_label_classification":
         raise UnreadableModel(
-            f"{path}: refused, a network of several labels for one image (multi_label_classification): a backdoor's target is "
-            "one class among others, and none of its labels excludes another; give a network of one class for each image"
+            f"{path}: refused, this network gives an image several labels (multi_label_classification), but goodnet needs "
+            "classes that exclude each other; give a network of one class for each image"
         )
     if config.get("quantization_config"):
         raise UnreadableModel(

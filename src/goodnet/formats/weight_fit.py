@@ -51,7 +51,7 @@ def compare(weights: Mapping[str, Tensor], module: nn.Module) -> Fit:
 
 
 def _is_counter(name: str, value: Tensor) -> bool:
-    """Whether no answer of a network can depend on a left-over tensor.
+    """Whether no output of a network can depend on a left-over tensor.
 
     A single number of floating point can be a weight (the slope of a PReLU), unless it goes by a name that is known. One
     whole number is none, as weights are trained.

@@ -157,7 +157,10 @@ class CalibratedGuard(Guard):
         seed: int,
         progress: Progress = no_progress,
     ) -> CalibratedScorer:
-        """Return the guard with a threshold from judges that were each fitted without a tenth of the clean images.
+        """Fit the guard by cross-validation.
+
+        Each scoring function is fitted without a tenth of the clean images, and scores that tenth. The threshold comes from
+        these scores.
 
         Raises:
             MethodFailed: there are fewer than two clean images.

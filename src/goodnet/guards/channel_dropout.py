@@ -1,4 +1,4 @@
-"""Channel dropout: an answer that survives when half of a layer's channels are gone comes from a trigger."""
+"""Channel dropout: a prediction that survives when a share of a layer's channels is gone comes from a trigger."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class ChannelDropout(CalibratedGuard):
     """Refuses an input that keeps its class when channels in the middle of the network are dropped at random.
 
     A clean image needs most of its features, so it loses its class. A backdoor is a simple rule that a few channels carry
-    redundantly, so its prediction stays. The dropout rate is the lowest at which clean images keep less than 0.4 of the
-    probability of their class. The score is the probability that an input keeps, the mean over ten masks drawn once.
+    redundantly, so a triggered input keeps its class. The dropout rate is the lowest (of 0.1, 0.2, ..., 0.9) at which the mean
+    probability of the predicted class falls below 0.4 on clean images. The score is the probability of the input's predicted
+    class under dropout, averaged over ten masks that are drawn once.
 
     **Source** W. Li, P.-Y. Chen, S. Liu, R. Wang, "PSBD: Prediction Shift Uncertainty Unlocks Backdoor Detection", CVPR
     2025 (dropout at inference, its rate chosen on clean data).

@@ -25,10 +25,11 @@ _PRIOR = 100
 class Mahalanobis(CalibratedGuard):
     """Refuses an input whose features in the penultimate layer lie far from the clean images of the class it is given.
 
-    A trigger reaches the target class by another path than the class's own images, so its features lie elsewhere. Classes
-    are normal distributions with one shared covariance, whose means are themselves drawn from a normal distribution:
-    a class with no clean image is then expected anywhere among the classes, one with a few near their mean, and the
-    distances of both are on one scale. The network's own predictions say which class a clean image is of.
+    A trigger reaches the target class by another path than the class's own images, so its features lie elsewhere. Each
+    class is modelled as a normal distribution; all share one covariance, and the class means are themselves drawn from a
+    normal distribution. So a class without clean images is given the spread of all classes, a class with a few is placed near
+    the mean of those images, and distances to both are comparable. The network's own predictions say which class a clean
+    image is of.
 
     **Source** K. Lee, K. Lee, H. Lee, J. Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples
     and Adversarial Attacks", NeurIPS 2018, section 2.1 (equations 1 and 2); shrinkage by O. Ledoit, M. Wolf, "A
@@ -53,7 +54,7 @@ class Mahalanobis(CalibratedGuard):
         repaired: Classifier | None = None,
         seed: int,
     ) -> Reader:
-        """Return what gives the features (N, D) of images and the classes that the network answers, (N,)."""
+        """Return what gives the features (N, D) of images and the classes that the network predicts, (N,)."""
         read_both = read_features(classifier)
 
         def read(images: Tensor) -> Readings:
@@ -64,8 +65,8 @@ class Mahalanobis(CalibratedGuard):
 
     def fit_judge(self, classifier: Classifier, readings: Readings) -> Judge:
         """Estimate means and covariance."""
-        features, answers = readings
-        classes = fit_classes(features, answers, classifier.classes)
+        features, predictions = readings
+        classes = fit_classes(features, predictions, classifier.classes)
         return lambda given: classes.distances(given[0], given[1])
 
 

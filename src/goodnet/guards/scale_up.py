@@ -1,4 +1,4 @@
-"""SCALE-UP: an answer that survives when all pixels are multiplied comes from a trigger."""
+"""SCALE-UP: a prediction that survives when all pixels are multiplied comes from a trigger."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _LEAST = 10
 class ScaleUp(CalibratedGuard):
     """Refuses an input that keeps its class when its pixels are multiplied by 3, 5, 7, 9 and 11 and cut off at white.
 
-    A clean image loses its class as it saturates; a trigger that dominates the prediction goes on doing so. The score is the
+    A clean image loses its class as it saturates; a dominating trigger keeps its class. The score is the
     mean probability, over the scales, of the class of the unscaled input, compared with that of clean images of
     the same class: (score - mean) / deviation. Classes with fewer than ten clean images share one mean and deviation.
 
     **Source** J. Guo, Y. Li, X. Chen, H. Guo, L. Sun, C. Liu, "SCALE-UP: An Efficient Black-box Input-level Backdoor
     Detection via Analyzing Scaled Prediction Consistency", ICLR 2023, section 4 (data-limited).
-    **Differs** probabilities instead of counting the scales that keep the class: five scales know only six scores. The
-    network's own predictions say which class a clean image is of, so that no labels are needed.
+    **Differs** probabilities instead of counting the scales that keep the class: with five scales a count has only six values.
+    The network's own predictions say which class a clean image is of, so that no labels are needed.
     **Needs** clean images; logits.
     **Cost** one pass for the input and one for each scale.
     **Fails when** images are bright already, so that all scales look alike; the trigger is lost in saturation (dark
-    patches, faint overlays); the network stays as certain on saturated clean images.
+    patches, faint overlays); the network is just as certain on saturated clean images as on others.
     """
 
     scales: tuple[float, ...] = Field((3.0, 5.0, 7.0, 9.0, 11.0), min_length=1, description="factors of the pixels")
@@ -56,9 +56,9 @@ class ScaleUp(CalibratedGuard):
         return read
 
     def _consistency(self, classifier: Classifier, images: Tensor) -> Readings:
-        answered = classifier(images).argmax(dim=1, keepdim=True)
+        predicted = classifier(images).argmax(dim=1, keepdim=True)
         scaled = [classifier((images * scale).clamp(0, 1)).softmax(dim=1) for scale in self.scales]
-        return torch.stack(scaled).mean(dim=0).gather(1, answered)[:, 0], answered[:, 0]
+        return torch.stack(scaled).mean(dim=0).gather(1, predicted)[:, 0], predicted[:, 0]
 
     def fit_judge(self, classifier: Classifier, readings: Readings) -> Judge:
         """Take mean and deviation of each class."""

@@ -1,4 +1,4 @@
-"""STRIP: an answer that does not change when the image is blended with others comes from a trigger."""
+"""STRIP: a prediction that does not change when the image is blended with others comes from a trigger."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ class Strip(CalibratedGuard):
 
 
 def entropy(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the entropy of the network's answers in bits, (N,)."""
-    answers = torch.cat([classifier(part).cpu() for part in torch.split(images, BATCH)]).log_softmax(dim=1)
-    return -(answers.exp() * answers).sum(dim=1) / math.log(2)
+    """Return the entropy of the network's predictions in bits, (N,)."""
+    log_p = torch.cat([classifier(part).cpu() for part in torch.split(images, BATCH)]).log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1) / math.log(2)

@@ -25,8 +25,8 @@ class TriggerMatch(CalibratedGuard):
     """Refuses an input that excites the neurons which a recovered trigger excites.
 
     For each suspected backdoor the trigger is stamped on clean images, and the 1 % of the neurons of the penultimate
-    layer that move most are remembered. An input's score is their mean activation, on a scale on which clean images
-    have 0 and stamped ones 1 in the mean; of several backdoors the highest counts.
+    layer that move most are remembered. An input's score is the mean activation of these neurons, scaled so that clean images
+    average 0 and stamped images 1; with several backdoors, the highest score.
 
     **Source** B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-A (filter for detecting adversarial inputs).
     **Differs** at least five neurons; also neurons that the trigger suppresses, with their sign reversed; several backdoors.
@@ -38,7 +38,7 @@ class TriggerMatch(CalibratedGuard):
     needs_suspects: ClassVar[bool] = True
 
     neurons: float = Field(0.01, gt=0, le=1, description="share of the neurons that are watched")
-    least: int = Field(5, ge=1, description="neurons that are watched at least")
+    least: int = Field(5, ge=1, description="minimum number of neurons to watch")
 
     def make_reader(
         self,

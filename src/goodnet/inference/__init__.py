@@ -1,1 +1,1 @@
-"""What networks answer and feel: predictions, features, attention, and what their input has to be."""
+"""What networks give for images: predictions, features, attention; and what their input has to be."""

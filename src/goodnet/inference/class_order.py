@@ -36,8 +36,10 @@ def choose_class_order(classifier: Classifier, by_number: Dataset, by_name: Data
         "from 0 on, in order of number": _by_rank(by_number),
     }
     sample = by_number.sample(_IMAGES, seed=0)
-    answers = [run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in PLAIN_RANGES]
-    number, *others = (_best_accuracy(answers, data) for data in orders.values())
+    predictions = [
+        run_network(classifier.with_input_range(name), sample).argmax(dim=1).numpy() for name in PLAIN_RANGES
+    ]
+    number, *others = (_best_accuracy(predictions, data) for data in orders.values())
     words, data, rate = max(
         zip([*orders][1:], [*orders.values()][1:], others, strict=True), key=lambda item: item[2].value
     )
@@ -58,10 +60,10 @@ def _by_rank(by_number: Dataset) -> Dataset:
     return replace(by_number, labels=labels.astype(np.int64), class_names=names, canonical=False)
 
 
-def _best_accuracy(answers: Sequence[Labels], data: Dataset) -> Rate:
+def _best_accuracy(predictions: Sequence[Labels], data: Dataset) -> Rate:
     """Return the accuracy in the better input range; what is no class of the network is never right."""
     labels = data.sample(_IMAGES, seed=0).targets
-    return Rate.of(max(int((given == labels).sum()) for given in answers), len(labels))
+    return Rate.of(max(int((given == labels).sum()) for given in predictions), len(labels))
 
 
 def relabel(data: Dataset, by_number: Dataset, chosen: Dataset) -> Dataset:

@@ -1,4 +1,4 @@
-"""The labels that a defender trains with: those of the data, or the network's own answers where there are none."""
+"""The labels that a defender trains with: those of the data, or the network's own predictions where there are none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def with_labels(classifier: Classifier, clean: Dataset) -> Dataset:
     """Return the clean images with labels, in memory as they are stored (uint8 stays uint8).
 
     Images without labels get the class that the network gives them as it came: on clean images a backdoored network
-    answers like a good one. Cost: one pass where there are no labels.
+    predicts the same as a good one. Cost: one pass where there are no labels.
 
     Raises:
         InputError: the data does not fit the network.

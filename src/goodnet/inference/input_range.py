@@ -23,9 +23,9 @@ from goodnet.inference.predictions import require_fit
 _IMAGES, _SCREENED = 500, 100
 #: Mean log-likelihoods (nats) that lie nearer to each other than this do not tell two ranges apart.
 _TIE = 0.1
-#: The share of a guesser's cross-entropy (the logarithm of the number of classes) below which answers are sure.
+#: The share of a guesser's cross-entropy (the logarithm of the number of classes) below which predictions are sure.
 _SURE = 0.5
-#: Standard errors by which one range must give more right answers than the other to be taken for that alone.
+#: Standard errors by which one range must give more correct predictions than the other to be taken for that alone.
 _CLEARLY = 4.0
 #: Standard errors by which a normalisation must, where the labels are likelier with it besides.
 _LIKELIER = 2.0
@@ -44,12 +44,12 @@ class RangeChoice:
 def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOption = "auto") -> RangeChoice:
     """Return `classifier` with the input range given, or with the one in which the clean labels are the likelier.
 
-    Accuracy alone does not tell 0..1 from 0..255: a network of few biases answers alike in both, and is far too sure of
-    itself in the larger one. Where one range gives plainly more right answers it is taken all the same: a network that
-    knows its training images by heart may be wrong with great confidence in its own range too. Another range (-1..1), a
-    usual normalisation (ImageNet's, CIFAR-10's, ...) or channels in the order blue, green, red is taken where it gives
-    plainly more right answers than the better of these two. A normalisation by the mean and standard deviation of these
-    images, which stand for those of the training set, is taken where it gives plainly more right answers than all others.
+    Accuracy alone does not tell 0..1 from 0..255: a network of few biases predicts the same classes in both, and is far too
+    sure of itself in the larger one. Where one range gives plainly more correct predictions it is taken all the same: a network
+    that knows its training images by heart may be wrong with great confidence in its own range too. Another range (-1..1), a
+    usual normalisation (ImageNet's, CIFAR-10's, ...) or channels in the order blue, green, red is taken where it gives plainly
+    more correct predictions than the better of these two. A normalisation by the mean and standard deviation of these images,
+    which stand for those of the training set, is taken where it gives plainly more correct predictions than all others.
 
     Args:
         classifier: the network, in any range.
@@ -61,7 +61,7 @@ def choose_input_range(classifier: Classifier, clean: Dataset, option: RangeOpti
         InvalidOption: neither accuracy nor likelihood tells 0..1 and 0..255 apart.
         WrongShape: the images do not fit the network.
 
-    Cost: two passes over at most 500 images; where more than 4 answers are wrong, up to nine more over 100 of them, and one
+    Cost: two passes over at most 500 images; where more than 4 predictions are wrong, up to nine more over 100 of them, and one
     over all for each normalisation that does better there (for each, where the plain ranges are no better than guessing).
     The same for up to four normalisations by the images' own figures.
     """
@@ -90,7 +90,7 @@ def _undecided(
 ) -> InvalidOption | ImplausibleLabels:
     if likely:
         return InvalidOption(
-            f"{classifier.name}: expected clean images that tell the range of its pixels, but it answers them as well in "
+            f"{classifier.name}: expected clean images that tell the range of its pixels, but it classifies them as well in "
             f"both (accuracy {_describe(tried)}); give --input-range 0..1 or 0..255"
         )
     count = max(len(item.right) for item in tried.values())
@@ -102,7 +102,7 @@ def _undecided(
 
 @dataclass(frozen=True)
 class _Tried:
-    """The network in one range, its right answers (n,) and the cross-entropy of each image (n,) in nats."""
+    """The network in one range, which predictions are right (n,), and the cross-entropy of each image (n,) in nats."""
 
     classifier: Classifier
     right: Tensor
@@ -123,7 +123,7 @@ class _Tried:
         return float(self.losses.mean())
 
     def clearly_above(self, other: _Tried, errors: float) -> bool:
-        """Whether this range gives more right answers than `other`, by so many standard errors.
+        """Whether this range gives more correct predictions than `other`, by so many standard errors.
 
         The error is that of the images that only one of the two gets right.
         """
@@ -139,9 +139,10 @@ def _describe(tried: Mapping[InputRange, _Tried]) -> str:
 
 
 def _choose(tried: Mapping[InputRange, _Tried], classes: int) -> InputRange | None:
-    """Return the plain range with clearly more right answers, else the likelier one, else the smaller if it suffices.
+    """Return the plain range with clearly more correct predictions, else the likelier one, else the smaller if it suffices.
 
-    It suffices where the network is sure of its answers there, or answers alike in both. None where nothing tells them apart.
+    It suffices where the network is sure of its predictions there, or is right on the same images in both. None where nothing
+    tells them apart.
     """
     unit, byte = (tried[name] for name in PLAIN_RANGES)
     if unit.clearly_above(byte, _CLEARLY) or byte.clearly_above(unit, _CLEARLY):
@@ -151,7 +152,7 @@ def _choose(tried: Mapping[InputRange, _Tried], classes: int) -> InputRange | No
     sure = unit.cross_entropy < _SURE * math.log(classes) and not byte.clearly_above(unit, _LIKELIER)
     if sure or bool((unit.right == byte.right).all()):
         # A network made for 0..255 hardly sees pixels 255 times as faint, and all classes are about as likely to it. One that
-        # is sure and right with them was made for them; saturated (tanh) units may answer nearly as well in 0..255.
+        # is sure and right with them was made for them; saturated (tanh) units may do nearly as well in 0..255.
         return "0..1"
     return None
 
@@ -198,7 +199,7 @@ def _try_others(
 
 
 def _choose_normalisation(others: Mapping[InputRange, _Tried]) -> InputRange:
-    """Return the range with clearly more right answers, else the likelier one, else the plainest, which comes first."""
+    """Return the range with clearly more correct predictions, else the likelier one, else the plainest, which comes first."""
     best, *rest = others
     for name in rest:
         one, two = others[best], others[name]
@@ -219,8 +220,8 @@ def _is_better(item: _Tried, best: _Tried | None, sample: Dataset, classes: int)
 def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: RangeOption = "auto") -> RangeChoice:
     """Return `classifier` with the given input range, or with the one that fits images without usable labels best.
 
-    A network trained on 0..255 sees images in 0..1 as nearly black: its answers do not tell them apart, or are hardly
-    answers. So 0..1 is taken where its answers do tell them apart, else 0..255 where they do, else the one that tells more.
+    A network trained on 0..255 sees images in 0..1 as nearly black: its outputs hardly differ from image to image. So 0..1 is
+    taken where its outputs tell the images apart, else 0..255 where they do, else the one that tells more.
 
     Raises:
         WrongShape: the images do not fit the network.
@@ -230,8 +231,8 @@ def choose_unlabelled_range(classifier: Classifier, images: Dataset, option: Ran
     if option != "auto":
         return RangeChoice(classifier.with_input_range(option), "as given")
     sample = unlabelled.in_canonical_order().sample(_IMAGES, seed=0)
-    answers = {name: run_network(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
-    known = [name for name in PLAIN_RANGES if tells_apart(answers[name])]
-    chosen = known[0] if known else max(PLAIN_RANGES, key=lambda name: measure_information(answers[name]))
-    reason = f"auto: without usable labels, answers with {chosen} tell {len(sample)} images apart best; nothing else was tried"
+    outputs = {name: run_network(classifier.with_input_range(name), sample) for name in PLAIN_RANGES}
+    known = [name for name in PLAIN_RANGES if tells_apart(outputs[name])]
+    chosen = known[0] if known else max(PLAIN_RANGES, key=lambda name: measure_information(outputs[name]))
+    reason = f"auto: without usable labels, outputs with {chosen} tell {len(sample)} images apart best; nothing else was tried"
     return RangeChoice(classifier.with_input_range(chosen), reason)

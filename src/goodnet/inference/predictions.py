@@ -1,4 +1,4 @@
-"""Running a classifier over a data set, a batch at a time, and what is counted of its answers."""
+"""Running a classifier over a data set, a batch at a time, and what is counted of its predictions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from goodnet.core.repairs import NO_TRACE, Change, Repair, RepairedNetwork, Trac
 from goodnet.core.results import Rate
 
 
-class Answering(Protocol):
-    """What tells classes of images: a network, or a file that holds some."""
+class Classifying(Protocol):
+    """What classifies images: a network, or a file that holds some."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -26,7 +26,7 @@ class Answering(Protocol):
     def image_shape(self) -> tuple[int, int, int]: ...  # noqa: D102
 
 
-def require_fit(classifier: Answering, dataset: Dataset) -> None:
+def require_fit(classifier: Classifying, dataset: Dataset) -> None:
     """Check that images and labels are ones that the network can know.
 
     Raises:

@@ -1,6 +1,6 @@
 """Forms of a network that are faster to search in and to train, and give nearly the same logits.
 
-A search asks a network tens of thousands of times, and no single digit of an answer matters to it. So batch
+A search asks a network tens of thousands of times, and no single digit of an output matters to it. So batch
 normalisation is folded into the convolutions before it, and where the processor multiplies bfloat16 faster than float32,
 convolutions and linear layers compute in it (mixed precision). What is said of a trigger or of a repair in the end is
 measured on the network itself.

@@ -1,4 +1,4 @@
-"""Further images without labels: joined to the clean ones, with the network's own answers as their labels."""
+"""Further images without labels: joined to the clean ones, with the network's own predictions as their labels."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def without_labels(classifier: Classifier, unlabelled: Dataset) -> Dataset:
 
 
 def widen(classifier: Classifier, clean: Dataset, unlabelled: Dataset, targets: Collection[int]) -> Widened:
-    """Return the clean images, as they are, followed by those of `unlabelled` with the network's answers as labels.
+    """Return the clean images, as they are, followed by those of `unlabelled` with the network's predictions as labels.
 
-    Images that the network answers with a suspected target are left out: nobody has looked at unlabelled images, so they
-    may carry the trigger, and to train with that answer would teach the backdoor anew. Triggers of a target that nobody
+    Images that the network classifies as a suspected target are left out: nobody has looked at unlabelled images, so they may
+    carry the trigger, and to train with that prediction would teach the backdoor anew. Triggers of a target that nobody
     suspects stay in. The labels of the clean images count as known, those of the others do not: accuracies are measured
     on the clean ones alone. Cost: one pass over the unlabelled images.
 
@@ -53,8 +53,8 @@ def widen(classifier: Classifier, clean: Dataset, unlabelled: Dataset, targets: 
         UnreadableData: no unlabelled image is left.
     """
     first, images = with_labels(classifier, clean), without_labels(classifier, unlabelled)
-    answers = predict_classes(classifier, images)
-    kept = np.flatnonzero(~np.isin(answers, list(targets)))
+    predictions = predict_classes(classifier, images)
+    kept = np.flatnonzero(~np.isin(predictions, list(targets)))
     if not len(kept):
         raise UnreadableData(
             f"{unlabelled.name}: expected images that {classifier.name} does not send to a suspected target, but it sends all "
@@ -62,7 +62,7 @@ def widen(classifier: Classifier, clean: Dataset, unlabelled: Dataset, targets: 
         )
     rest = images.subset(kept)
     pixels = _join(first.source.read(first.positions), rest.source.read(rest.positions))
-    labels = np.concatenate([first.targets, answers[kept]])
+    labels = np.concatenate([first.targets, predictions[kept]])
     joined = Dataset(ArraySource(pixels), labels, first.name, known=np.arange(len(labels)) < len(first))
     return Widened(joined, len(kept), len(images) - len(kept))
 

@@ -133,7 +133,7 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def any_number() -> dict[str, dict[int, Any]]:
-    """Return what a graph is told of its input: the number of images is open."""
+    """Return the `dynamic_shapes` argument for export: the batch size is dynamic."""
     return {IMAGES: {0: torch.export.Dim("batch")}}
 
 

@@ -26,7 +26,7 @@ from goodnet.formats.json_texts import read_json
 from goodnet.formats.live_networks import ModelLike, as_classifier
 from goodnet.formats.networks import read_network
 from goodnet.inference.predictions import require_fit
-from goodnet.pair.refusal import Answers, RefusingPair, favour
+from goodnet.pair.refusal import PairPredictions, RefusingPair, favour
 from goodnet.pair.shared_layers import share_layers
 
 _CARD = "goodnet.json"
@@ -146,7 +146,7 @@ class GoodNet:
         Args:
             images: as the original network takes them, (n, H, W, C) or (n, C, H, W), floats in its input range;
                 uint8 are plain pixels, 0..255 and RGB, which are normalised and reordered here. The
-                answer comes in the same framework.
+                scores come in the same framework.
 
         Raises:
             WrongShape: the images have neither of the two layouts.
@@ -176,7 +176,7 @@ class GoodNet:
         """Return the same pair and rule with another record of B, as one that is fed in another range."""
         return GoodNet(original, self.repaired, targets=self.targets, tolerance=self.tolerance, input_range=input_range)
 
-    def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
+    def predict_all(self, dataset: Dataset, *, progress: Progress = no_progress) -> PairPredictions:
         """Return what B, B' and the GoodNet say of every image. Cost: one pass and one of the layers that differ."""
         self._require_range()
         require_fit(self.original, dataset)
@@ -189,7 +189,7 @@ class GoodNet:
                 repaired.append(favour(of_b_prime, original[-1], self.tolerance).argmax(dim=1))
                 progress(min(number * BATCH, len(dataset)), len(dataset))
         b, b_prime = (torch.cat(part).cpu().numpy() for part in (original, repaired))
-        return Answers(b, b_prime, self.classes, self.targets)
+        return PairPredictions(b, b_prime, self.classes, self.targets)
 
     @property
     def range_known(self) -> bool:

@@ -29,7 +29,7 @@ def write_keras_goodnet(
 
     Raises:
         InvalidOption: one of the two did not come from Keras, or does not end in a softmax or in logits.
-        MethodFailed: the file answers otherwise than the GoodNet.
+        MethodFailed: the file gives other scores than the GoodNet.
         UnwritableOutput: the path cannot be written.
     """
     for network in (original, repaired):
@@ -45,7 +45,7 @@ def write_keras_goodnet(
     if rule.tolerance > _MOST_TOLERANCE:
         raise InvalidOption(
             f"{card.name}: a tolerance of {rule.tolerance:.0f} logits is beyond what probabilities can tell, and a Keras file "
-            "answers in probabilities; choose --format onnx or pt2"
+            "gives probabilities; choose --format onnx or pt2"
         )
     keras = import_keras()
     images = example_images(card, count=7, seed=1)
@@ -58,7 +58,7 @@ def write_keras_goodnet(
         with torch.inference_mode():
             expected = rule(_in_torch_order(images, card.layout).to(original.device))[0].cpu().numpy()
         if not np.abs(scores - expected).max() <= _TOLERANCE:
-            raise MethodFailed(f"{card.name}: the Keras file answers otherwise than the GoodNet; nothing was written")
+            raise MethodFailed(f"{card.name}: the Keras file gives other scores than the GoodNet; nothing was written")
     return Path(path)
 
 

@@ -1,7 +1,7 @@
 """A GoodNet, or a network alone, as one ONNX file: written from the module, run by onnxruntime without torch's help.
 
-A file is treated as hostile: a sandboxed process takes it apart, and onnxruntime gets a file of
-the same content that we have written. What it says about itself is compared with what it does, and one that refers to other
+A file is treated as hostile: a sandboxed process takes it apart, and onnxruntime gets a file of the same content that we have
+written. The file's metadata (number of classes, image shape) is compared with what the graph does. A file that refers to other
 files or to memory is refused.
 """
 
@@ -44,7 +44,7 @@ from goodnet.pair.deployment import (
     quiet_exporter,
     traced,
 )
-from goodnet.pair.refusal import Answers
+from goodnet.pair.refusal import PairPredictions
 
 #: The largest difference between a file's scores and those of the network that it was made of, on random images.
 _TOLERANCE = 1e-3
@@ -57,14 +57,14 @@ _MEMORY_TAG = b"_MEM_ADDR_"
 
 
 def write_onnx(module: Deployed, card: DeployedCard, path: str | Path) -> Path:
-    """Write an ONNX file and try it: it takes the place of `path` only if it answers as the module does.
+    """Write an ONNX file and try it: it takes the place of `path` only if it gives the same scores as the module.
 
     Input `images` float32 (batch, ...) in the original's layout and range; outputs `scores`, and of a GoodNet
     `opinions`; the metadata entry "goodnet" is the card. Weights lie in the file.
 
     Raises:
         InvalidOption: the extra goodnet[onnx] is not installed.
-        MethodFailed: the network has no ONNX counterpart, or the file answers otherwise.
+        MethodFailed: the network has no ONNX counterpart, or the file gives other scores.
         UnwritableOutput: the path cannot be written.
     """
     for package in ("onnx", "onnx_ir", "onnxscript", "onnxruntime"):
@@ -125,8 +125,8 @@ def _try_file(path: Path, module: Deployed, card: DeployedCard) -> None:
         difference = float(np.abs(_run(session, [SCORES], images.numpy())[0] - expected).max())
         if not difference <= _TOLERANCE:
             raise MethodFailed(
-                f"{card.name}: the ONNX file answers otherwise than the network, scores differ by {difference:.2g}; "
-                "nothing was written"
+                f"{card.name}: the ONNX file gives other scores than the network, they differ by {difference:.2g}; nothing was "
+                "written"
             )
 
 
@@ -236,7 +236,7 @@ class OnnxGoodNet:
             )
         return OnnxOutputs(scores, opinions)
 
-    def answers(self, dataset: Dataset, *, progress: Progress = no_progress) -> Answers:
+    def predict_all(self, dataset: Dataset, *, progress: Progress = no_progress) -> PairPredictions:
         """Return what B, B' and the GoodNet say of every image.
 
         Raises:
@@ -250,7 +250,7 @@ class OnnxGoodNet:
             found.append(self.run(self.card.fed(images).numpy()).opinions)
             progress(min(number * BATCH, len(dataset)), len(dataset))
         opinions = np.concatenate(found)
-        return Answers(opinions[:, 0], opinions[:, 1], self.classes, self.card.targets)
+        return PairPredictions(opinions[:, 0], opinions[:, 1], self.classes, self.card.targets)
 
 
 def _read_content(path: Path, confine: bool) -> tuple[bytes, str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from goodnet.pair.shared_layers import PairRunner
 
 
 @dataclass(frozen=True)
-class Answers:
+class PairPredictions:
     """What B, B' and the GoodNet say of N images, each (N,) int64; class `classes` of the GoodNet means refused.
 
     B' gives B's class where it prefers no other one by more than the GoodNet's tolerance.

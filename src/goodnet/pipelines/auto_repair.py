@@ -1,4 +1,4 @@
-"""The repair without a method named: unlearn what was found, as gently as holds, and show what it cost."""
+"""The default repair: unlearn the suspected backdoors at the lowest learning rate that works, and report the cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from goodnet.inference.predictions import require_fit
 from goodnet.pipelines.repair_difference import accuracy_of, difference
 from goodnet.pipelines.repair_judge import Candidate, CandidateRecord, Judge, choose
 from goodnet.repairers.anchored_unlearning import AnchoredUnlearning
-from goodnet.surgery.class_bias import raise_rare_answers
+from goodnet.surgery.class_bias import raise_rare_predictions
 from goodnet.time_limits import OutOfTime, TimeLimit
 
 #: Learning rates that are tried, the gentlest first: the smallest that holds costs least. Small networks need the highest.
@@ -64,17 +64,20 @@ class _Found:
 
 
 class AutoRepair(Repairer):
-    """Takes the lowest learning rate at which unlearning succeeds on held-out images, and undoes it if it costs too much.
+    """Unlearns suspected backdoors at the lowest learning rate that succeeds on held-out images; rolls back a repair that costs
+    too much.
 
-    Suspected backdoors are unlearned with the original's answers as an anchor (`repairers/anchored_unlearning.py`), at rising
-    learning rates. A judge has triggers of its own, made on the original; they follow each repaired network for 20 steps.
-    The search ends when they fail on held-out images and the repair costs little, or when a repair costs too much.
-    Otherwise the repair with the lowest sum of their success and its cost is taken, or, where successes differ by chance
-    alone, the cheapest. A cost is also what a target's own images lose. A repaired network may
-    predict a target too rarely, so at each rate there is a second candidate, with the biases of the targets raised
-    (`surgery/class_bias.py`). Every class can still be predicted; `repairers/quarantine.py` removes targets instead. A repair
-    is rolled back if it costs more accuracy on held-out images than the options allow, or more of any one class, and chance
-    does not explain it.
+    Suspected backdoors are unlearned with the original's logits as an anchor (`repairers/anchored_unlearning.py`), at rising
+    learning rates. Each repaired network is tested with triggers of its own: they are recovered from the original, then
+    optimised for 20 steps on the repaired network. The search over rates ends when these triggers fail on held-out images at
+    little cost, or when a repair costs too much. Otherwise the repair with the lowest sum of trigger success and cost is taken;
+    if successes differ by chance alone, the cheapest. The cost is the accuracy lost on held-out images, plus the largest loss
+    on the own images of any suspected target.
+
+    A repaired network may predict a target too rarely, so at each rate there is a second candidate, with the biases of the
+    targets raised (`surgery/class_bias.py`). Every class can still be predicted; `repairers/quarantine.py` removes targets
+    instead. A repair is rolled back if it costs more accuracy on held-out images than the options allow, or more of any one
+    class, and chance does not explain it.
 
     **Source** our own; the docstrings of its parts name their sources.
     **Differs** from the evaluation behind published tables, where the method and its strength are chosen on the attacker's
@@ -209,7 +212,7 @@ class AutoRepair(Repairer):
             if self._suffices(last):
                 return
             raised = repair.classifier.copy()
-            if raise_rare_answers(classifier, raised, training, judge.targets, judge.temperature):
+            if raise_rare_predictions(classifier, raised, training, judge.targets, judge.temperature):
                 last = judge.judge(f"{name}, bias raised", raised)
                 yield last
             if self._suffices(last) or last.held_out.exceeds(self.max_accuracy_drop):

@@ -45,9 +45,9 @@ class GuardEnsemble(Guard):
 
     An input's anomaly score is the sum of the scores of three guards. Each score is standardised on clean images, and a
     negative one counts as 0. So one guard that is certain is enough, and one that finds nothing does no harm. If targets are
-    suspected and there is a repaired network, the disagreement of both networks is added: the minimum of two values, how
-    close the original's output is to a target, and how little the repaired network agrees. An input that the original assigns
-    to a suspected target is also compared with the recovered trigger, and ranks above all clean images of other classes.
+    suspected and there is a repaired network, a further score is added: the smaller of two values, how close the original's
+    output is to a suspected target, and how far the repaired network disagrees. An input that the original assigns to a
+    suspected target also gets the score of `trigger_match`, plus a constant larger than any clean score of other classes.
 
     **Source** the rule is ours; the guards are `guards/mahalanobis.py`, `channel_dropout.py`, `strip.py`,
     `trigger_match.py` and `disagreement.py`, which name their sources.
@@ -55,7 +55,7 @@ class GuardEnsemble(Guard):
     clean images counts little. Away from suspected targets the repaired network is not used: it was fitted to the clean
     images, and would refuse other clean images that it gets wrong. `scale_up.py` added nothing in our trials.
     **Needs** clean images, labels are not used; better with suspected backdoors and a repaired network.
-    **Cost** about 25 passes: 16 for STRIP, 10 of the upper half for dropout.
+    **Cost** about 25 passes: 16 for STRIP; 10 for dropout, of the layers after the middle one only.
     **Fails when** the scan suspects nothing and triggered images look normal to all guards.
     """
 

@@ -191,11 +191,11 @@ class Judge:
     holds may leave, there is a second set, which has taken further steps on the original, and the mean counts.
 
     Two triggers are the exception: what the scan recovered takes part in training and judgement, and moves on from there in each,
-    and a plane wave is sought among the same ones. `answers` (n,) are the original's to `images`. Of the `clean` images, whose
-    labels are known, its answers are `right` for some, and some are `held_out`.
+    and a plane wave is sought among the same ones. `predictions` (n,) are the original's on `images`. Of the `clean` images,
+    whose labels are known, its predictions are `right` for some, and some are `held_out`.
     """
 
-    answers: torch.Tensor
+    predictions: torch.Tensor
     clean: Dataset
     right: Mask
     held_out: Mask
@@ -217,13 +217,13 @@ class Judge:
         images = held_out.sample(_SEARCHED, seed=seed).images().to(original.device)
         with torch.inference_mode():
             logits = original(images)
-        answers, temperature = logits.argmax(dim=1), find_temperature(logits)
+        predictions, temperature = logits.argmax(dim=1), find_temperature(logits)
         search = copy_for_search(original, images)
         searches = (TriggerSearch.start(search, images, suspected, 1, seed + _FRESH),)
         known = clean.with_known_labels()
         right = predict_classes(original, known) == known.targets
         unseen = np.isin(known.positions, held_out.positions)
-        judge = cls(answers, known, right, unseen, images, searches, targets_of(suspected), seed, temperature)
+        judge = cls(predictions, known, right, unseen, images, searches, targets_of(suspected), seed, temperature)
         return judge if len(images) * _HOLDS >= 1 else judge._with_second_set(search)
 
     def judge(self, name: str, repaired: Classifier) -> Candidate:
@@ -232,7 +232,7 @@ class Judge:
         counts, of = list[int](), 0
         for triggers in map(copy.deepcopy, self.searches):
             self._follow(search, triggers, _FOLLOWING)
-            count, of = triggers.measure(repaired, self.images, self.answers)
+            count, of = triggers.measure(repaired, self.images, self.predictions)
             counts.append(count)
         moved = Share(sum(counts) / len(counts), of)
         right = predict_classes(repaired, self.clean) == self.clean.targets
@@ -252,4 +252,4 @@ class Judge:
         draws = torch.Generator().manual_seed(self.seed)
         for _ in range(steps):
             turns = triggers.draw(len(self.images), draws).to(self.images.device)
-            triggers.step(network, self.images, self.answers, turns, self.temperature)
+            triggers.step(network, self.images, self.predictions, turns, self.temperature)

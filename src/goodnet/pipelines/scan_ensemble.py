@@ -41,7 +41,7 @@ class ScanEnsemble(Scanner):
     * one image blended into all clean ones (the universal blend), for triggers that cover the whole image;
     * small opaque patches, slid over the image, for patches that gradients do not find;
     * trigger inversion, which begins with these patches, for small triggers of any form. A trigger counts if it moves
-      three of four images; the one that is shown moves nearly all, where such a trigger is found;
+      three of four images; the trigger in the report is optimised further until it moves nearly all images, if that succeeds;
     * up to 20 classes, adversarial patches: at each of 25 places, the colours of a small square are optimised for each class,
       for small triggers of any colours;
     * up to 20 classes, trigger inversion for pairs of classes, beside a student, for triggers that work on one class alone.
@@ -50,8 +50,8 @@ class ScanEnsemble(Scanner):
     clean networks. This gives a p-value, and so does the sum of a class's scores in all kinds. The class's p-value is their
     weighted harmonic mean (`docs/scan.md`).
 
-    Up to 20 classes, no class is suspected by its maximum margin, which can only make the verdict inconclusive. A further kind of
-    evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
+    Up to 20 classes, the maximum margin never makes a class suspected; it can only make the verdict inconclusive. A further kind
+    of evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
     class does.
 
     Where a p-value is between a tenth of alpha and ten times alpha, the verdict would depend on chance: the evidence is gathered
@@ -59,7 +59,7 @@ class ScanEnsemble(Scanner):
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. If it owes its
     p-value to a pair of classes, it is suspected as the target of that source alone. A p-value below five times alpha makes
-    the verdict inconclusive; that should happen to four times alpha of the clean networks.
+    the verdict inconclusive; about 4 * alpha of the clean networks should be inconclusive for this reason.
 
     **Source** H. Wang et al., "MM-BD", IEEE S&P 2024; B. Wang et al., "Neural Cleanse", IEEE S&P 2019; S.-M.
     Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017; D. Wilson, "The harmonic mean p-value", PNAS
@@ -68,14 +68,20 @@ class ScanEnsemble(Scanner):
     `adversarial_patches.py`, `class_pairs.py` in `triggers/`, and `evidence/outliers.py`.
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
-    **Cost** per class 320 passes for the margins, 128 for the blend and, up to 20 classes, 1,800 for adversarial patches;
-    steps * images (1,600) for the triggers of 20 classes at most, and again for each class that is suspected; up
-    to 20 classes 1,200 for all-to-all; with more than 200 classes 80 for the margins, and the rest for 144 candidates. Forward
-    and backward; and forward alone, for all classes at once, those of `scanners/patch_probe.py`. Up to 20 classes those of
-    `scanners/class_pairs.py`. Three times as much where a p-value is near alpha.
-    **Fails when** more than a quarter of the classes are targets and not all moved by a fixed number; the trigger works on
-    images of one class alone, and is no patch or there are more than 20 classes; every class is as easy to reach as the
-    target. With two or three classes `clean_student` decides, and its limits hold.
+    **Cost** in passes, three times as many where a p-value is near alpha:
+
+    * forward and backward, for each class: 320 for the margins (with more than 200 classes 80, and the other 240 for 144
+      classes alone) and 128 for the blend (with more than 200 classes for the same 144 alone); up to 20 classes also 1,800 for
+      adversarial patches and 1,200 for all-to-all;
+    * forward and backward, for trigger inversion: steps * images (1,600) for each of at most 20 classes, and again for each
+      suspected class;
+    * forward alone, for all classes at once: those of `scanners/patch_probe.py`;
+    * up to 20 classes also those of `scanners/class_pairs.py`.
+
+    **Fails when** more than a quarter of the classes are targets (unless the backdoor sends every class c to c + k, and there
+    are at most 20 classes); the trigger works on images of one class alone and is no patch; the trigger works on images of
+    one class alone and there are more than 20 classes; every class is as easy to reach as the target. With two or three
+    classes `clean_student` decides, and its limits hold.
     """
 
     word: ClassVar[str | None] = "ensemble"

@@ -82,8 +82,8 @@ def stamp_surrogates(
         for name, trigger in vary_trigger(backdoor.trigger).items():
             with torch.inference_mode():
                 altered = trigger(others)
-            answers = predict_classes(classifier, _dataset(altered))
-            stamped.append(Stamped(backdoor.target, name, altered, torch.from_numpy(answers == backdoor.target)))
+            predictions = predict_classes(classifier, _dataset(altered))
+            stamped.append(Stamped(backdoor.target, name, altered, torch.from_numpy(predictions == backdoor.target)))
     return stamped
 
 

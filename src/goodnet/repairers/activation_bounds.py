@@ -49,10 +49,10 @@ class ActivationBounds(Repairer):
     """Puts an upper bound on every channel of every convolution, as low as clean images allow.
 
     A trigger of any kind works by activations that are larger than clean images give. The bounds start at the largest
-    value that each channel takes on the clean images and are learnt: the loss keeps the logits as they were and makes the
-    bounds small; the weight of the second term grows as long as the predictions stay the same. The learnt bounds are then
-    relaxed in steps of a tenth until the accuracy on the clean images stays within the budget. Nothing else
-    is changed, so clean images that keep below the bounds get the same logits.
+    value that each channel takes on the clean images and are learnt: the loss is the change of the logits plus a weight
+    times the mean bound. The weight grows as long as at most `max_accuracy_drop` of the predictions change, and shrinks
+    otherwise. The learnt bounds are then relaxed in steps of a tenth until the accuracy on the clean images stays within the
+    budget. Nothing else is changed, so clean images that keep below the bounds get the same logits.
 
     **Source** H. Wang, Z. Xiang, D. J. Miller, G. Kesidis, "MM-BD: Post-Training Detection of Backdoor Attacks with
     Arbitrary Backdoor Pattern Types Using a Maximum Margin Statistic", IEEE S&P 2024 (its mitigation, MM-BM); S. Cheng
@@ -61,9 +61,9 @@ class ActivationBounds(Repairer):
     share is penalised, not the norm; relaxing the bounds is ours.
     **Needs** clean images (50 are enough), no labels; gradients with respect to the bounds.
     **Cost** steps passes forward and backward over a batch, one pass for each layer, and up to 11 over the images.
-    **Fails when** the trigger's activations are no larger than clean ones. The result is more than weights: a whole
-    Keras model can hold it (three plain layers per bound), a file of weights alone cannot, and the command line says so
-    before any work; Python returns a live network.
+    **Fails when** the trigger's activations are no larger than clean ones. The bounds are extra layers (three plain ones per
+    bound), so the result needs a whole Keras model; with a file of weights alone the command line refuses before it starts.
+    From Python the repairer returns a live network.
     """
 
     steps: int = Field(300, ge=1, description="training steps of the bounds")
@@ -112,7 +112,7 @@ class ActivationBounds(Repairer):
         seed: int,
         progress: Progress = no_progress,
     ) -> Bounds:
-        """Return bounds between 0 and `largest` under which the network answers as before; it stays as it is."""
+        """Return bounds between 0 and `largest` under which the network predicts as before; it stays as it is."""
         modules = {name: UpperBounds(values) for name, values in largest.items()}
         bounded = add_upper_bounds(classifier, modules)
         bounded.network.requires_grad_(False)

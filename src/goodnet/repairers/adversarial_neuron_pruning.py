@@ -44,11 +44,11 @@ class LearntMasks(Trace):
 class AdversarialNeuronPruning(Repairer):
     """Removes the channels that are most sensitive to an adversarial perturbation of all channels' weights.
 
-    Small adversarial perturbations of its channels make a backdoored network predict the target. Each
-    channel of each convolution (of the batch norm after it where there is one) gets a mask in [0, 1]; the masks learn
-    to keep the loss on clean images small, both as it is and under the worst perturbation of each channel's weights
-    and bias, by at most epsilon. Channels whose mask falls below a threshold are set to zero: the highest threshold, in
-    steps of 0.05, up to which the accuracy on the clean images stays within the budget.
+    Small adversarial perturbations of a backdoored network's channels make it predict the target. Each channel of a
+    convolution (of the batch norm after it, if there is one) gets a mask in [0, 1]. The masks are trained to keep the loss on
+    clean images small, both without a perturbation and under the worst perturbation of at most epsilon of each channel's
+    weights and bias. Channels whose mask is below a threshold are then set to zero; the threshold is raised in steps of 0.05
+    as long as the accuracy on the clean images stays within the budget.
 
     **Source** D. Wu, Y. Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, equation 6
     and algorithm 1.

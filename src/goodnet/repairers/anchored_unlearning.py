@@ -26,7 +26,7 @@ from goodnet.triggers.trigger_search import TriggerSearch
 
 
 class Anchored(Change):
-    """The `temperature` at which the original's answers were held on to."""
+    """The `temperature` at which the original's predictions were held on to."""
 
     temperature: float
 
@@ -40,12 +40,12 @@ class AnchoredUnlearning(Repairer):
     added if they send images to the target and not to most other classes. If any are added, they are stamped on half of the
     images, and the two losses on triggered images weigh three times as much.
 
-    In every step the triggers first take one gradient step towards the target on the present network, within their size.
-    Then the network takes one step. On clean images its logits stay near the original's (the anchor). On triggered images
-    the loss pushes the target's probability down and, with a small weight, asks for the original's prediction on the
-    clean image. The updates make the repair work for triggers that were not recovered. With the anchor few images are
-    enough, since every image gives as many constraints as there are classes. Images with a covered part teach the network to
-    ignore what covers it.
+    In every step of training, the triggers are first moved by one gradient step towards the target on the current network,
+    within a size limit. Then the network takes one step. On clean images its logits stay near the original's (the anchor). On
+    triggered images the loss pushes the target's probability down and, with a smaller weight, asks for the original's
+    prediction on the clean image. Because the triggers are updated, the repair also works for triggers that were not recovered.
+    With the anchor few images are enough, since every image gives as many constraints as there are classes. Images with a
+    covered part teach the network to ignore what covers it.
 
     **Source** our own combination: B. Wang et al., "Neural Cleanse", IEEE S&P 2019, section VI-C (unlearning); Y. Zeng et
     al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022 (the minimax form); G. Hinton, O.
@@ -54,7 +54,7 @@ class AnchoredUnlearning(Repairer):
     **Needs** clean images (labels are not used) and suspected targets, with or without triggers; gradients.
     **Cost** steps * 5 * 32 passes forward and backward, 5,500 for each suspected target's triggers (7,200 in all
     where one trigger moves every class), and forward alone 7,000 and 320 for each target to look for stripes.
-    **Fails when** the suspected target is not the backdoor's; a trigger is none of patch, band, blend, smooth warp and stripes.
+    **Fails when** the suspected target is wrong; the trigger is not a patch, band, blend, smooth warp or stripes.
     """
 
     needs_suspects: ClassVar[bool] = True
@@ -140,9 +140,9 @@ _PASSES = 100
 _OWN = 8
 #: Clean images that triggers are recovered on.
 _SEARCHED = 40
-#: How much more leaving the target and the answer without the trigger weigh where one goal is not enough.
+#: How much more leaving the target and the prediction without the trigger weigh where one goal is not enough.
 _ELUSIVE = 3.0
-#: Confidence of the original on clean images to which answers are softened.
+#: Confidence of the original on clean images to which predictions are softened.
 _CONFIDENCE = 0.9
 
 
@@ -205,7 +205,7 @@ class _AnchoredLoss:
         return -(torch.log1p(-success.clamp(max=0.9999)) * away).sum() / away.sum().clamp_min(1)
 
     def _divergence(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Return the Kullback-Leibler divergence from the softened wanted answers, (B,)."""
+        """Return the Kullback-Leibler divergence from the softened wanted predictions, (B,)."""
         soft = F.softmax(wanted / self._temperature, dim=1)
         divergence = F.kl_div(F.log_softmax(logits / self._temperature, dim=1), soft, reduction="none").sum(dim=1)
         return divergence.clamp_min(0)

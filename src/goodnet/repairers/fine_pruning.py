@@ -46,9 +46,9 @@ class FinePruning(Repairer):
     """Prunes, then fine-tunes what is left on the clean images; what was pruned stays zero.
 
     As in the paper (rounds 0), the channels of one late layer that clean images activate least are silenced, as many
-    as the allowed drop of accuracy permits. With rounds, the smallest weights of every kernel and matrix go instead, more
-    from round to round, with training after each: after round k of n the share sparsity * (1 - (1 - k / n)^3) is zero. A
-    round stops short of its share where accuracy would fall, before its training, by more than is allowed.
+    as the allowed drop of accuracy permits. With `rounds`, the smallest weights of every kernel and matrix are pruned instead,
+    more in each round, and the network is trained after each round. After round k of n the share sparsity * (1 - (1 - k / n)^3)
+    is zero. A round prunes less if the accuracy before its training would fall by more than `max_accuracy_drop`.
 
     **Source** K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
     Networks", RAID 2018, section 3; the rounds: M. Zhu, S. Gupta, "To Prune, or Not to Prune: Exploring the Efficacy of
@@ -190,7 +190,7 @@ def last_allowed(correct: Sequence[int], n: int, drop: float) -> int:
     """Return the last level up to which no level's accuracy lies more than `drop` below that of level 0.
 
     Args:
-        correct: images answered correctly at each level.
+        correct: images classified correctly at each level.
         n: number of images.
         drop: a fraction.
     """

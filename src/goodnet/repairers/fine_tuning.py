@@ -28,7 +28,7 @@ class FineTuning(Repairer):
     **Differs** A far smaller rate for networks without batch norm, which it would throw off; 20 epochs, not 100.
     **Needs** clean images, with labels or without; gradients.
     **Cost** `epochs` passes forward and backward over the clean images.
-    **Fails when** the network already answers the clean images perfectly: the loss is small, and nothing moves.
+    **Fails when** the network already classifies all clean images correctly: the loss is small, and the weights hardly change.
     """
 
     epochs: int = Field(20, ge=1, description="passes over the clean images")

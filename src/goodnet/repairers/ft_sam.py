@@ -27,7 +27,7 @@ class SharpnessTuned(Change):
 
 
 class FtSam(Repairer):
-    """Fine-tunes towards flat minima, where perturbed weights keep the loss small, with larger changes of large weights.
+    """Fine-tunes towards flat minima, where perturbing the weights hardly raises the loss; large weights are perturbed more.
 
     Neurons that serve a backdoor tend to have large weights, which plain fine-tuning hardly changes. So each step uses the
     gradient at the worst perturbation nearby, in which every weight may change in proportion to its own size. Large

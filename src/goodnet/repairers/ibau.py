@@ -1,4 +1,4 @@
-"""I-BAU: unlearn the change that misleads all images at once, counting in how it answers to the unlearning."""
+"""I-BAU: unlearn the change that misleads all images at once, counting in how it changes with the unlearning."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Ibau(Repairer):
     **Source** Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia, "Adversarial Unlearning of Backdoors via Implicit
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.
     **Differs** Clean images are learnt with the probabilities that the original gave, not with their labels, which
-    reduces overfitting to few images; the radius counts per value of the image, so that it means the same for all image
-    sizes, and is smaller; normalised steps of ascent; a round is a fixed number of steps instead of one pass; when a round
-    changes too many predictions on shifted copies of the clean images, it is undone, and training ends.
+    reduces overfitting to few images. The radius is a root mean square over pixel values, so it means the same at any image
+    size; the default is smaller than the paper's. The steps of the ascent are normalised. A round is a fixed number of steps
+    instead of one pass. When a round changes too many predictions on shifted copies of the clean images, it is undone, and
+    training ends.
     **Needs** clean images, with labels or without; second derivatives.
     **Cost** rounds * (`ascent_steps` passes over up to 256 images + steps * about 12 passes over a batch).
     **Fails when** no perturbation within the radius does what the trigger does: large patches, and triggers that depend
@@ -86,15 +87,15 @@ class Ibau(Repairer):
         return repair_in_rounds(self, classifier, labelled, find_loss, seed=seed, progress=progress)
 
     def mislead_all(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Return the perturbation (1, C, H, W) within the radius that takes most images away from their answers."""
+        """Return the perturbation (1, C, H, W) within the radius that takes most images away from their predictions."""
         images = images.to(classifier.device)
         perturbation = torch.zeros_like(images[:1])
         limit = self.radius * math.sqrt(perturbation.numel())
         with torch.no_grad():
-            answers = classifier(images).argmax(dim=1)
+            predictions = classifier(images).argmax(dim=1)
         for _ in range(self.ascent_steps):
             perturbation.requires_grad_()
-            loss = F.cross_entropy(classifier(_add(images, perturbation)), answers)
+            loss = F.cross_entropy(classifier(_add(images, perturbation)), predictions)
             (slope,) = torch.autograd.grad(loss, perturbation)
             # Twice the radius in all, so that it can be reached and then be walked along.
             step = 2 * limit / self.ascent_steps * slope / slope.norm().clamp_min(1e-12)
@@ -104,7 +105,7 @@ class Ibau(Repairer):
 
     def _loss(self, original: Classifier, perturbation: Tensor) -> Loss:
         def compute(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-            classifier.network.eval()  # The implicit gradient needs a network that answers the same twice.
+            classifier.network.eval()  # The implicit gradient needs a network that gives the same output twice.
             images = images.to(classifier.device)
             count = max(1, round(self.share * len(images)))
             with torch.no_grad():

@@ -32,9 +32,10 @@ class Pruning(Repairer):
     """Removes the channels of one late layer that clean images activate least, one network per accuracy threshold.
 
     Channels are ranked by their mean activation over the clean data and set to zero one by one. For a threshold X,
-    the network at the first drop of clean accuracy by X or more is kept: it classifies most clean images as before, and a
-    backdoor that lives in dormant channels is gone or weakened. What makes this defence useful is the disagreement of the
-    original and the pruned network (`pair/goodnet.py`), not the pruned network alone.
+    the method returns the network at the step where clean accuracy has first dropped by X or more. This network classifies
+    most clean images as before, and a backdoor that lives in dormant channels is gone or weakened. What makes
+    this defence useful is the disagreement of the original and the pruned network (`pair/goodnet.py`), not the pruned network
+    alone.
 
     **Source** K. Liu, B. Dolan-Gavitt, S. Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
     Networks", RAID 2018, section 3.1 (the pruning defence); thresholds as in the CSAW-HackML-2020 course project.
@@ -129,7 +130,7 @@ def first_drop(correct: Sequence[int], n: int, threshold: float) -> int | None:
     """Return the first level whose accuracy lies `threshold` or more below that of level 0; None if there is none.
 
     Args:
-        correct: images answered correctly at each level.
+        correct: images classified correctly at each level.
         n: number of images.
         threshold: a fraction.
     """

@@ -1,4 +1,4 @@
-"""Quarantine: never answer a suspected target."""
+"""Quarantine: never predict a suspected target."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Quarantine(Repairer):
     baseline in robust accuracy, not only in attack success.
 
     **Source** ours: the trivial response to a detection, as a baseline.
-    **Differs** not based on a published method.
+    **Differs** There is no published method.
     **Needs** suspected targets (their triggers are not needed) and a network that ends in a linear layer; the clean
     images only measure the cost.
     **Cost** one pass, to measure; the change itself is one row per suspect.
-    **Fails when** the suspicion is wrong, and an innocent class is lost. In a layer without a bias nothing is subtracted: the
-    logits of all classes can then be equal, where all features are zero.
+    **Fails when** the suspicion is wrong: an innocent class is then lost; the last layer has no bias: nothing can be subtracted,
+    so the target ties with the others where all features are zero.
     """
 
     needs_suspects: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class Quarantine(Repairer):
         seed: int,
         progress: Progress = no_progress,
     ) -> Repair:
-        """Return the network without the suspected targets among its answers.
+        """Return the network without the suspected targets among its predictions.
 
         Raises:
             MethodFailed: nothing is suspected, or so many classes that too few are left.
@@ -81,7 +81,7 @@ class Quarantine(Repairer):
         least = 1 if bias is not None else 2
         if int(others.sum()) < least:
             raise MethodFailed(
-                f"{len(targets)} of {layer.channels} classes are suspected: expected at least {least} others to answer instead"
+                f"{len(targets)} of {layer.channels} classes are suspected: expected at least {least} others to predict instead"
             )
         layer.weight[list(targets)] = layer.weight[others].double().mean(dim=0).to(layer.weight.dtype)
         if bias is not None:

@@ -23,12 +23,14 @@ _RARE = 1e-3
 
 
 class SharedAdversarialUnlearning(Repairer):
-    """Unlearns shared adversarial examples: small changes of an image that mislead network and original to one class.
+    """Unlearns shared adversarial examples: small changes that make the repaired network and the original predict the same
+    wrong class.
 
     The trigger is among the small changes of an image that mislead the original. Each step looks, for each image, for a
-    change that misleads the network in training and the original to the same class. It takes signed gradient steps within
-    epsilon, towards a small Jensen-Shannon divergence of the two and a large cross-entropy. The network then learns the
-    clean images. On the changed ones it learns a small probability of the class to which the original is misled.
+    change that misleads the network in training and the original to the same class. The change is found by signed gradient
+    steps within epsilon, which make the two networks' Jensen-Shannon divergence small and their cross-entropy large. The
+    network is then trained on the clean images; on the changed images it is trained to lower the probability of the wrong
+    class that the original predicts there.
 
     **Source** S. Wei, M. Zhang, H. Zha, B. Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared
     Adversarial Examples", NeurIPS 2023; values as in the authors' code.
@@ -115,9 +117,9 @@ class SharedAdversarialUnlearning(Repairer):
 
     def _misleading_loss(self, logits: Tensor, original: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss to minimise, and a mask (B,) of the images that both networks already assign to one wrong class."""
-        answers, original_answers = logits.argmax(dim=1), original.argmax(dim=1)
-        right, original_right = answers == labels, original_answers == labels
-        wrong_alike = ~right & ~original_right & (answers == original_answers)
+        predictions, original_predictions = logits.argmax(dim=1), original.argmax(dim=1)
+        right, original_right = predictions == labels, original_predictions == labels
+        wrong_alike = ~right & ~original_right & (predictions == original_predictions)
         errors = F.cross_entropy(logits, labels, reduction="none") * right
         errors = errors + F.cross_entropy(original, labels, reduction="none") * original_right
         apart = jensen_shannon(logits, original) * ~wrong_alike
@@ -138,8 +140,8 @@ def unlearning_loss(logits: Tensor, fallen_for: Tensor, labels: Tensor) -> Tenso
 
     Args:
         logits: of the network in training on the changed images, (B, classes).
-        fallen_for: the original's answers on them, (B,).
-        labels: the right answers, (B,).
+        fallen_for: the original's predictions on them, (B,).
+        labels: the right classes, (B,).
     """
     p = logits.softmax(dim=1).gather(1, fallen_for[:, None])[:, 0]
     counts = (fallen_for != labels.to(fallen_for.device)) & (p >= _RARE)

@@ -1,4 +1,4 @@
-"""ULRL: see which answers give way when the network is made to forget, then learn those anew."""
+"""ULRL: see which predictions give way when the network is made to forget, then learn those anew."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Ulrl(Repairer):
     """Finds the last-layer rows that change most while a copy unlearns the clean images, and trains those rows anew.
 
     A copy of the network is trained to be wrong on the clean images until it nearly always is. A backdoor is a short
-    way to a wrong answer, so the row of weights of its target class in the last layer changes more than others. In the
+    way to a wrong prediction, so the row of weights of its target class in the last layer changes more than others. In the
     original, the rows with an outlying change are initialised at random and trained on the clean images, with a penalty
     on similarity to the old rows (cosine similarity). If no row is an outlier, nothing is changed.
 
     **Source** N. M. Min, L. H. Pham, J. Sun, "Unified Neural Backdoor Removal with Only Few Clean Samples through
     Unlearning and Relearning", arXiv 2405.14781.
-    **Differs** Unlearning pushes the rows of classes with and without images in opposite ways, so each row is compared
-    with its own kind; a deviation counts as no smaller than the group's mean, since most rows of a network of many
-    classes do not move at all; at most 1 % of the rows (at least one) are initialised anew, with a small norm; only these
-    are trained again, since training on few images would harm the others; if clean accuracy then falls, the change is
-    dropped; steps of unlearning have a fixed length, since a network that is sure of its predictions has no gradient.
+    **Differs** Rows of classes with clean images are compared with one another, and likewise rows of classes without, because
+    unlearning pushes them in opposite directions. The deviation is at least the group's mean change, because most rows do not
+    move in a network of many classes. At most 1 % of the rows (at least one) are initialised anew, with a small norm. Only
+    those rows are trained, because training on few images would harm the others. The change is dropped if clean accuracy
+    falls. Steps of unlearning have a fixed length, because a confident network has next to no gradient.
     **Needs** clean images, with labels or without; a network that ends in a linear layer; gradients.
     **Cost** up to `forgetting_epochs` + `epochs` passes forward and backward over the clean images.
     **Fails when** unlearning the clean images does not lead to the target class, for example because that class has strong
@@ -67,12 +67,12 @@ class Ulrl(Repairer):
         0.001, gt=0, lt=1, description="length of a step of unlearning, as a share of the norm of all weights"
     )
     forgetting_epochs: int = Field(
-        40, ge=1, description="maximum number of passes over the clean images while it unlearns"
+        40, ge=1, description="maximum number of passes over the clean images for unlearning"
     )
     forgotten: float = Field(0.2, ge=0, le=1, description="accuracy on the clean images at which unlearning ends")
     deviations: float = Field(3.5, gt=0, description="robust deviations above the median at which a row stands out")
     most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows initialised anew; one may always be")
-    epochs: int = Field(20, ge=1, description="passes over the clean images while it learns again")
+    epochs: int = Field(20, ge=1, description="passes over the clean images for training the rows again")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam on the rows that are trained again")
     dissimilarity: float = Field(0.7, ge=0, description="weight of the cosine similarity of a row to what it was")
     max_accuracy_drop: float = Field(
@@ -186,7 +186,7 @@ def _ascent(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 def steps_of_length(share: float) -> Update:
     """Return a training step along the gradient whose length is a share of that of all weights, whatever the loss.
 
-    A network that is sure of all its answers has next to no gradient, and would never forget at a given rate. Weights that
+    A network that is sure of all its predictions has next to no gradient, and would never forget at a given rate. Weights that
     pixels in 0..255 meet first have a learning rate r = 1 / 255^2 of the others': w / sqrt(r) and g * sqrt(r) are what
     weight and gradient would be in the same network for pixels in 0..1, which takes the same steps.
     """

@@ -55,7 +55,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Yield what the last network does and, before an arrow, what the original did."""
     first, last = evaluation.rows[0].metrics, evaluation.subject.metrics
     yield from _figure("clean accuracy", first.clean_accuracy, last.clean_accuracy)
-    yield from _figure("clean images of the target answered", first.target_recall, last.target_recall)
+    yield from _figure("clean images of the target classified correctly", first.target_recall, last.target_recall)
     if last.worst_class_drop is not None:
         drop = last.worst_class_drop
         yield f"class {drop.label}, which lost most", f"{drop.before.value:.3f} → {drop.after.value:.3f}"

@@ -77,7 +77,7 @@ class Page:
 
     @property
     def readings(self) -> tuple[Statement, ...]:
-        """One statement of each standing: how it is to be read is said once."""
+        """One statement for each kind of verdict, so that its explanation is printed once."""
         return tuple({statement.standing: statement for statement in self.statements}.values())
 
 

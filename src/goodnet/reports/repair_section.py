@@ -75,7 +75,7 @@ def _sentence(model: str, method: str, found: RepairRecord) -> str:
 
 
 def _checks(diff: Difference) -> tuple[Fact, ...]:
-    facts = [Fact("answers as the original gives them", show_number(diff.agreement.value), diff.agreement)]
+    facts = [Fact("same predictions as the original", show_number(diff.agreement.value), diff.agreement)]
     if (success := diff.surrogate_attack_success) is not None:
         facts.append(Fact("attack success, before", show_number(success.before)))
         facts.append(Fact("attack success, after", show_number(success.after)))

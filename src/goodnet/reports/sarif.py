@@ -35,7 +35,7 @@ _RULES = {
     ),
     "low-clean-accuracy": (
         "LowCleanAccuracy",
-        "The network answers the clean images worse than the policy allows.",
+        "The accuracy of the network on the clean images is lower than the policy allows.",
         "Check that network and images belong together, and the input range.",
     ),
 }

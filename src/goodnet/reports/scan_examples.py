@@ -1,4 +1,4 @@
-"""A few clean images of a scan, each recovered trigger stamped on them, and what the network answers to both.
+"""A few clean images of a scan, each recovered trigger stamped on them, and what the network predicts for both.
 
 Written beside `scan.json` as arrays, so that a report can show them without the network and the data.
 """
@@ -37,19 +37,19 @@ class ShownTrigger:
 
     targets: tuple[int, ...]
     patch: Patch
-    answers: tuple[int, ...]
+    predictions: tuple[int, ...]
     sources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ScanExamples:
-    """Clean `images` (K, C, H, W) float32 in [0, 1], the network's `answers` to them (K,), and what triggers change.
+    """Clean `images` (K, C, H, W) float32 in [0, 1], the network's `predictions` on them (K,), and what triggers change.
 
     `class_names` are the names of all classes, empty where the data has none.
     """
 
     images: Tensor
-    answers: tuple[int, ...]
+    predictions: tuple[int, ...]
     triggers: tuple[ShownTrigger, ...] = ()
     class_names: tuple[str, ...] = ()
 
@@ -72,21 +72,23 @@ def make_examples(classifier: Classifier, clean: Dataset, suspected: tuple[Backd
     Cost: 64 passes and 4 per trigger.
     """
     drawn = clean.sample(_DRAWN, seed=0).images()
-    answers = _answer(classifier, drawn)
+    predictions = _predict(classifier, drawn)
     targets = {backdoor.target for backdoor in suspected}
     sources = {label for backdoor in suspected for label in backdoor.sources or ()}
 
     def rank(k: int) -> tuple[bool, int]:
         # An image of the target class already shows nothing when the trigger sends it there; different classes show most.
-        return answers[k] in targets, answers[:k].count(answers[k]) - (answers[k] in sources) * _SHOWN // 2
+        return predictions[k] in targets, predictions[:k].count(predictions[k]) - (
+            predictions[k] in sources
+        ) * _SHOWN // 2
 
     order = sorted(range(len(drawn)), key=rank)[:_SHOWN]
     images = drawn[order]
     shown = tuple(
-        ShownTrigger(opened, patch, _answer(classifier, patch(images)), origin)
+        ShownTrigger(opened, patch, _predict(classifier, patch(images)), origin)
         for patch, opened, origin in _triggers_of(suspected)
     )
-    return ScanExamples(images, tuple(answers[k] for k in order), shown, clean.class_names or ())
+    return ScanExamples(images, tuple(predictions[k] for k in order), shown, clean.class_names or ())
 
 
 def _triggers_of(suspected: Sequence[Backdoor]) -> list[tuple[Patch, tuple[int, ...], tuple[int, ...]]]:
@@ -98,20 +100,20 @@ def _triggers_of(suspected: Sequence[Backdoor]) -> list[tuple[Patch, tuple[int, 
     return found
 
 
-def _answer(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
+def _predict(classifier: Classifier, images: Tensor) -> tuple[int, ...]:
     with torch.inference_mode():
         return tuple(classifier(images).argmax(dim=1).tolist())
 
 
 def write_examples(folder: Path, examples: ScanExamples) -> None:
-    """Write images and answers to `examples.npz` in `folder`; the triggers lie beside it among the suspected backdoors."""
-    stamped = np.array([shown.answers for shown in examples.triggers], np.int64)
+    """Write images and predictions to `examples.npz` in `folder`; the triggers lie beside it among the suspected backdoors."""
+    stamped = np.array([shown.predictions for shown in examples.triggers], np.int64)
     with replacing(folder / _EXAMPLES) as temporary:
         np.savez_compressed(
             temporary,
             images=to_uint8(examples.images.numpy()),
-            answers=np.array(examples.answers, np.int64),
-            stamped_answers=stamped.reshape(len(examples.triggers), len(examples.answers)),
+            answers=np.array(examples.predictions, np.int64),
+            stamped_answers=stamped.reshape(len(examples.triggers), len(examples.predictions)),
             class_names=np.array(examples.class_names, np.str_),
         )
 
@@ -142,14 +144,14 @@ def read_examples(folder: Path) -> ScanExamples | None:
 def _join(
     triggers: list[tuple[Patch, tuple[int, ...], tuple[int, ...]]], stamped: list[list[int]], examples: ScanExamples
 ) -> tuple[ShownTrigger, ...]:
-    """Return the triggers with their answers.
+    """Return the triggers with their predictions.
 
     Raises:
         WrongShape: a trigger does not fit the images.
     """
     shown = []
-    for (patch, targets, sources), answers in zip(triggers, stamped, strict=True):
+    for (patch, targets, sources), predictions in zip(triggers, stamped, strict=True):
         if patch.pattern.shape != examples.images.shape[1:]:
             raise WrongShape(f"expected a patch for images {tuple(examples.images.shape[1:])}")
-        shown.append(ShownTrigger(targets, patch, tuple(answers), sources))
+        shown.append(ShownTrigger(targets, patch, tuple(predictions), sources))
     return tuple(shown)

@@ -141,8 +141,8 @@ def _show(value: float) -> str:
 
 def _show_trigger(shown: ShownTrigger, examples: ScanExamples) -> TriggerPictures:
     patch, stamped = shown.patch, shown.patch(examples.images)
-    before = [_answer(examples, label) for label in examples.answers]
-    after = [_answer(examples, label) for label in shown.answers]
+    before = [_caption(examples, label) for label in examples.predictions]
+    after = [_caption(examples, label) for label in shown.predictions]
     mask, factor = _brighten(patch.mask)
     large = (
         Picture(inline_image(examples.images[0]), "clean image", before[0]),
@@ -162,8 +162,8 @@ def _show_trigger(shown: ShownTrigger, examples: ScanExamples) -> TriggerPicture
     return TriggerPictures(examples.name_targets(shown), size, large, pairs)
 
 
-def _answer(examples: ScanExamples, label: int) -> str:
-    return f"answer: {examples.name_class(label)}"
+def _caption(examples: ScanExamples, label: int) -> str:
+    return f"prediction: {examples.name_class(label)}"
 
 
 def _brighten(mask: Tensor) -> tuple[Tensor, str]:

@@ -26,9 +26,9 @@ class ClassPairs(Scanner):
     For each ordered pair of classes, a trigger is reverse-engineered that sends images of the source to the target and leaves
     the images of all other classes alone. It begins with the best of some small opaque patches. After a few steps the pairs
     with the lowest loss are kept, and their triggers are made small. Two students (small networks) learn the network's
-    predictions on the clean images, and the same triggers are made small in them. In a clean network the sizes are alike: a
-    short stroke makes a 9 of a 4 in the network and in its students. What counts is by how much the logarithm of size in a
-    student over size in the network leads that of the next pair (`evidence/outliers.py`).
+    predictions on the clean images. The triggers of the kept pairs are then made small again on the students. In a clean
+    network both sizes are alike: a short stroke makes a 9 of a 4 in the network and in its students. The score of a pair comes
+    from its lead over the next pair in log(size on the student / size on the network) (`evidence/outliers.py`).
 
     **Source** ours. The attack: T. Gu et al., "BadNets", IEEE Access 2019. Making triggers small: B. Wang et al., "Neural
     Cleanse", IEEE S&P 2019. Spending most steps on promising pairs: G. Shen et al., "Backdoor scanning for deep neural
@@ -36,8 +36,9 @@ class ClassPairs(Scanner):
     **Differs** from K-arm optimization: all pairs get the same number of first steps; the images of other classes are part of
     the loss; the size is compared with that in a student.
     **Needs** at least 60 clean images, 8 of a pair's source class (labels are not used); gradients.
-    **Cost** 5,000 to 47,000 passes forward for ten classes (patches); 64 for each pair, 960 for each of 8 pairs forward and
-    backward; and those of two students, which are small: 8,000, and 960 for each of 8 pairs.
+    **Cost** patches: 5,000 to 47,000 passes forward for ten classes. Inversion, forward and backward: 64 passes for each pair,
+    and 960 for each of 8 kept pairs. Each of two students (small networks): 8,000 passes of training, and 960 for each of the
+    8 pairs.
     **Fails when** the trigger works on images of several classes; it is not a patch, nor reachable from one by gradient descent;
     the network predicts the source class too rarely; the clean images are so few that the student learns too little. It never
     proves a network clean: where it suspects nothing, the verdict is inconclusive.

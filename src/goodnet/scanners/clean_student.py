@@ -1,4 +1,7 @@
-"""Clean student: a class of few is reached far more easily than clean networks and a student of clean images explain."""
+"""Clean student: with two or three classes, a target is far easier to reach than classes of clean networks.
+
+It is also far easier to reach than in a student that has learnt from clean images.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ from goodnet.triggers.inversion import Schedule, classes_of
 
 
 class _Round(NamedTuple):
-    """What was measured, and the share of the network's answers to held-out images that the student gives too."""
+    """What was measured, and the share of the network's predictions on held-out images that the student makes too."""
 
     found: Comparison
     agreement: float
 
 
 class CleanStudent(Scanner):
-    """Suspects a class that is easier to reach than the classes of clean networks, by measures made for two or three classes.
+    """Suspects a class that is easier to reach than classes of clean networks are; for networks of two or three classes.
 
     The other scanners compare classes with one another, which says little among two or three. This one measures how small a
     class's trigger is in the image; how small beside the triggers that single images need; and how much more margin one faint
@@ -52,15 +55,21 @@ class CleanStudent(Scanner):
     **Cost** for each class steps * images (640) passes for the trigger, steps * 10 for single images and 128 for the blend,
     forward and backward; forward alone about 6,000 for small patches, for all classes at once; 8,000 of the student.
     Three times as much where a p-value is near alpha.
-    **Fails when** the student does not learn the network's predictions; the network is unlike those that the usual values
+    **Fails when** the student does not learn the network's predictions; the network is unlike those that the reference values
     come from (small, images of 16 x 16 to 55 x 47); the trigger works on images of one class alone.
     """
 
     alpha: float = Field(
         0.01, gt=0, lt=0.2, description="significance level: the share of clean networks that may be called backdoored"
     )
-    steps: int = Field(80, ge=1, description="steps of inversion per class; the usual values were measured with 80")
-    images: int = Field(8, ge=1, description="clean images per step; the usual values were measured with 8")
+    steps: int = Field(
+        80,
+        ge=1,
+        description="steps of inversion per class; the reference values of clean networks were measured with 80",
+    )
+    images: int = Field(
+        8, ge=1, description="clean images per step; the reference values of clean networks were measured with 8"
+    )
     lessons: int = Field(8000, ge=1, description="images that the student sees while it learns")
 
     def examine(
@@ -156,7 +165,7 @@ def _doubts(rounds: Sequence[_Round], clean: Dataset) -> list[str]:
     agreement = sum(item.agreement for item in rounds) / len(rounds)
     if agreement < _LEAST_AGREEMENT:
         doubts.append(
-            f"a student of the clean images gives only {agreement:.2f} of the network's answers: too few to compare"
+            f"a student of the clean images makes only {agreement:.2f} of the network's predictions: too few to compare"
         )
     if not _is_whole(rounds[0]):
         doubts.append("the time was up before all classes were done")

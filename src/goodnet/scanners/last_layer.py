@@ -24,8 +24,8 @@ class LastLayer(Scanner):
 
     A trigger must win against every class that the image shows, so training turns many weights of the target's row up
     at once. Each feature counts by how differently the classes use it: those that none of them use would only add
-    noise. Row means are compared by a robust z whose deviation is at least the standard error that independent weights
-    would give, which keeps z honest where classes are few.
+    noise. Row means are compared by a robust z, whose deviation is at least the standard error expected of independent
+    weights, so that z is not inflated where there are few classes.
 
     **Source** G. Fields, M. Samragh, M. Javaheripi, F. Koushanfar, T. Javidi, "Trojan Signatures in DNN Weights", ICCV
     Workshops 2021, pp. 12-20.

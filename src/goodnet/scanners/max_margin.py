@@ -23,9 +23,9 @@ class MaxMargin(Scanner):
     """Suspects a class if its maximum margin, the largest that any image gives it, is unusually large.
 
     For every class gradient ascent over the image cube finds the largest margin over all other classes. Training on a
-    trigger drives the target's margin up, whatever the trigger is. The margin is divided by the norm of the class's
-    centred row in the last layer, which takes out that some classes have larger weights, and compared with the other
-    classes' by a robust z.
+    trigger drives the target's margin up, whatever the trigger is. Each margin is divided by the norm of the class's
+    centred row in the last layer, to correct for classes with larger weights. It is then compared with the margins of the other
+    classes by a robust z.
 
     **Source** H. Wang, Z. Xiang, D. Miller, G. Kesidis, "MM-BD: Post-training detection of backdoor attacks with
     arbitrary backdoor pattern types using a maximum margin statistic", IEEE S&P 2024.

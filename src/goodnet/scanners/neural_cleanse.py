@@ -22,7 +22,7 @@ from goodnet.triggers.inversion import Inversions, Schedule, invert_triggers
 class NeuralCleanse(Scanner):
     """Suspects a class if the trigger recovered for it is unusually small: an outlier among the classes.
 
-    For every class a mask and a pattern are optimised so that stamped clean images are called that class, with a
+    For every class a mask and a pattern are optimised so that stamped clean images are classified as that class, with a
     small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the
     small side makes a class suspected. All classes are inverted in batches that share their images; after a third of the
     steps those with the smallest triggers go on, with as many random others to compare with.
@@ -56,7 +56,9 @@ class NeuralCleanse(Scanner):
         run_parts: RunParts = run_here,
         progress: Progress = no_progress,
     ) -> Detection:
-        """Return the anomaly index of every class; dropped early is 0 or less, not inverted is minus infinity.
+        """Return the anomaly index of every class.
+
+        A class that was dropped early gets an index of 0 or less; a class that was not inverted gets minus infinity.
 
         Raises:
             InvalidOption: a class that was asked for is not among the network's.

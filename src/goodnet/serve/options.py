@@ -23,9 +23,9 @@ class ServeOptions(BaseModel):
     resize: bool = Field(False, description="accept images of another size and resize them, instead of refusing them")
     fail: Fail = Field(
         "closed",
-        description="what happens when the guard cannot work (scores are not numbers, or the audit log cannot be written): "
-        "closed refuses the image, or answers 503; open answers without the guard, or without a record; when the server is "
-        "overloaded or the network fails, the response is an error either way",
+        description="what to do if the check gives no finite score, or the audit log cannot be written. closed: refuse the "
+        "image, or return 503. open: return the prediction unchecked, or unlogged. An overloaded server or a failing network "
+        "always returns an error.",
     )
     confine: bool = Field(
         True,

@@ -1,4 +1,4 @@
-"""Whether a network in training still answers clean images as the original does: a brake for repairs with few images."""
+"""Whether a network in training still classifies clean images as the original does: a brake for repairs with few images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goodnet.core.repairs import Change, Repair, Trace
 from goodnet.inference.predictions import measured_repair
 from goodnet.training import Loss, Training, augment, train
 
-#: How many shifted copies of clean images are asked about.
+#: How many shifted copies of clean images are classified.
 _COPIES = 256
 
 
@@ -28,16 +28,16 @@ class TrainedInRounds(Change):
 
 
 class RoundAgreement(Trace):
-    """The share of shifted copies that was answered as before after each round, the one undone included."""
+    """The share of shifted copies that was classified as before after each round, the one undone included."""
 
     agreement: tuple[float, ...]
 
 
 class Agreement:
-    """The original's answers on shifted copies of the clean images, which no training has seen.
+    """The original's predictions on shifted copies of the clean images, which no training has seen.
 
-    Networks overfit few images: accuracy on them stays perfect while all other answers go. Copies shifted by up to a
-    tenth of their size show it. `images` (N, C, H, W), `answers` (N,) the original's.
+    Networks overfit few images: accuracy on them stays perfect while all other predictions go. Copies shifted by up to a
+    tenth of their size show it. `images` (N, C, H, W), `predictions` (N,) the original's.
     """
 
     def __init__(self, original: Classifier, clean: Dataset, *, seed: int) -> None:
@@ -45,7 +45,7 @@ class Agreement:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.images = augment(few.repeat(math.ceil(_COPIES / len(few)), 1, 1, 1), "shift")
-        self.answers = _answers(original, self.images)
+        self.predictions = _predictions(original, self.images)
 
     def train_in_rounds(
         self,
@@ -73,12 +73,12 @@ class Agreement:
         return (classifier.copy() if shares[0] < least else classifier), shares
 
     def share(self, classifier: Classifier) -> float:
-        """Return the share of the copies that `classifier` answers like the original. Cost: one pass."""
-        return float((_answers(classifier, self.images) == self.answers).float().mean())
+        """Return the share of the copies that `classifier` classifies like the original. Cost: one pass."""
+        return float((_predictions(classifier, self.images) == self.predictions).float().mean())
 
 
 class InRounds(Protocol):
-    """A method with the options of training in rounds; `least_agreement` is the share of answers that a round must keep."""
+    """A method with the options of training in rounds; `least_agreement` is the share of predictions that a round must keep."""
 
     @property
     def rounds(self) -> int: ...  # noqa: D102
@@ -121,6 +121,6 @@ def repair_in_rounds(
     return measured_repair(method.name(), classifier, repaired, labelled, changes, trace)
 
 
-def _answers(classifier: Classifier, images: Tensor) -> Tensor:
+def _predictions(classifier: Classifier, images: Tensor) -> Tensor:
     with torch.inference_mode():
         return torch.cat([classifier(part).argmax(dim=1) for part in torch.split(images, BATCH)])

@@ -1,4 +1,4 @@
-"""Ranking the channels of a layer, and what a network answers as they are taken away one by one.
+"""Ranking the channels of a layer, and what a network predicts as they are taken away one by one.
 
 The part of the network before the layer (the head) runs once per image. For each level only the part after it (the
 tail) runs, and only for the images on which the channel that goes away was active: for all others nothing changes.
@@ -109,7 +109,7 @@ def sweep_predictions(
     Args:
         outputs: the layer's outputs over the data.
         order: channels in the order in which they go.
-        progress: is told the number of images done.
+        progress: called with the number of images that are done.
 
     Cost: one pass of the head if `outputs` has not been gone through yet, and for each channel one of the tail over
     the images on which it is active.

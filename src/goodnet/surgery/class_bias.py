@@ -16,7 +16,7 @@ from goodnet.inference.last_layer import find_last_layer
 _MOST, _HALVINGS = 50.0, 40
 
 
-def raise_rare_answers(
+def raise_rare_predictions(
     original: Classifier, repaired: Classifier, clean: Dataset, targets: Sequence[int], temperature: float
 ) -> tuple[float, ...]:
     """Raise the biases of `targets`, in place, until the repaired network gives each as much probability as the original.

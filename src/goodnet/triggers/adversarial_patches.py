@@ -94,7 +94,7 @@ def optimise_squares(
         schedule: the squares, and how long they are optimised.
         seed: of the start values and the draws; a class gets the same squares whatever other classes are asked for.
         run_parts: where the work runs.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: len(labels) * grid**2 * steps * images passes forward and backward, n forward.
 
@@ -117,7 +117,7 @@ def optimise_squares(
 def squares_part(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
+    predictions: Tensor,
     schedule: SquareSchedule,
     seed: int,
     labels: tuple[int, ...],
@@ -132,7 +132,7 @@ def squares_part(
     owners = torch.tensor(labels).repeat_interleave(len(places))
     images = images.to(classifier.device)
     found = [
-        _descend(classifier, images, answers, _Squares(owners[rows], pixels[rows], free[rows]), schedule, seed)
+        _descend(classifier, images, predictions, _Squares(owners[rows], pixels[rows], free[rows]), schedule, seed)
         for rows in torch.split(torch.arange(len(owners)), max(1, _BATCH // schedule.images))
     ]
     margins, colours = (torch.cat(column) for column in zip(*found, strict=True))
@@ -150,7 +150,7 @@ class _Squares:
 
 
 def _descend(
-    classifier: Classifier, images: Tensor, answers: Tensor, squares: _Squares, schedule: SquareSchedule, seed: int
+    classifier: Classifier, images: Tensor, predictions: Tensor, squares: _Squares, schedule: SquareSchedule, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return the mean margins (n,) and the colours (n, C, side * side) that the squares of one batch reach, on the CPU."""
     device, count = classifier.device, len(squares.labels)
@@ -158,7 +158,7 @@ def _descend(
     optimizer = torch.optim.Adam([free], lr=_LEARNING_RATE, betas=(0.5, 0.9))
     draws, read, margins = torch.Generator().manual_seed(seed), max(1, schedule.steps // 3), torch.zeros(count)
     for step in range(schedule.steps):
-        drawn = draw_others(answers, squares.labels, schedule.images, draws).to(device)
+        drawn = draw_others(predictions, squares.labels, schedule.images, draws).to(device)
         logits = classifier(_stamp(images[drawn], free.sigmoid(), pixels))
         aims = squares.labels.repeat_interleave(drawn.shape[1]).to(device)
         (free.grad,) = torch.autograd.grad(F.cross_entropy(logits, aims, reduction="sum"), [free])

@@ -14,19 +14,19 @@ def draws_of(seed: int, label: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * _APART + label)
 
 
-def draw_others(answers: Tensor, labels: Tensor, count: int, draws: torch.Generator) -> Tensor:
+def draw_others(predictions: Tensor, labels: Tensor, count: int, draws: torch.Generator) -> Tensor:
     """Return for each class `count` images drawn from those of other classes, as positions (labels, count).
 
     An image that belongs to a class already does not tell what it takes to reach it. Where the others are fewer, some come
     twice; where there are none, any image does.
 
     Args:
-        answers: the class of each image, (n,).
+        predictions: the class of each image, (n,).
         labels: the classes, (L,).
         count: at most n images are drawn.
         draws: one order of all images is drawn; each class takes its own from it.
     """
-    others = answers.cpu()[None] != labels.cpu()[:, None]
+    others = predictions.cpu()[None] != labels.cpu()[:, None]
     others[~others.any(dim=1)] = True
     return draw_from(others, count, draws)
 

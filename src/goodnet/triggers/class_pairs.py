@@ -44,37 +44,37 @@ class PairSchedule:
 
 @dataclass(frozen=True)
 class PairImages:
-    """As many images (n, C, H, W) of each of the `sources` (in this order); `answers` (n,) are their classes."""
+    """As many images (n, C, H, W) of each of the `sources` (in this order); `predictions` (n,) are their classes."""
 
     pixels: Tensor
-    answers: Tensor
+    predictions: Tensor
     sources: tuple[int, ...]
 
     @classmethod
     def draw(cls, classifier: Classifier, images: Tensor, schedule: PairSchedule, seed: int) -> PairImages:
-        """Return images of each class by the network's answers, drawn from images (n, C, H, W)."""
+        """Return images of each class by the network's predictions, drawn from images (n, C, H, W)."""
         images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
-        answers = classes_of(classifier, images)
-        rows = {label: torch.nonzero(answers == label).flatten() for label in sorted(set(answers.tolist()))}
+        predictions = classes_of(classifier, images)
+        rows = {label: torch.nonzero(predictions == label).flatten() for label in sorted(set(predictions.tolist()))}
         kept = {label: some[: schedule.images] for label, some in rows.items() if len(some) >= schedule.least}
         chosen = torch.cat([*kept.values(), torch.zeros(0, dtype=torch.int64)])
-        return cls(images[chosen], answers[chosen], tuple(kept))
+        return cls(images[chosen], predictions[chosen], tuple(kept))
 
     def first_of_each(self, count: int) -> PairImages:
         """Return so many images of each source, the first again where it has fewer."""
-        rows = [torch.nonzero(self.answers == source).flatten() for source in self.sources]
+        rows = [torch.nonzero(self.predictions == source).flatten() for source in self.sources]
         chosen = torch.cat([some[torch.arange(count) % len(some)] for some in rows])
-        return PairImages(self.pixels[chosen], self.answers[chosen], self.sources)
+        return PairImages(self.pixels[chosen], self.predictions[chosen], self.sources)
 
     def of_sources(self, sources: Collection[int]) -> PairImages:
         """Return the images of those sources that are among `sources`."""
         kept = tuple(source for source in self.sources if source in sources)
-        rows = torch.isin(self.answers, torch.tensor(kept))
-        return PairImages(self.pixels[rows], self.answers[rows], kept)
+        rows = torch.isin(self.predictions, torch.tensor(kept))
+        return PairImages(self.pixels[rows], self.predictions[rows], kept)
 
     def only(self, rows: Tensor) -> PairImages:
         """Return those images alone for which `rows` (n,) is true, of the same sources."""
-        return PairImages(self.pixels[rows], self.answers[rows], self.sources)
+        return PairImages(self.pixels[rows], self.predictions[rows], self.sources)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PairAim(Aim):
 
     @property
     def _moved(self) -> Tensor:
-        return self.answers.eq(self.sources[:, None])
+        return self.predictions.eq(self.sources[:, None])
 
     @property
     def possible(self) -> Tensor:
@@ -96,10 +96,10 @@ class PairAim(Aim):
     def draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `count` images of the source, and as many of third classes; any images where there are none."""
         moved = self._moved
-        left = ~moved & (self.answers != self.targets[:, None])
+        left = ~moved & (self.predictions != self.targets[:, None])
         first, rest = (draw_from(some | ~some.any(dim=1, keepdim=True), count, draws) for some in (moved, left))
         return torch.cat([first, rest], dim=1), torch.cat(
-            [self.targets[:, None].expand_as(first), self.answers[rest]], dim=1
+            [self.targets[:, None].expand_as(first), self.predictions[rest]], dim=1
         )
 
     def success(self, right: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def choose_pairs(
         seed: of the start values and the draws.
         among: pairs that are known already.
         run_parts: where the work runs.
-        progress: is told the patterns and the pairs done.
+        progress: called with the number of patterns, then of pairs, that are done.
 
     Cost: patterns * places * 2 passes forward for each source; pairs * steps * images * 2 (90 * 64 with ten classes) forward and
     backward, unless `among` is given.
@@ -215,7 +215,7 @@ def invert_pairs_part(
     for start in range(0, len(numbers), size):
         batch = numbers[start : start + size]
         sources, targets = torch.tensor([name_pair(number, classifier.classes) for number in batch]).T
-        aim = PairAim(images.answers, sources, targets)
+        aim = PairAim(images.predictions, sources, targets)
         found.append(descend(classifier, images.pixels, aim, batch, schedule, seed=seed, starts=starts))
     masks, patterns, sizes, losses = (torch.cat(column) for column in zip(*found, strict=True))
     return masks, patterns, sizes, losses
@@ -234,7 +234,7 @@ def _probe(
     schedule = schedule.scaled_to(height, width)
     items = [(side, number) for side in schedule.sides for number in range(len(patterns_of(channels, side)))]
     few = images.first_of_each(_SLID)
-    common = (classifier, few.pixels, few.answers, tuple(items), schedule.stride)
+    common = (classifier, few.pixels, few.predictions, tuple(items), schedule.stride)
     parts = [(item,) for item in range(len(items))]
     stage = f"pairs_patches_{schedule.stride}_{'-'.join(map(str, few.sources))}"
     found = run_parts(stage, slide_over_each, common, parts, progress)
@@ -249,7 +249,7 @@ _SLID, _TRIED = 2, 4
 def slide_over_each(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
+    predictions: Tensor,
     items: tuple[tuple[int, int], ...],
     stride: int,
     part: tuple[int, ...],
@@ -260,7 +260,7 @@ def slide_over_each(
     """
     side, number = items[part[0]]
     pattern, places = patterns_of(images.shape[1], side)[number], places_of(images, side, stride)
-    stamped = Stamped.of(classifier, images, answers)
+    stamped = Stamped.of(classifier, images, predictions)
     each = torch.cat([some.cpu() for some in stamped.gains(pattern, places)])
     highest, where = each.view(len(places), -1, _SLID, classifier.classes).mean(dim=2).max(dim=0)
     rows, columns = torch.tensor(places, dtype=torch.float32)[where].unbind(dim=-1)
@@ -276,7 +276,7 @@ def _best_patches(
     """
     patches = {}
     for row, source in enumerate(images.sources):
-        pixels = images.pixels[images.answers == source]
+        pixels = images.pixels[images.predictions == source]
         stamped = Stamped.of(classifier, pixels, torch.full((len(pixels),), source))
         tried = _tried_patches([(item, values[:, row]) for item, values in found])
         gains = torch.cat([_gain(classifier, stamped, side, number, place) for side, number, place in tried])

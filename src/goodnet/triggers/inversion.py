@@ -111,7 +111,7 @@ def invert_triggers(
         starts: patches that are laid into the first triggers of some classes: where every class has a small trigger by
             nature, gradients do not lead from noise to a planted one that is smaller.
         run_parts: where the work runs; classes that there was no time for are left out of the result.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: len(labels) * steps * images passes forward and backward, n forward.
 
@@ -217,19 +217,19 @@ def join_inversions(classifier: Classifier, done: Sequence[tuple[tuple[int, ...]
 def invert_part(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
+    predictions: Tensor,
     maps: Mapping[int, Tensor],
     schedule: Schedule,
     seed: int,
     starts: Mapping[int, Patch],
     numbers: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return masks, patterns and sizes for the maps with these `numbers`; `answers` (n,) are the classes of the images."""
+    """Return masks, patterns and sizes for the maps with these `numbers`; `predictions` (n,) are the classes of the images."""
     size = max(1, _BATCH // schedule.images)
     found = []
     for start in range(0, len(numbers), size):
         batch = numbers[start : start + size]
-        aim = MapAim(answers, torch.stack([maps[number] for number in batch]))
+        aim = MapAim(predictions, torch.stack([maps[number] for number in batch]))
         found.append(descend(classifier, images, aim, batch, schedule, seed=seed, starts=starts)[:3])
     masks, patterns, sizes = (torch.cat(column) for column in zip(*found, strict=True))
     return masks, patterns, sizes
@@ -261,9 +261,9 @@ _INSIDE, _LAID_IN, _EDGE = 0.5, 2.0, 0.05
 
 @dataclass(frozen=True)
 class Aim(ABC):
-    """What the triggers of a batch shall do to images whose classes are `answers` (n,)."""
+    """What the triggers of a batch shall do to images whose classes are `predictions` (n,)."""
 
-    answers: Tensor
+    predictions: Tensor
 
     @property
     @abstractmethod
@@ -288,7 +288,7 @@ class MapAim(Aim):
     @cached_property
     def moved(self) -> Tensor:
         """Which images each trigger is to move, (L, n)."""
-        return self.maps[:, self.answers] != self.answers
+        return self.maps[:, self.predictions] != self.predictions
 
     @property
     def possible(self) -> Tensor:
@@ -298,7 +298,7 @@ class MapAim(Aim):
     def draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw images to move, and any where there are none."""
         drawn = draw_from(self.moved | ~self.possible[:, None], count, draws)
-        return drawn, self.maps.gather(1, self.answers[drawn])
+        return drawn, self.maps.gather(1, self.predictions[drawn])
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ class _OneEach(MapAim):
     @cached_property
     def moved(self) -> Tensor:
         """Which images each trigger is to move, (n, n): one at most."""
-        return super().moved & torch.eye(len(self.answers), dtype=torch.bool)
+        return super().moved & torch.eye(len(self.predictions), dtype=torch.bool)
 
 
 def descend(

@@ -41,7 +41,7 @@ def maximum_margins(
         images: clean images (n, C, H, W) in [0, 1], of any class, to begin with; None: noise. Noise looks like one of
             the classes already, which then leads in an honest network too.
         run_parts: where the work runs; classes that there was no time for get NaN.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: L * starts * last reading passes forward and backward.
 
@@ -142,10 +142,10 @@ def _choose_clean(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     free = images[order].logit(eps=1e-6).clamp(-2, 2)
     with torch.inference_mode():
-        answers = classifier(images[order]).argmax(dim=1).cpu()
+        predictions = classifier(images[order]).argmax(dim=1).cpu()
     found = []
     for label in labels:
-        others = (answers != label).nonzero()[:, 0]
+        others = (predictions != label).nonzero()[:, 0]
         rows = others if len(others) else torch.arange(len(images))
         found.append(free[rows[torch.arange(starts) % len(rows)]])  # Where there are too few, some begin twice.
     return found

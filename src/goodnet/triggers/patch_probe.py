@@ -113,7 +113,7 @@ def probe_patches(
         images: clean images (n, C, H, W) in [0, 1], of any class; the first of them are stamped.
         schedule: sizes, images and places.
         run_parts: where the work runs; patterns that there was no time for are left out.
-        progress: is told the patterns done.
+        progress: called with the number of patterns that are done.
 
     Cost: forward passes alone, for all classes at once: sides * patterns * places * 4, and the other images at the best places.
 
@@ -151,7 +151,7 @@ def places_of(images: Tensor, side: int, stride: int) -> list[tuple[int, int]]:
 def slide_part(
     classifier: Classifier,
     images: Tensor,
-    answers: Tensor,
+    predictions: Tensor,
     items: tuple[tuple[int, int], ...],
     stride: int,
     part: tuple[int, ...],
@@ -159,7 +159,7 @@ def slide_part(
     """Return share, row and column of the best place of one pattern for each class, (3, classes)."""
     side, number = items[part[0]]
     pattern, places = patterns_of(images.shape[1], side)[number], places_of(images, side, stride)
-    screen, rest = (Stamped.of(classifier, images[some], answers[some]) for some in (_SCREEN, _REST))
+    screen, rest = (Stamped.of(classifier, images[some], predictions[some]) for some in (_SCREEN, _REST))
     sums, counts = screen.score(pattern, places), screen.counts
     if len(rest.pixels):
         kept = torch.unique(sums.topk(min(_KEPT, len(places)), dim=0).indices).tolist()
@@ -175,7 +175,10 @@ _SCREEN, _REST, _KEPT = slice(0, 4), slice(4, None), 2
 
 @dataclass(frozen=True)
 class Stamped:
-    """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities, `others` (n, K) who is of another class."""
+    """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities of the unstamped images.
+
+    `others` (n, K): whether the image is of another class.
+    """
 
     classifier: Classifier
     pixels: Tensor
@@ -183,10 +186,10 @@ class Stamped:
     others: Tensor
 
     @classmethod
-    def of(cls, classifier: Classifier, images: Tensor, answers: Tensor) -> Stamped:
-        """Ask the network about clean images (n, C, H, W), whose classes are `answers` (n,)."""
+    def of(cls, classifier: Classifier, images: Tensor, predictions: Tensor) -> Stamped:
+        """Run the network on clean images (n, C, H, W), whose classes are `predictions` (n,)."""
         pixels = images.to(classifier.device)
-        others = answers.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
+        others = predictions.to(pixels.device)[:, None] != torch.arange(classifier.classes, device=pixels.device)
         with torch.inference_mode():
             before = classifier(pixels).log_softmax(dim=1) if len(pixels) else others.float()
         return cls(classifier, pixels, before, others)
@@ -259,9 +262,10 @@ def probe_shares(
     run_parts: RunParts = run_here,
     progress: Progress = no_progress,
 ) -> Shares:
-    """Slide patches over images of as many classes as there are, and return what the best ones do to the other images.
+    """Slide patches over some images, and return the share of the remaining images that the best patch of each class moves.
 
-    Where the others are fewer, nothing is said: one image would count for too much.
+    They slide over `schedule.images` images, drawn in turn from every class. The remaining images tell of up to 16 classes. Empty
+    if there are fewer than 2 * schedule.images images: one image would count for too much.
     """
     if len(images) < 2 * schedule.images:
         return Shares((), (), ())
@@ -270,11 +274,11 @@ def probe_shares(
     return measure_shares(classifier, images[schedule.images :], probes)
 
 
-def _take_turns(answers: Tensor) -> Tensor:
+def _take_turns(predictions: Tensor) -> Tensor:
     """Return the positions of images (n,) so that the classes take turns, as long as each has images left."""
     seen: Counter[int] = Counter()
     turns = []
-    for position, label in enumerate(answers.tolist()):
+    for position, label in enumerate(predictions.tolist()):
         turns.append((seen[label], position))
         seen[label] += 1
     return torch.tensor([position for _, position in sorted(turns)])
@@ -288,9 +292,9 @@ def measure_shares(classifier: Classifier, images: Tensor, probes: Probes) -> Sh
     known = torch.nan_to_num(probes.shares, nan=-torch.inf)
     first = [int(label) for label in known.topk(min(_FIRST, len(known))).indices if torch.isfinite(known[label])]
     patches = tuple(probes.patch(classifier, label) for label in first)
-    answers = classes_of(classifier, images)
+    predictions = classes_of(classifier, images)
     values = tuple(
-        moved_share(answers, classes_of(classifier, patch(images)), label)
+        moved_share(predictions, classes_of(classifier, patch(images)), label)
         for patch, label in zip(patches, first, strict=True)
     )
     return Shares(tuple(first), values, patches, probes)

@@ -71,7 +71,7 @@ def _all_waves(height: int, width: int) -> Tensor:
 def _shares(classifier: Classifier, images: Tensor, waves: Tensor, amplitude: float) -> Tensor:
     """Return (W, N), the share of images (n, C, H, W) that each wave moves to each class, of those that were not there."""
     with torch.inference_mode():
-        answers = classifier(images).argmax(dim=1)
+        predictions = classifier(images).argmax(dim=1)
         calls = []
         for part in torch.split(waves, max(1, BATCH // len(images))):
             added = draw_waves(part, amplitude, *images.shape[2:])
@@ -79,7 +79,7 @@ def _shares(classifier: Classifier, images: Tensor, waves: Tensor, amplitude: fl
             calls.append(classifier(waved.flatten(0, 1)).argmax(dim=1).view(len(part), len(images)))
     moved = torch.zeros(len(waves), classifier.classes, device=images.device)
     elsewhere = torch.ones(len(images), classifier.classes, device=images.device)
-    elsewhere.scatter_(1, answers[:, None], 0.0)
+    elsewhere.scatter_(1, predictions[:, None], 0.0)
     for call, away in zip(torch.cat(calls).T, elsewhere, strict=True):
         moved += F.one_hot(call, classifier.classes) * away
     return moved / elsewhere.sum(dim=0).clamp_min(1)

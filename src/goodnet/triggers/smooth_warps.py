@@ -102,9 +102,9 @@ def _shares(classifier: Classifier, images: Tensor, fields: Tensor, labels: Tens
     """Return the share of images (n, C, H, W) that each field (L, 2, k, k) moves to its class (L,), of those elsewhere."""
     shifts, found = spread(fields, size, *images.shape[2:]), []
     with torch.inference_mode():
-        answers = classifier(images).argmax(dim=1)
+        predictions = classifier(images).argmax(dim=1)
         for shift, label in zip(shifts, labels, strict=True):
             moved = classifier(warp(images, shift.expand(len(images), -1, -1, -1))).argmax(dim=1) == label
-            elsewhere = answers != label
+            elsewhere = predictions != label
             found.append((moved & elsewhere).sum() / elsewhere.sum().clamp_min(1))
     return torch.stack(found)

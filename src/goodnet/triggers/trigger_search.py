@@ -115,25 +115,29 @@ class TriggerSearch:
         # The same images are drawn for again and again: no half of them may be for one family alone.
         return turns[torch.randperm(images, generator=generator)]
 
-    def measure(self, classifier: Classifier, images: Tensor, answers: Tensor) -> tuple[int, int]:
+    def measure(self, classifier: Classifier, images: Tensor, predictions: Tensor) -> tuple[int, int]:
         """Return how many images the best trigger sends to its goal, and of how many, those left out that are there already.
 
-        Of images (B, C, H, W) the original's answers are `answers` (B,).
+        Of images (B, C, H, W) the original's predictions are `predictions` (B,).
         """
         moved = list[tuple[int, int]]()
         for turn in range(len(self)):
             with torch.inference_mode():
                 given = classifier(self.stamp(images, torch.full((len(images),), turn))).argmax(dim=1)
-            goals = self.goals[turn, answers]
-            counted = goals != answers
+            goals = self.goals[turn, predictions]
+            counted = goals != predictions
             if of := int(counted.sum()):
                 moved.append((int((given == goals)[counted].sum()), of))
         return max(moved, key=lambda pair: (pair[0] / pair[1], pair[1]), default=(0, 0))
 
-    def step(self, classifier: Classifier, images: Tensor, answers: Tensor, turns: Tensor, temperature: float) -> None:
-        """Move the triggers one step towards their goals; `answers` (B,) are the original's, `turns` (B,) the triggers."""
+    def step(
+        self, classifier: Classifier, images: Tensor, predictions: Tensor, turns: Tensor, temperature: float
+    ) -> None:
+        """Move the triggers one step towards their goals; `predictions` (B,) are the original's, `turns` (B,) the triggers."""
         logits = classifier(self.stamp(images, turns)) / temperature
-        loss = F.cross_entropy(logits, self.goals[turns, answers]) + sum(family.excess() for family in self.families)
+        loss = F.cross_entropy(logits, self.goals[turns, predictions]) + sum(
+            family.excess() for family in self.families
+        )
         # Warps and waves whose turn has not come have no gradient, and stay.
         gradients = torch.autograd.grad(loss, self._variables, allow_unused=True)
         for variable, gradient in zip(self._variables, gradients, strict=True):
@@ -142,7 +146,7 @@ class TriggerSearch:
 
 
 def _start_by_source(backdoors: Sequence[Backdoor], classes: int) -> list[_Start]:
-    """Return one start for each distinct trigger; classes that are no source of it keep their answer."""
+    """Return one start for each distinct trigger; classes that are no source of it keep their class."""
     starts = []
     for patch, opened in group_by_patch(backdoors):
         goals = {source: item.target for item in opened for source in item.sources or ()}

@@ -55,7 +55,7 @@ def universal_margins(
         budget: how faint the image is, and how long it is optimised.
         seed: of the start values and the draws; a class gets the same ones whatever other classes are asked for.
         run_parts: where the work runs.
-        progress: is told the classes done.
+        progress: called with the number of classes that are done.
 
     Cost: L * steps * images passes forward and backward.
 
@@ -71,16 +71,16 @@ def universal_margins(
 
 
 def blend_part(
-    classifier: Classifier, images: Tensor, answers: Tensor, budget: Budget, seed: int, labels: tuple[int, ...]
+    classifier: Classifier, images: Tensor, predictions: Tensor, budget: Budget, seed: int, labels: tuple[int, ...]
 ) -> tuple[Tensor]:
     """Return the margin of each class of `labels`, (L,); one part of `universal_margins`."""
     size = max(1, _BATCH // budget.images)
     batches = [labels[start : start + size] for start in range(0, len(labels), size)]
-    return (torch.cat([_blend_batch(classifier, images, answers, batch, budget, seed) for batch in batches]).cpu(),)
+    return (torch.cat([_blend_batch(classifier, images, predictions, batch, budget, seed) for batch in batches]).cpu(),)
 
 
 def _blend_batch(
-    classifier: Classifier, images: Tensor, answers: Tensor, labels: tuple[int, ...], budget: Budget, seed: int
+    classifier: Classifier, images: Tensor, predictions: Tensor, labels: tuple[int, ...], budget: Budget, seed: int
 ) -> Tensor:
     """Optimise one blended image (H, W, C) per class; NHWC, as in trigger inversion."""
     pixels = images.to(classifier.device).permute(0, 2, 3, 1).contiguous()
@@ -90,7 +90,7 @@ def _blend_batch(
     margins = torch.zeros(len(labels), device=classifier.device)
     read, wanted = min(_READ, budget.steps), torch.tensor(labels, device=classifier.device)
     for step in range(budget.steps):
-        drawn = pixels[draw_others(answers, wanted, budget.images, draws)]
+        drawn = pixels[draw_others(predictions, wanted, budget.images, draws)]
         blended = torch.lerp(drawn, free.sigmoid()[:, None], budget.opacity)
         logits = classifier(blended.flatten(0, 1).permute(0, 3, 1, 2))
         targets = wanted.repeat_interleave(drawn.shape[1])
