@@ -70,7 +70,9 @@ for _name, (_changes, _says) in CARDS.items():
     def _carded(place: Place, changes: Any = _changes) -> Path:
         return write(place, **changes)
 
-    FAMILY.add("metadata that points outside", "goodnet", _says, _carded, _name, "CVE-2026-4372" if "code" in _name else "")
+    FAMILY.add(
+        "metadata that points outside", "goodnet", _says, _carded, _name, "CVE-2026-4372" if "code" in _name else ""
+    )
 
 TEXTS: dict[str, str] = {
     "a duplicate key": json.dumps(CARD)[:-1] + ', "original": "evil.pt"}',

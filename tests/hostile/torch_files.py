@@ -272,9 +272,7 @@ for _name in (
         path.write_bytes(two_readings(sound(), _evil(place), "archive/data.pkl")[name][0])
         return path
 
-    FAMILY.add(
-        "ambiguous archive", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others"
-    )
+    FAMILY.add("ambiguous archive", "weights", _TWOFOLD.get(_name, "refused"), _twofold, _name, "picklescan and others")
 
 
 @FAMILY.file("ambiguous archive", "weights", "", threat="picklescan and others")
