@@ -1,10 +1,13 @@
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
 from goodnet.core.backdoor import Patch
-from goodnet.evidence.judgement import BLEND, SIZE, Evidence
+from goodnet.evidence.judgement import BLEND, PATCH, SIZE, Evidence
 from goodnet.evidence.pair_sizes import PairSizes
-from goodnet.evidence.rounds import average
+from goodnet.evidence.rounds import average, kinds_near
 from goodnet.triggers.inversion import Inversions
 from goodnet.triggers.patch_probe import Shares
 
@@ -27,6 +30,21 @@ def test_values_are_means_over_the_rounds_that_know_a_class_that_the_first_knows
     found = average([first, second, third])
     np.testing.assert_allclose(found.values[BLEND], [4.0, 3.0, np.nan, 3.0])
     assert (found.rounds, found.classes) == (3, 4)
+
+
+def test_what_a_further_round_does_not_measure_keeps_its_value():
+    rounds = [Evidence(3, {SIZE: np.array([1.0, 2.0, 3.0]), PATCH: np.array([0.5, 0.1, 0.2])})]
+    rounds.append(Evidence(3, {SIZE: np.array([3.0, 2.0, 1.0])}))
+    found = average(rounds)
+    np.testing.assert_array_equal(found.values[SIZE], [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(found.values[PATCH], [0.5, 0.1, 0.2])
+
+
+def test_a_kind_could_decide_if_its_score_is_within_a_factor_of_ten_of_alpha_or_higher(monkeypatch):
+    scores = {BLEND: np.array([2.29, 0.0, 0.0]), SIZE: np.array([0.0, np.nan, 2.31]), PATCH: np.array([0.0, 9.0, 0.0])}
+    judgement = SimpleNamespace(kinds=scores)
+    monkeypatch.setattr(Evidence, "judge", lambda self, least: judgement)
+    assert kinds_near(Evidence(3), -math.log(0.01)) == {SIZE, PATCH}  # ln 10 = 2.303
 
 
 def test_the_mean_of_one_round_is_the_round():

@@ -1,13 +1,20 @@
+import math
+
 import numpy as np
 import torch
 
 from goodnet.core.dataset import Dataset
-from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, PATCH, SIZE, Evidence
+from goodnet.core.method import run_here
+from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, EARLY, MARGIN, PAIR, PATCH, SIZE, Evidence
+from goodnet.evidence.pair_sizes import PairSizes
 from goodnet.formats.pytorch import from_module
 from goodnet.pipelines.scan_rounds import Gathering, choose_inverted, choose_labels, draw_again, split_images
 from goodnet.triggers.inversion import Schedule, invert_triggers
 from goodnet.triggers.patch_probe import Probes, Shares
 from tests.suspects import measure_success
+
+#: The score of an alpha of 0.01.
+LEAST = -math.log(0.01)
 
 
 def gathering(**options):
@@ -88,7 +95,8 @@ def test_a_further_round_looks_into_the_same_classes():
     classifier, clean = linear(230)
     draw = split_images(clean, seed=0)
     first = gathering().gather(classifier, draw.used, draw.more)
-    further = Gathering(Schedule(steps=2, images=4), seed=1000).gather(classifier, draw.used, draw.more, like=first)
+    again = Gathering(Schedule(steps=2, images=4), seed=1000)
+    further = again.gather_like(first, LEAST, classifier, draw.used, draw.more)
     assert np.isfinite(first.values[MARGIN]).all()
     for kind in (BLEND, SIZE):
         np.testing.assert_array_equal(np.isfinite(first.values[kind]), np.isfinite(further.values[kind]))
@@ -103,20 +111,50 @@ def test_gathered_again_is_the_mean_of_three_rounds(monkeypatch):
     classifier, clean = linear(12)
     draw = split_images(clean, seed=0)
     first = gathering().gather(classifier, draw.used, draw.more)
-    rounds, single = [first], Gathering.gather
+    rounds, single = [first], Gathering.gather_like
 
-    def gather(self, *given, **named):
-        rounds.append(single(self, *given, **named))
+    def gather(self, *given):
+        rounds.append(single(self, *given))
         return rounds[-1]
 
-    monkeypatch.setattr(Gathering, "gather", gather)
-    found = gathering().gather_again(classifier, clean, first)
+    monkeypatch.setattr(Gathering, "gather_like", gather)
+    found = gathering().gather_again(classifier, clean, first, LEAST)
     assert found.rounds == len(rounds) == 3
-    for kind in (MARGIN, BLEND, SIZE, PATCH):
+    np.testing.assert_array_equal(found.values[PATCH], first.values[PATCH])
+    for kind in (MARGIN, BLEND, SIZE):
         np.testing.assert_allclose(found.values[kind], np.mean([some.values[kind] for some in rounds], axis=0))
     torch.testing.assert_close(
         found.squares.margins, torch.stack([some.squares.margins for some in rounds]).mean(dim=0)
     )
+
+
+def stages_of_a_further_round(monkeypatch, decisive):
+    """Return the first words of the stages of work in a further round, where the kinds `decisive` could decide."""
+    classifier, clean = linear(12)
+    draw = split_images(clean, seed=0)
+    first, stages = gathering().gather(classifier, draw.used, draw.more), []
+    first.pairs = PairSizes(12, first.triggers, first.triggers.sizes)
+
+    def compare_pairs(classifier, images, schedule, *, among, **_):
+        stages.append(f"pairs_{among}")
+        return first.pairs
+
+    monkeypatch.setattr("goodnet.pipelines.scan_rounds.kinds_near", lambda evidence, least: decisive)
+    monkeypatch.setattr("goodnet.pipelines.scan_rounds.compare_pairs", compare_pairs)
+
+    def run_parts(stage, function, common, parts, progress=None):
+        stages.append(stage.split("_")[0])
+        return run_here(stage, function, common, parts)
+
+    gathering(run_parts=run_parts).gather_like(first, LEAST, classifier, draw.used, draw.more)
+    return set(stages)
+
+
+def test_a_further_round_measures_again_what_is_cheap_or_could_decide(monkeypatch):
+    always = {"margins", "blends", "triggers", "squares"}
+    assert stages_of_a_further_round(monkeypatch, {BLEND, SIZE}) == always
+    assert stages_of_a_further_round(monkeypatch, {ALL_TO_ALL}) == always | {"shifts"}
+    assert stages_of_a_further_round(monkeypatch, {PAIR, PATCH}) == always | {f"pairs_{tuple(range(12))}"}
 
 
 def test_a_round_that_there_was_no_time_for_is_left_out():
@@ -124,7 +162,7 @@ def test_a_round_that_there_was_no_time_for_is_left_out():
     draw = split_images(clean, seed=0)
     first = gathering().gather(classifier, draw.used, draw.more)
     late = gathering(run_parts=lambda stage, function, common, parts, progress=None: [None] * len(parts))
-    found = late.gather_again(classifier, clean, first)
+    found = late.gather_again(classifier, clean, first, LEAST)
     assert found.rounds == 1
     np.testing.assert_array_equal(found.values[SIZE], first.values[SIZE])
 
@@ -154,7 +192,8 @@ def test_what_is_remembered_of_sharpened_triggers_is_not_taken_for_that_of_other
     assert len(stages) == len(set(stages)) == 2
 
 
-def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
+def test_parts_of_further_rounds_are_remembered_under_names_of_their_own(monkeypatch):
+    monkeypatch.setattr("goodnet.pipelines.scan_rounds.kinds_near", lambda evidence, least: set())
     classifier, clean = linear(12)
     draw = split_images(clean, seed=0)
     stages = []
@@ -164,5 +203,5 @@ def test_parts_of_further_rounds_are_remembered_under_names_of_their_own():
         return [function(*common, part) for part in parts]
 
     first = gathering(run_parts=run_parts).gather(classifier, draw.used, draw.more)
-    gathering(run_parts=run_parts).gather_again(classifier, clean, first)
-    assert len(stages) == len(set(stages)) == 18
+    gathering(run_parts=run_parts).gather_again(classifier, clean, first, LEAST)
+    assert len(stages) == len(set(stages)) == 14

@@ -31,6 +31,12 @@ def is_close(scores: Scores, least: float) -> bool:
     return bool((np.abs(scores - least) <= math.log(_CLOSE)).any())
 
 
+def kinds_near(first: Evidence, least: float) -> set[str]:
+    """Return the kinds of evidence that could decide: one of their scores is near `least`, that of alpha, or above it."""
+    kinds = first.judge(least).kinds
+    return {kind for kind, scores in kinds.items() if float(np.nanmax(scores)) >= least - math.log(_CLOSE)}
+
+
 def further_seeds(seed: int) -> tuple[int, ...]:
     """Return the seed of each further round."""
     return tuple(seed + _APART * number for number in range(1, _ROUNDS))
@@ -64,7 +70,8 @@ def describe_rounds(rounds: int) -> str:
 def average(rounds: Sequence[Evidence]) -> Evidence:
     """Return the mean of the evidence of several rounds, at least one, on the same network.
 
-    A value is the mean over the rounds that have one for the class, and stays unknown where the first round has none.
+    A value is the mean over the rounds that have one for the class, and stays unknown where the first round has none. A kind
+    that a further round did not measure again keeps its value.
     Triggers and patches are the best of all rounds, so that what is shown is one that was found. A shift has the geometric
     mean of its sizes, and so has a pair of classes.
     """
@@ -75,7 +82,7 @@ def average(rounds: Sequence[Evidence]) -> Evidence:
     shifts = [item.shifts for item in rounds if item.shifts is not None]
     return Evidence(
         first.classes,
-        {kind: mean_of([item.values[kind] for item in rounds]) for kind in first.values},
+        {kind: mean_of([item.values[kind] for item in rounds if kind in item.values]) for kind in first.values},
         triggers=keep_smallest(triggers) if triggers else None,
         patches=_keep_strongest(patches) if patches else None,
         squares=average_margins(squares) if squares else None,

@@ -113,7 +113,7 @@ class ScanEnsemble(Scanner):
         gathering = Gathering(self.schedule, seed, run_parts, progress)
         evidence = gathering.gather(search, draw.used, draw.more)
         if not evidence.unfinished and is_close(evidence.judge(self.least_score).scores, self.least_score):
-            evidence = gathering.gather_again(search, clean, evidence)
+            evidence = gathering.gather_again(search, clean, evidence, self.least_score)
         doubts = _doubts(evidence, self.least_score)
         trials = self._refute_shift(classifier, evidence, draw.held_out)
         judgement = evidence.judge(self.least_score)

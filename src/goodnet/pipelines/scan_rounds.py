@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,16 +13,16 @@ from goodnet.core.classifier import Classifier
 from goodnet.core.dataset import Dataset
 from goodnet.core.method import Progress, RunParts, no_progress, run_here
 from goodnet.evidence.held_out import hold_out
-from goodnet.evidence.judgement import BLEND, EARLY, MARGIN, SQUARE, Evidence
+from goodnet.evidence.judgement import ALL_TO_ALL, BLEND, EARLY, MARGIN, PAIR, SQUARE, Evidence
 from goodnet.evidence.outliers import Scores, robust_z
-from goodnet.evidence.pair_sizes import PairSizes, compare_pairs
-from goodnet.evidence.rounds import average, further_seeds, name_round, name_stage
+from goodnet.evidence.pair_sizes import compare_pairs
+from goodnet.evidence.rounds import average, further_seeds, kinds_near, name_round, name_stage
 from goodnet.evidence.square_margins import compare_squares
 from goodnet.evidence.usual_leads import USUAL_LEADS
 from goodnet.triggers.class_pairs import PairSchedule
 from goodnet.triggers.inversion import Inversions, Schedule, invert_shifts, invert_triggers
 from goodnet.triggers.maximum_margin import maximum_margins, normalised_margins
-from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
+from goodnet.triggers.patch_probe import Probes, ProbeSchedule, Shares, probe_shares
 from goodnet.triggers.universal_blend import Budget, universal_margins
 
 #: With more classes than this only candidates and a random sample of the rest get the evidence that needs images.
@@ -52,24 +52,57 @@ class Gathering:
     run_parts: RunParts = run_here
     progress: Progress = no_progress
 
-    def gather(self, classifier: Classifier, images: Tensor, more: Dataset, like: Evidence | None = None) -> Evidence:
+    def gather(self, classifier: Classifier, images: Tensor, more: Dataset) -> Evidence:
         """Return the evidence of all kinds from clean images (n, C, H, W); what costs most on the first classes alone.
 
-        `more` are the images for pairs of classes, `like` is an earlier round: the same classes and pairs are
-        looked into as there.
+        `more` are the images for pairs of classes.
         """
-        seed, run_parts, progress = self.seed, self.run_parts, self.progress
         evidence = Evidence(classifier.classes)
-        among = None if like is None else [int(label) for label in np.flatnonzero(np.isfinite(like.values[BLEND]))]
-        margins, labels = climb(classifier, images, seed, run_parts, progress, among)
+        self._add_margins(evidence, classifier, images)
+        shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=self.run_parts, progress=self.progress)
+        evidence.add_patches(shares)
+        self._add_triggers(evidence, classifier, images, choose_inverted(evidence, shares), shares.probes)
+        if classifier.classes <= _INVERTED:
+            self._add_shifts(evidence, classifier, images)
+            self._add_pairs(evidence, classifier, more.images())
+        return evidence
+
+    def gather_like(
+        self, first: Evidence, least: float, classifier: Classifier, images: Tensor, more: Dataset
+    ) -> Evidence:
+        """Return the evidence of a further round, on the classes and pairs of the `first` one.
+
+        What costs most is measured again only if it could decide: small patches never, as the first round tried them on most
+        of its images; shifts and pairs of classes if their p-value is near alpha or below it.
+        """
+        evidence, decisive = Evidence(classifier.classes), kinds_near(first, least)
+        among = [int(label) for label in np.flatnonzero(np.isfinite(first.values[BLEND]))]
+        self._add_margins(evidence, classifier, images, among)
+        if first.triggers is not None:
+            probes = None if first.patches is None else first.patches.probes
+            self._add_triggers(evidence, classifier, images, first.triggers.labels, probes)
+        if ALL_TO_ALL in decisive:
+            self._add_shifts(evidence, classifier, images)
+        if PAIR in decisive and first.pairs is not None:
+            self._add_pairs(evidence, classifier, more.images(), first.pairs.triggers.labels)
+        return evidence
+
+    def _add_margins(
+        self, evidence: Evidence, classifier: Classifier, images: Tensor, among: list[int] | None = None
+    ) -> None:
+        """Add what gradient ascent and universal blends reach, of the classes `among`, or of all or the first ones."""
+        margins, labels = climb(classifier, images, self.seed, self.run_parts, self.progress, among)
         for kind, reading in margins.items():
             evidence.add_margins(kind, among or range(classifier.classes), reading)
-        blended = universal_margins(classifier, images, labels, Budget(), seed=seed, run_parts=run_parts)
+        blended = universal_margins(classifier, images, labels, Budget(), seed=self.seed, run_parts=self.run_parts)
         evidence.add_margins(BLEND, labels, normalised_margins(classifier, blended, labels))
-        shares = probe_shares(classifier, images, ProbeSchedule(), run_parts=run_parts, progress=progress)
-        evidence.add_patches(shares)
-        labels = list(like.triggers.labels) if like and like.triggers else choose_inverted(evidence, shares)
-        starts = {label: shares.probes.patch(classifier, label) for label in labels} if shares.probes else {}
+
+    def _add_triggers(
+        self, evidence: Evidence, classifier: Classifier, images: Tensor, labels: Sequence[int], probes: Probes | None
+    ) -> None:
+        """Add the smallest triggers of `labels`, which begin with the best small patches, and adversarial patches."""
+        seed, run_parts, progress = self.seed, self.run_parts, self.progress
+        starts = {label: probes.patch(classifier, label) for label in labels} if probes else {}
         found = invert_triggers(
             classifier, images, labels, self.schedule, seed=seed, starts=starts, run_parts=run_parts, progress=progress
         )
@@ -80,23 +113,26 @@ class Gathering:
                 classifier, images, labels, usual, seed=seed, run_parts=run_parts, progress=progress
             )
             evidence.add_squares(squares)
-            shifts = invert_shifts(classifier, images, _SHIFTS, seed=seed, run_parts=run_parts, progress=progress)
-            evidence.add_shifts(shifts)
-            if like is None or like.pairs is not None:
-                evidence.add_pairs(self._compare_pairs(classifier, more.images(), like))
-        return evidence
 
-    def _compare_pairs(self, classifier: Classifier, images: Tensor, like: Evidence | None) -> PairSizes | None:
-        known = None if like is None or like.pairs is None else like.pairs.triggers.labels
-        return compare_pairs(
+    def _add_shifts(self, evidence: Evidence, classifier: Classifier, images: Tensor) -> None:
+        found = invert_shifts(
+            classifier, images, _SHIFTS, seed=self.seed, run_parts=self.run_parts, progress=self.progress
+        )
+        evidence.add_shifts(found)
+
+    def _add_pairs(
+        self, evidence: Evidence, classifier: Classifier, images: Tensor, among: Sequence[int] | None = None
+    ) -> None:
+        found = compare_pairs(
             classifier,
             images,
             _PAIRS,
             seed=self.seed,
-            among=known,
+            among=among,
             run_parts=self.run_parts,
             progress=self.progress,
         )
+        evidence.add_pairs(found)
 
     def sharpen(self, classifier: Classifier, images: Tensor, found: Inversions, labels: Collection[int]) -> Inversions:
         """Return triggers of which those of `labels` work on nearly all images (n, C, H, W), where such are found.
@@ -115,12 +151,16 @@ class Gathering:
         )
         return found.replaced_by(sharp)
 
-    def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence) -> Evidence:
-        """Return the mean of the first evidence and that of further rounds, from other images and other starts."""
+    def gather_again(self, classifier: Classifier, clean: Dataset, first: Evidence, least: float) -> Evidence:
+        """Return the mean of the first evidence and that of further rounds, from other images and other starts.
+
+        `least` is the score of alpha.
+        """
         rounds = [first]
         for number in further_seeds(self.seed):
             further = replace(self, seed=number, run_parts=name_round(self.run_parts, number))
-            found = further.gather(classifier, *draw_again(clean, self.seed, further.seed), like=first)
+            drawn = draw_again(clean, self.seed, further.seed)
+            found = further.gather_like(first, least, classifier, *drawn)
             if found.unfinished:
                 break  # The time was up.
             rounds.append(found)
