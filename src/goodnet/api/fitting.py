@@ -32,12 +32,14 @@ class TakesImages(Protocol):
 
 
 def fit_pictures(network: TakesImages, dataset: Dataset | None, path: Path, reading: Reading = Reading()) -> Dataset:
-    """Return the data at `path` in the size and colours that a network takes.
+    """Return the data in the size and colours that a network takes.
+
+    Arrays keep their colours, and their size too if neither `reading` nor the network says how to resize.
 
     Args:
         network: its `resizing` says how pictures of another size are brought to its own.
         dataset: the data as it was read, None where its pictures are of several sizes.
-        path: where it lies; pictures are read again.
+        path: where the data lies; pictures that do not fit are read again from there.
         reading: its `resize` goes before what the network says; `strict` refuses where a picture cannot be read.
 
     Raises:

@@ -54,8 +54,8 @@ def command(
     """Fit a guard to MODEL with clean images alone, and estimate its refusal rates.
 
     The default method refuses an unusual input that the network assigns to a suspected target, and a highly unusual input in
-    any case. goodnet guard also makes the GoodNet, which refuses an input that the original assigns to a suspected target and
-    the repaired network does not.
+    any case. goodnet guard also makes the GoodNet, which refuses an input that the original assigns to a suspected target (to
+    any class, if none is suspected) and to which the repaired network gives another class by more than a tolerance.
 
     Writes the GoodNet, which predict, export and serve use, to OUT/goodnet; the guard fitted here is no part of it. guard.json
     has, for the guard and for the GoodNet, the expected share of clean inputs refused and of triggered inputs refused

@@ -16,7 +16,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("run", type=_PATH)
 @click.option("--key", type=_PATH, required=True, help="Private key, as `goodnet keys` writes it.")
 def command(run: Path, key: Path) -> None:
-    """Sign every file in the folder RUN that a scan, repair, guard or another verb wrote.
+    """Sign all files in RUN, the folder that a scan, repair, guard or another verb wrote.
 
     SHA256SUMS lists the hash of each file, and SHA256SUMS.sig is the signature of that list. The run's record holds the hashes
     of the network and the data. `goodnet verify RUN --signed-by PUBLIC_KEY` checks the signature and runs the verb again.

@@ -66,7 +66,7 @@ class MixedSizes(WrongShape):
 
 
 class UnknownMethod(InputError):
-    """No method, layer or architecture has this name."""
+    """No method, layer or architecture has this name, or the network lacks the layer that a method needs."""
 
 
 class InvalidOption(InputError):

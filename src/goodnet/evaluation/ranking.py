@@ -44,7 +44,10 @@ def area_under_roc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 
 
 def area_with_interval(positive: Sequence[float], negative: Sequence[float]) -> Mean | None:
-    """Return the area under the ROC curve; the interval is a bootstrap within both groups, n both together."""
+    """Return the area under the ROC curve, with a bootstrap interval; None if a group is empty.
+
+    Each group is resampled by itself, and there is no interval if one has a single score. n is the size of both together.
+    """
     if not len(positive) or not len(negative):
         return None
     value, n = area_under_roc(positive, negative), len(positive) + len(negative)

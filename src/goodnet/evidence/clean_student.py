@@ -1,8 +1,8 @@
 """What is known of a class by itself, where there are too few classes to compare: its trigger, and what a student has learnt.
 
 A student learns the network's predictions on clean images alone. It has the classes' natural weaknesses, since these lie in the
-images, and no planted one, since no image of its carries a trigger. So where a faint image moves the network much further than
-the student, there is more than the clean images explain.
+images, and no planted one, since none of the images that it learns from carries one. So where a faint image moves the network
+much further than the student, there is more than the clean images explain.
 """
 
 from __future__ import annotations

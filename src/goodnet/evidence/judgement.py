@@ -84,7 +84,7 @@ class Shift:
     trigger: Patch
 
     def backdoors(self, classes: int) -> tuple[Backdoor, ...]:
-        """Return the same as one backdoor for each target."""
+        """Return this shift as one backdoor for each class, whose only source is the class that the shift sends there."""
         return tuple(Backdoor(self.trigger, label, ((label - self.step) % classes,)) for label in range(classes))
 
 

@@ -104,7 +104,7 @@ def compare_squares(
     `images` (n, C, H, W), clean, of any class; `usual` is the mean lead in clean networks; `schedule` says where the squares
     lie and how long they are optimised, `seed` is that of start values and draws.
 
-    Cost: that of `optimise_squares`, and one pass over the images for each class that stands out.
+    Cost: that of `optimise_squares`, one pass over the images, and one more for each class that stands out.
     """
     found = optimise_squares(classifier, images, labels, schedule, seed=seed, run_parts=run_parts, progress=progress)
     margins = SquareMargins(classifier.classes, found.labels, found.margins)

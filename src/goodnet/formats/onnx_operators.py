@@ -340,7 +340,7 @@ def gelu(images: Tensor, approximate: str = "none") -> Tensor:
 
 
 def cast(images: Tensor, kind: torch.dtype) -> Tensor:
-    """Convert numbers; floats of any width stay in the width that is computed in."""
+    """Convert numbers to `kind`. Floats keep their width, whatever float `kind` is; other numbers become float32."""
     if kind.is_floating_point and images.is_floating_point():
         return images
     return images.to(torch.float32 if kind.is_floating_point else kind)

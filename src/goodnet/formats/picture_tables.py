@@ -49,7 +49,7 @@ Row = tuple[str, Any]
 
 
 def read_table(path: Path, channels: int | None, fitting: Fitting | None, *, strict: bool) -> Dataset:
-    """Read the pictures that a CSV file or JSON lines name, with their labels: numbers, or names in order of name.
+    """Read the pictures that a CSV file, JSON lines or a JSON array names. Labels are numbers, or names in sorted order.
 
     Raises:
         UnreadableData: the table is damaged, has no such columns, or names pictures outside its folder.

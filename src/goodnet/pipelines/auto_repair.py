@@ -68,10 +68,11 @@ class AutoRepair(Repairer):
     too much.
 
     Suspected backdoors are unlearned with the original's logits as an anchor (`repairers/anchored_unlearning.py`), at rising
-    learning rates. Each repaired network is tested with triggers of its own: they are recovered from the original, then
-    optimised for 20 steps on the repaired network. The search over rates ends when these triggers fail on held-out images at
-    little cost, or when a repair costs too much. Otherwise the repair with the lowest sum of trigger success and cost is taken;
-    if successes differ by chance alone, the cheapest. The cost is the accuracy lost on held-out images, plus the largest loss
+    learning rates. Each repaired network is tested with other triggers than those that it was trained on: they are recovered
+    from the original once, and a copy is optimised for 20 steps on each repaired network. The search over rates ends when these
+    triggers fail on held-out images at little cost, when a repair costs too much, or after three rates. Of the repairs that do
+    not cost too much, the one with the lowest sum of trigger success (0 if the triggers fail) and cost is taken; where successes
+    differ by chance alone, the cheaper one. The cost is the accuracy lost on held-out images, plus the largest loss
     on the own images of any suspected target.
 
     A repaired network may predict a target too rarely, so at each rate there is a second candidate, with the biases of the

@@ -133,7 +133,11 @@ class Opinion:
 
 @dataclass(frozen=True)
 class FittedEnsemble:
-    """The fused guard: `opinions`, those on suspected targets alone last; `targets`; `lead` is what a suspected target adds."""
+    """The fused guard.
+
+    `opinions`: those that count for inputs on a suspected target alone come last. `targets`: the suspected classes. `lead` is
+    added to the score of an input that the network assigns to one of them.
+    """
 
     classifier: Classifier
     opinions: tuple[Opinion, ...]

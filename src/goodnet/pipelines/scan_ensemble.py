@@ -51,12 +51,12 @@ class ScanEnsemble(Scanner):
     weighted harmonic mean (`docs/scan.md`).
 
     Up to 20 classes, the maximum margin never makes a class suspected; it can only make the verdict inconclusive. A further kind
-    of evidence looks for a trigger that sends every class c to c + k. It counts if it takes fewer pixels than any single
-    class does.
+    of evidence looks for a trigger that sends every class c to c + k. It counts only if it has fewer pixels than
+    the smallest trigger for any single class.
 
     Where a p-value is between a tenth of alpha and ten times alpha, the verdict would depend on chance: the evidence is gathered
     twice more, from other images and other starts, and the measurements are averaged. Small patches are not measured again;
-    all to all and pairs of classes are if their own p-value is at most ten times alpha.
+    all to all and pairs of classes are measured again only if their own p-value is at most ten times alpha.
 
     A class whose p-value is at most `alpha` is suspected, unless its trigger fails on held-out images. If it owes its
     p-value to a pair of classes, it is suspected as the target of that source alone. A p-value below five times alpha makes
@@ -69,7 +69,8 @@ class ScanEnsemble(Scanner):
     `adversarial_patches.py`, `class_pairs.py` in `triggers/`, and `evidence/outliers.py`.
     **Needs** clean images, at least 10, for small patches 30, for pairs of classes 8 of a source class (labels are not
     used); gradients.
-    **Cost** in passes, for one round; two further ones, without the last two rows, where a p-value is near alpha:
+    **Cost** in passes, for one round. Where a p-value is near alpha there are two more, without small patches, and with all to
+    all and pairs of classes only if their own p-value is at most ten times alpha:
 
     * forward and backward, for each class: 320 for the margins (with more than 200 classes 80, and the other 240 for 144
       classes alone) and 128 for the blend (with more than 200 classes for the same 144 alone); up to 20 classes also 1,800 for

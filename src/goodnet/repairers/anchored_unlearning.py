@@ -38,7 +38,8 @@ class AnchoredUnlearning(Repairer):
     image, and four opaque bands of a quarter of the image's height, whose patterns are free. The bands stand for
     sunglasses and similar accessories, which no recovered patch resembles. A small smooth warp, or faint stripes, are
     added if they send images to the target and not to most other classes. If any are added, they are stamped on half of the
-    images, and the two losses on triggered images weigh three times as much.
+    images. Then, and where a trigger sends classes to different targets, the two losses on triggered images weigh three times as
+    much.
 
     In every step of training, the triggers are first moved by one gradient step towards the target on the current network,
     within a size limit. Then the network takes one step. On clean images its logits stay near the original's (the anchor). On
@@ -52,8 +53,9 @@ class AnchoredUnlearning(Repairer):
     Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015 (the anchor and its temperature).
     **Differs** from all: triggers have a size limit and a target; the original's logits, not labels, are learned.
     **Needs** clean images (labels are not used) and suspected targets, with or without triggers; gradients.
-    **Cost** steps * 5 * 32 passes forward and backward, 5,500 for each suspected target's triggers (7,200 in all
-    where one trigger moves every class), and forward alone 7,000 and 320 for each target to look for stripes.
+    **Cost** forward and backward: steps * 5 * 32 for training; 5,500 for the triggers of each suspected target; 13,000 to
+    15,000 in all for up to five other classes to compare with. (Where one trigger moves every class: 7,200 instead of the last
+    two.) Forward alone, to look for stripes: 7,000, and 320 for each target and each class to compare with.
     **Fails when** the suspected target is wrong; the trigger is not a patch, band, blend, smooth warp or stripes.
     """
 

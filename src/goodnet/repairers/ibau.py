@@ -29,10 +29,11 @@ _MOST_IMAGES = 256
 class Ibau(Repairer):
     """Trains the network against the universal adversarial perturbation, the one that misleads it most on all images.
 
-    In each round gradient ascent on the clean images finds that perturbation; it stands for the trigger. The network then
-    learns to make the same prediction with the perturbation as without it, on a share of the images. The best perturbation
-    changes with the weights, and the gradient includes this change. By the implicit function theorem it needs (1 - J)^-1,
-    where J is the Jacobian of one step of the ascent; it is computed with the first `terms` powers of J.
+    In each round gradient ascent on the clean images finds that perturbation; it stands for the trigger. On a share of each
+    batch, the network then learns to give the right label in spite of the perturbation (without labels: the original's
+    prediction). The best perturbation changes with the weights, and the gradient includes this change. By the implicit function
+    theorem this gradient needs (1 - J)^-1, where J is the Jacobian of one step of the ascent. The inverse is approximated by
+    the sum of the first `terms` powers of J, the zeroth included.
 
     **Source** Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia, "Adversarial Unlearning of Backdoors via Implicit
     Hypergradient", ICLR 2022, algorithm 1; values as in the authors' code: five rounds, Adam 1e-4, five terms.
@@ -55,7 +56,11 @@ class Ibau(Repairer):
     share: float = Field(0.2, gt=0, le=1, description="share of a batch that is learnt with the perturbation too")
     terms: int = Field(5, ge=1, description="terms of the implicit gradient, K")
     inner_rate: float = Field(0.1, gt=0, description="length of the ascent step that the implicit gradient assumes")
-    penalty: float = Field(1e-3, ge=0, description="weight of the perturbation's squared norm in the ascent")
+    penalty: float = Field(
+        1e-3,
+        ge=0,
+        description="weight of the perturbation's squared norm in the objective that the implicit gradient assumes",
+    )
     least_agreement: float = Field(
         0.8,
         ge=0,

@@ -44,10 +44,10 @@ class RowChanges(Trace):
 class Ulrl(Repairer):
     """Finds the last-layer rows that change most while a copy unlearns the clean images, and trains those rows anew.
 
-    A copy of the network is trained to be wrong on the clean images until it nearly always is. A backdoor is a short
-    way to a wrong prediction, so the row of weights of its target class in the last layer changes more than others. In the
-    original, the rows with an outlying change are initialised at random and trained on the clean images, with a penalty
-    on similarity to the old rows (cosine similarity). If no row is an outlier, nothing is changed.
+    A copy of the network is trained to be wrong on the clean images until its accuracy is at most `forgotten`. A backdoor is a
+    short way to a wrong prediction, so the row of weights of its target class in the last layer changes more than others. In
+    the original, the rows with an outlying change are initialised at random and trained on the clean images, with a penalty on
+    similarity to the old rows (cosine similarity). If no row is an outlier, nothing is changed.
 
     **Source** N. M. Min, L. H. Pham, J. Sun, "Unified Neural Backdoor Removal with Only Few Clean Samples through
     Unlearning and Relearning", arXiv 2405.14781.
@@ -69,7 +69,9 @@ class Ulrl(Repairer):
     forgetting_epochs: int = Field(
         40, ge=1, description="maximum number of passes over the clean images for unlearning"
     )
-    forgotten: float = Field(0.2, ge=0, le=1, description="accuracy on the clean images at which unlearning ends")
+    forgotten: float = Field(
+        0.2, ge=0, le=1, description="accuracy on the clean images at which unlearning ends; at least 1.5 / classes"
+    )
     deviations: float = Field(3.5, gt=0, description="robust deviations above the median at which a row stands out")
     most_rows: float = Field(0.01, gt=0, le=1, description="largest share of rows initialised anew; one may always be")
     epochs: int = Field(20, ge=1, description="passes over the clean images for training the rows again")

@@ -30,7 +30,7 @@ class FalseRefusals(Record):
 
     @classmethod
     def of(cls, calibration: Calibration | None) -> FalseRefusals | None:
-        """Return what a calibration promises, None of none."""
+        """Return the share of false refusals that a calibration promises; None if there is no calibration."""
         if calibration is None:
             return None
         return cls(n=calibration.n, expected=calibration.expected, bound=calibration.bound)

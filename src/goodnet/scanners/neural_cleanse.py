@@ -24,8 +24,9 @@ class NeuralCleanse(Scanner):
 
     For every class a mask and a pattern are optimised so that stamped clean images are classified as that class, with a
     small L1 norm of the mask. Norms are compared by their median absolute deviation: an anomaly index above 2 on the
-    small side makes a class suspected. All classes are inverted in batches that share their images; after a third of the
-    steps those with the smallest triggers go on, with as many random others to compare with.
+    small side makes a class suspected. All classes are inverted in batches that share their images. With more than 64
+    classes, this first run takes a third of the steps; the classes with the smallest triggers, and as many random others to
+    compare with, are then inverted again from the start, with all steps.
 
     **Source** B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao, "Neural Cleanse: Identifying and
     mitigating backdoor attacks in neural networks", IEEE S&P 2019, sections IV and V.

@@ -22,10 +22,10 @@ from goodnet.triggers.patch_probe import ProbeSchedule, Shares, probe_shares
 class PatchProbe(Scanner):
     """Suspects a class if one patch sends far more images to it than any patch sends to another class.
 
-    Squares in the corners of the colour cube, chequers and random colours are put on ten clean images, at every second pixel. For
-    each class the patch that moves most of them is tried on further images. What counts is by how much the share that it
-    moves leads that of the next class: in clean networks leads are small, however easily their classes are reached
-    (`evidence/outliers.py`).
+    Squares in the corners of the colour cube, chequers and random colours are put on four clean images, at every second pixel,
+    and on six more at the best places. The best patches of the 16 classes that come first are tried on further images. What
+    counts is by how much the share that it moves leads that of the next class: in clean networks leads are small, however
+    easily their classes are reached (`evidence/outliers.py`).
 
     **Source** ours; that a planted patch outdoes natural ones is the premise of T. Gu et al., "BadNets", IEEE Access 2019,
     and of B. Wang et al., "Neural Cleanse", IEEE S&P 2019.

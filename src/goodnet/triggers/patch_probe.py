@@ -177,7 +177,7 @@ _SCREEN, _REST, _KEPT = slice(0, 4), slice(4, None), 2
 class Stamped:
     """Images to stamp: `pixels` (n, C, H, W); `before` (n, K) log-probabilities of the unstamped images.
 
-    `others` (n, K): whether the image is of another class.
+    `others` (n, K): whether the network gives the unstamped image another class than the column's.
     """
 
     classifier: Classifier
