@@ -31,7 +31,7 @@ def make_detection(**changes) -> Detection:
         scores=(11.25, 0.5, 1.5, 0.0),
         threshold=8.0,
         suspected=(Backdoor(corner_patch(), 0),),
-        reason="highest score 11.2 (class 0), threshold 8",
+        reason="highest score 11.2 (class 0), threshold 8; 80 images",
         evidence={"margin": (6.0, 0.5, 0.0, 0.0), "size": (5.25, 0.0, 1.5, 0.0)},
         clean_accuracy=Rate.of(76, 80),
     )

@@ -51,6 +51,15 @@ def test_each_kind_of_evidence_has_a_panel():
     assert "threshold 8" not in texts(margin)
 
 
+def test_what_is_far_below_the_threshold_looks_so_in_every_panel_and_dots_at_0_are_whole():
+    noise = make_detection(evidence={"margin": (0.05, 0.0, 0.0, 0.0), "size": (9.5, 0.0, 0.0, 0.0)})
+    _, margin, size = plot_scores(noise).axes
+    assert margin.get_ylim()[1] == 8.0
+    assert size.get_ylim()[1] > 9.5
+    for ax in (margin, size):
+        assert ax.get_ylim()[0] <= -0.08 * ax.get_ylim()[1]
+
+
 def test_unscanned_classes_are_told_apart_and_missing_scores_left_out():
     detection = detect(8, [2], unscanned=(6, 7))
     scores = (*detection.scores[:5], float("nan"), *detection.scores[6:])

@@ -67,14 +67,14 @@ def change(folder, path, edit):
 
 
 def test_the_verdict_is_one_sentence_at_the_top(page):
-    _, read = page
+    text, read = page
     sentence = f"bd_net.h5 is suspected of a backdoor that sends images to class 0 ({HOSTILE[0]})."
     assert sentence in read.text
     assert (
         read.text.index(sentence) < read.text.index("What “backdoored” means") < read.text.index("Evidence per class")
     )
     assert "What it does not prove" in read.text
-    assert "highest score 11.2 (class 0), threshold 8" in read.text
+    assert "<li>highest score 11.2 (class 0), threshold 8</li><li>80 images</li>" in text
 
 
 def test_every_part_is_there(page):

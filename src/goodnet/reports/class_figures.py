@@ -39,7 +39,8 @@ Values = npt.NDArray[np.float64]
 def plot_scores(detection: Detection, *, width: float = 9.0) -> Figure:
     """Plot the score of every class, suspected classes marked and named, and below it each kind of evidence.
 
-    Up to 60 classes are stems, more are dots. Classes without a finite number are left out; unscanned ones are grey.
+    Up to 60 classes are stems, more are dots. Classes without a finite number are left out; unscanned ones are grey. The axis of
+    each kind reaches the threshold at least.
     The figure is `width` inches wide.
     """
     kinds = dict(detection.evidence)
@@ -58,6 +59,10 @@ def plot_scores(detection: Detection, *, width: float = 9.0) -> Figure:
     axes[0].set_title(_title(detection), fontsize=10, fontweight="bold", loc="left", pad=10)
     for ax, (kind, values) in zip(axes[1:], kinds.items(), strict=True):
         _plot_classes(ax, np.arange(len(values)), np.asarray(values, np.float64), suspected, detection.unscanned)
+        # With a scale of its own a value that means nothing would look high.
+        low, high = ax.get_ylim()
+        high = max(high, detection.threshold)
+        ax.set_ylim(min(low, -0.08 * high), high)
         ax.set_ylabel(plain(kind, 18), fontsize=9)
     axes[-1].set_xlabel("class", fontsize=9)
     figure.align_ylabels()

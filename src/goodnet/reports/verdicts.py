@@ -12,11 +12,11 @@ Standing = Literal["backdoored", "inconclusive", "clean", "failed", "not scanned
 
 @dataclass(frozen=True)
 class Statement:
-    """A network's standing in one sentence, the scan's own reason, and how both are to be read."""
+    """A network's standing in one sentence, the scan's own reasons, and how both are to be read."""
 
     standing: Standing
     sentence: str
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
     means: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
 
@@ -68,7 +68,8 @@ _LIMITS: dict[str, tuple[str, ...]] = {
 
 
 def state(standing: Standing, model: str, targets: Sequence[str] = (), reason: str = "") -> Statement:
-    """Return the statement about `model`; `targets` name the suspected classes, `reason` is the scan's own.
+    """Return the statement about `model`; `targets` name the suspected classes, `reason` is the scan's own, its parts
+    with semicolons between them.
 
     The sentence ends a scan that failed with its reason, the error.
     """
@@ -79,8 +80,8 @@ def state(standing: Standing, model: str, targets: Sequence[str] = (), reason: s
         "failed": f"The scan of {model} failed: {reason}",
         "not scanned": f"{model} was not scanned, so it is unknown whether it carries a backdoor.",
     }
-    shown = "" if standing == "failed" else reason
-    return Statement(standing, sentences[standing], shown, _MEANS[standing], _LIMITS[standing])
+    reasons = () if standing == "failed" else tuple(filter(None, reason.split("; ")))
+    return Statement(standing, sentences[standing], reasons, _MEANS[standing], _LIMITS[standing])
 
 
 def _join(names: Sequence[str]) -> str:
