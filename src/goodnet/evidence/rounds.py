@@ -34,7 +34,7 @@ def is_close(scores: Scores, least: float) -> bool:
 def kinds_near(first: Evidence, least: float) -> set[str]:
     """Return the kinds of evidence that could decide: one of their scores is near `least`, that of alpha, or above it."""
     kinds = first.judge(least).kinds
-    return {kind for kind, scores in kinds.items() if float(np.nanmax(scores)) >= least - math.log(_CLOSE)}
+    return {kind for kind, scores in kinds.items() if (scores >= least - math.log(_CLOSE)).any()}
 
 
 def further_seeds(seed: int) -> tuple[int, ...]:
