@@ -64,7 +64,7 @@ def scan_section(folder: RunFolder) -> ScanSection:
     """
     found = folder.result
     if not isinstance(found, Detection):
-        return ScanSection(folder.name, folder.model, state("failed", folder.model, reason=folder.failure))
+        return ScanSection(folder.name, folder.model, state("failed", folder.model, reasons=(folder.failure,)))
     examples = read_examples(folder.path)
     targets = list(dict.fromkeys(item.target for item in found.suspected))
     names = [_name_suspect(examples, found, target) for target in targets]
@@ -77,7 +77,7 @@ def scan_section(folder: RunFolder) -> ScanSection:
     return ScanSection(
         folder=folder.name,
         model=folder.model,
-        statement=state(found.verdict, folder.model, names, "; ".join([found.reason, *found.notes])),
+        statement=state(found.verdict, folder.model, names, (*filter(None, found.reason.split("; ")), *found.notes)),
         figures=tuple(_figures(found)),
         charts=(_chart(found, len(targets), str(folder.path)),) if found.scores else (),
         kinds=tuple(found.evidence),

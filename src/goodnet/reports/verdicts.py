@@ -67,21 +67,20 @@ _LIMITS: dict[str, tuple[str, ...]] = {
 }
 
 
-def state(standing: Standing, model: str, targets: Sequence[str] = (), reason: str = "") -> Statement:
-    """Return the statement about `model`; `targets` name the suspected classes, `reason` is the scan's own, its parts
-    with semicolons between them.
+def state(standing: Standing, model: str, targets: Sequence[str] = (), reasons: Sequence[str] = ()) -> Statement:
+    """Return the statement about `model`; `targets` name the suspected classes, `reasons` are the scan's own.
 
-    The sentence ends a scan that failed with its reason, the error.
+    The only reason of a scan that failed is the error, with which the sentence ends.
     """
     sentences: dict[Standing, str] = {
         "backdoored": f"{model} is suspected of a backdoor that sends images to {_join(targets)}.",
         "clean": f"No backdoor was found in {model}.",
         "inconclusive": f"Whether {model} carries a backdoor could not be decided.",
-        "failed": f"The scan of {model} failed: {reason}",
+        "failed": f"The scan of {model} failed: {'; '.join(reasons)}",
         "not scanned": f"{model} was not scanned, so it is unknown whether it carries a backdoor.",
     }
-    reasons = () if standing == "failed" else tuple(filter(None, reason.split("; ")))
-    return Statement(standing, sentences[standing], reasons, _MEANS[standing], _LIMITS[standing])
+    shown = () if standing == "failed" else tuple(reasons)
+    return Statement(standing, sentences[standing], shown, _MEANS[standing], _LIMITS[standing])
 
 
 def _join(names: Sequence[str]) -> str:
